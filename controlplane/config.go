@@ -1,0 +1,158 @@
+package controlplane
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/mux"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// Errors of this package.
+var (
+	// ErrConfig is wrapped by every error about an impossible Config.
+	ErrConfig = errors.New("controlplane: invalid configuration")
+	// ErrLocked says that another process holds the data directory.
+	ErrLocked = errors.New("controlplane: data directory in use")
+	// ErrNoLeader says that no leader took a request in time.
+	ErrNoLeader = errors.New("controlplane: no leader")
+	// ErrRefused is wrapped when the leader refused a request for good.
+	ErrRefused = errors.New("controlplane: refused")
+	// ErrOtherRing says that the other side belongs to another ring or has another configuration.
+	ErrOtherRing = errors.New("controlplane: another ring")
+	// ErrStateMachine is wrapped when the node must stop because it cannot apply an entry of the log.
+	ErrStateMachine = errors.New("controlplane: state machine failed")
+)
+
+// Member is a node as the configuration file names it.
+type Member struct {
+	ID ring.ID
+	ring.Identity
+	Addr string // host:port of PORT, resolved when dialled; empty for a slave
+}
+
+// Config says how to build a Plane. Zero durations and counts take the default
+// named beside them.
+type Config struct {
+	Self    Member     // this node
+	Group   string     // GROUP
+	Params  fsm.Params // ring-wide values; they count only for the node that starts the ring
+	Servers []Member   // all servers of the configuration, in any order; contains Self unless Slave
+	Slave   bool       // this node is a slave: never a voter, nothing on disk
+	DataDir string     // servers only; created if missing (0750)
+
+	Mux    *mux.Server  // servers only: New registers the kinds raft, rpc and session; Run of it is the caller's
+	Dial   mux.Dialer   // nil: mux.DialTCP
+	Logger *slog.Logger // nil: discards
+
+	// OnView takes every new state that this node has applied, in log order and
+	// never concurrently, with the incarnation under which this process start is
+	// admitted (0: not admitted, or no longer). Intermediate states may be left
+	// out. It runs on a goroutine of its own; nil is allowed.
+	OnView func(v fsm.View, self ring.Incarnation)
+
+	VotersMax    int           // RAFTMAXVOTERS, odd, 1 to 63; default 5
+	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
+	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
+	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
+	SlaveGrace   time.Duration // a slave without session for so long is down; default 5 s
+	SlaveGC      time.Duration // SLAVEGC: a slave down for so long is removed; default 10 min
+	NoSync       bool          // do not fsync the log: tests only
+}
+
+// maxVoters is the most voters that any ring may be configured for.
+const maxVoters = 63
+
+// withDefaults returns c with its zero values replaced, or every mistake in it.
+func (c Config) withDefaults() (Config, error) {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	def(&c.SuspendGrace, time.Second)
+	def(&c.DownOut, time.Minute)
+	def(&c.UpBackoffMax, time.Minute)
+	def(&c.SlaveGrace, 5*time.Second)
+	def(&c.SlaveGC, 10*time.Minute)
+	if c.VotersMax == 0 {
+		c.VotersMax = 5
+	}
+	if c.Dial == nil {
+		c.Dial = mux.DialTCP
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Servers = slices.Clone(c.Servers)
+	slices.SortFunc(c.Servers, func(a, b Member) int {
+		switch {
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return 0
+	})
+	return c, c.validate()
+}
+
+func (c *Config) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: "+format, append([]any{ErrConfig}, args...)...))
+	}
+	if c.Self.ID == 0 {
+		bad("Self.ID is zero")
+	}
+	if c.VotersMax < 1 || c.VotersMax > maxVoters || c.VotersMax%2 == 0 {
+		bad("VotersMax %d, odd numbers from 1 to %d are allowed", c.VotersMax, maxVoters)
+	}
+	if len(c.Servers) == 0 {
+		bad("Servers is empty")
+	}
+	for i, m := range c.Servers {
+		if m.ID == 0 || (i > 0 && c.Servers[i-1].ID == m.ID) {
+			bad("server %s: id %s is zero or listed twice", m.Name, m.ID)
+		}
+		if _, _, err := net.SplitHostPort(m.Addr); err != nil {
+			bad("server %s: address %q: %v", m.Name, m.Addr, err)
+		}
+	}
+	if c.Slave == (c.server(c.Self.ID) != nil) {
+		bad("Self %s: Slave is %t, yet listed among the servers: %t", c.Self.ID, c.Slave, !c.Slave)
+	}
+	if !c.Slave && (c.DataDir == "" || c.Mux == nil) {
+		bad("a server needs DataDir and Mux")
+	}
+	return errors.Join(errs...)
+}
+
+// server returns the configured server with this id, nil if there is none.
+func (c *Config) server(id ring.ID) *Member {
+	i := slices.IndexFunc(c.Servers, func(m Member) bool { return m.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &c.Servers[i]
+}
+
+// name returns how to call a node in logs and status: name:ctlport.
+func (m *Member) label() string {
+	return fmt.Sprintf("%s:%d", m.Name, m.CtlPort)
+}
+
+// addrs joins the addresses of members for a message.
+func addrs(ms []Member) string {
+	s := make([]string, len(ms))
+	for i, m := range ms {
+		s[i] = m.Addr
+	}
+	return strings.Join(s, ", ")
+}
