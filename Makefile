@@ -1,0 +1,35 @@
+# Each target is one line that also works when it is typed without make.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build test race lint fuzz bench compare demo clean help
+
+build: ## binaries into bin/
+	go build -o bin/ ./cmd/...
+
+test: ## every test, the acceptance tests with real processes included
+	go test -count=1 ./...
+
+race: ## tests under the race detector; -short leaves out those with real processes
+	go test -race -short -count=1 ./...
+
+lint: ## gofmt, go vet, staticcheck
+	test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go run $(STATICCHECK) ./...
+
+fuzz: ## each fuzz target for FUZZTIME (10s)
+	bash scripts/fuzz.sh $${FUZZTIME:-10s}
+
+bench: ## Go benchmarks with allocations
+	go test -run='^$$' -bench=. -benchmem ./...
+
+compare: build ## figures of one client, slave, server and program, as JSON lines
+	bash bench/compare.sh
+
+demo: build ## a ring that delivers, loses a server and goes on delivering; under 60 s
+	bin/chmpx-testcluster demo
+
+clean: ## remove what build made
+	rm -rf bin
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
