@@ -57,9 +57,10 @@ func (p *Plane) Link(e ring.Evidence) {}
 // does not block.
 func (p *Plane) TransferReady(mergeID uint64, donor, receiver ring.ID) {}
 
-// TransferFinal tells that this node, as receiver, has everything of a sealed
-// transfer. As TransferReady.
-func (p *Plane) TransferFinal(mergeID uint64, donor, receiver ring.ID) {}
+// TransferFinal tells that a transfer is complete under the given seal (Merge.Seal
+// of the view in which the donor stopped): the receiver has everything
+// and the donor serves those slots no more. As TransferReady.
+func (p *Plane) TransferFinal(mergeID, seal uint64, donor, receiver ring.ID) {}
 
 // Status returns what this node knows. It does not block on the network or the
 // disk.

@@ -1,0 +1,71 @@
+package ctlport
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// headerBytesMax bounds a request's head, as the text commands are bounded.
+const headerBytesMax = 8191
+
+// serveHTTP answers one request and closes: the port is for operators, not for
+// load, and one request per connection keeps the count of connections honest.
+func (s *Server) serveHTTP(conn net.Conn, r *bufio.Reader) {
+	limited := bufio.NewReader(io.LimitReader(r, headerBytesMax))
+	req, err := http.ReadRequest(limited)
+	if err != nil {
+		s.answer(conn, http.MethodGet, http.StatusBadRequest, errorBody("the request cannot be read: "+err.Error()))
+		return
+	}
+	code, body := s.route(req)
+	s.answer(conn, req.Method, code, body)
+}
+
+// route decides about a request. A browser that was led here by a foreign page
+// says so with Origin or Sec-Fetch-Site, and gets nothing.
+func (s *Server) route(req *http.Request) (int, []byte) {
+	if _, has := req.Header["Origin"]; has {
+		return http.StatusForbidden, errorBody("requests with an Origin are refused")
+	}
+	if site := req.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		return http.StatusForbidden, errorBody("requests from other sites are refused")
+	}
+	if req.URL.Path != "/v1/status" || s.cfg.Status == nil {
+		return http.StatusNotFound, errorBody("no such resource: " + req.URL.Path)
+	}
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return http.StatusMethodNotAllowed, errorBody("only GET and HEAD are allowed")
+	}
+	body, err := json.Marshal(s.cfg.Status())
+	if err != nil {
+		s.cfg.Logger.Error("status cannot be encoded", "err", err)
+		return http.StatusInternalServerError, errorBody("status cannot be encoded")
+	}
+	return http.StatusOK, append(body, '\n')
+}
+
+func errorBody(text string) []byte {
+	b, err := json.Marshal(map[string]string{"error": text})
+	if err != nil {
+		return []byte("{}\n")
+	}
+	return append(b, '\n')
+}
+
+func (s *Server) answer(conn net.Conn, method string, code int, body []byte) {
+	head := fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"+
+		"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+		code, http.StatusText(code), len(body))
+	if method == http.MethodHead {
+		body = nil
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(stepTimeout))
+	if _, err := conn.Write(append([]byte(head), body...)); err != nil {
+		s.cfg.Logger.Debug("control reply not sent", "remote", conn.RemoteAddr().String(), "err", err)
+	}
+}

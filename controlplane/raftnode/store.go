@@ -1,0 +1,237 @@
+package raftnode
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// ErrLocked says that another process holds the data directory.
+var ErrLocked = errors.New("raftnode: data directory in use")
+
+// Names in the data directory.
+const (
+	lockFile = "lock"
+	idFile   = "raft.id"
+	logFile  = "raft.db"
+)
+
+const (
+	snapshotsKept  = 2
+	logCacheCount  = 512
+	boltOpenWait   = time.Second // nobody holds the lock file, so nobody holds the log
+	idBytesMax     = 128
+	dataDirMode    = 0o750
+	dataFileMode   = 0o640
+	lockBytesShown = 64
+)
+
+// Dir is a node's data directory, held by a lock.
+type Dir struct {
+	path string
+	lock *os.File
+}
+
+// OpenDir creates the directory if it is missing and locks it. ErrLocked names
+// the process that holds it.
+func OpenDir(path string) (*Dir, error) {
+	if err := os.MkdirAll(path, dataDirMode); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	name := filepath.Join(path, lockFile)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, dataFileMode)
+	if err != nil {
+		return nil, fmt.Errorf("open lock file: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			b := make([]byte, lockBytesShown)
+			n, _ := f.ReadAt(b, 0) // the holder's name is a courtesy
+			return nil, fmt.Errorf("%w: %s is held by %s", ErrLocked, name, strings.TrimSpace(string(b[:n])))
+		}
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt(fmt.Appendf(nil, "process %d\n", os.Getpid()), 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write lock file: %w", err)
+	}
+	return &Dir{path: path, lock: f}, nil
+}
+
+// Close gives the lock back. Idempotent.
+func (d *Dir) Close() error {
+	if d.lock == nil {
+		return nil
+	}
+	err := d.lock.Close() // closing unlocks; the file stays, removing it would race
+	d.lock = nil
+	return err
+}
+
+// RaftID returns the raft id this directory belongs to, "" when it has none.
+func (d *Dir) RaftID() (raft.ServerID, error) {
+	b, err := os.ReadFile(filepath.Join(d.path, idFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read raft id: %w", err)
+	}
+	id := strings.TrimSpace(string(b))
+	if id == "" || len(id) > idBytesMax {
+		return "", fmt.Errorf("read raft id: %s holds %d bytes, 1 to %d expected", idFile, len(id), idBytesMax)
+	}
+	return raft.ServerID(id), nil
+}
+
+// SetRaftID records the raft id, durably.
+func (d *Dir) SetRaftID(id raft.ServerID) error {
+	name := filepath.Join(d.path, idFile)
+	f, err := os.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, dataFileMode)
+	if err != nil {
+		return fmt.Errorf("write raft id: %w", err)
+	}
+	_, err = fmt.Fprintln(f, id)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(name+".tmp", name)
+	}
+	if err == nil {
+		err = syncDir(d.path)
+	}
+	if err != nil {
+		return fmt.Errorf("write raft id: %w", err)
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// RandomSuffix returns 16 random hexadecimal digits: the part of a raft id
+// behind the chmpxid of a server that joins later. Ids are never used twice.
+func RandomSuffix() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return hex.EncodeToString(b[:])
+}
+
+// Stores is where raft keeps its log, its votes and its snapshots.
+type Stores struct {
+	log    raft.LogStore
+	stable raft.StableStore
+	snaps  raft.SnapshotStore
+	bolt   *raftboltdb.BoltStore // nil in memory
+	watch  *timedStore
+}
+
+// OpenStores opens the log and the snapshots of a server.
+func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:   filepath.Join(d.path, logFile),
+		NoSync: noSync,
+		BoltOptions: &bbolt.Options{
+			Timeout:        boltOpenWait,
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open raft log: %w", err)
+	}
+	watch := &timedStore{LogStore: bolt}
+	cache, err := raft.NewLogCache(logCacheCount, watch)
+	if err != nil {
+		bolt.Close()
+		return nil, fmt.Errorf("create log cache: %w", err)
+	}
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, log)
+	if err != nil {
+		bolt.Close()
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	return &Stores{log: cache, stable: bolt, snaps: snaps, bolt: bolt, watch: watch}, nil
+}
+
+// MemoryStores returns the stores of a slave: what it knows it gets again from
+// the leader after a restart.
+func MemoryStores() *Stores {
+	s := raft.NewInmemStore()
+	watch := &timedStore{LogStore: s}
+	return &Stores{log: watch, stable: s, snaps: raft.NewInmemSnapshotStore(), watch: watch}
+}
+
+// HasState reports whether raft has run on these stores.
+func (s *Stores) HasState() (bool, error) {
+	has, err := raft.HasExistingState(s.log, s.stable, s.snaps)
+	if err != nil {
+		return false, fmt.Errorf("look for raft state: %w", err)
+	}
+	return has, nil
+}
+
+// Close closes what is on disk. Idempotent.
+func (s *Stores) Close() error {
+	if s.bolt == nil {
+		return nil
+	}
+	b := s.bolt
+	s.bolt = nil
+	return b.Close()
+}
+
+// StalledFor returns for how long a write to the log has been under way: a
+// disk that hangs does not cost a leader its leadership, so somebody must look.
+func (s *Stores) StalledFor() time.Duration {
+	began := s.watch.began.Load()
+	if began == nil {
+		return 0
+	}
+	return time.Since(*began)
+}
+
+// timedStore notes when a write begins and ends.
+type timedStore struct {
+	raft.LogStore
+	began atomic.Pointer[time.Time] // nil: no write under way. Set and cleared by raft's one writer
+}
+
+// StoreLog implements raft.LogStore.
+func (t *timedStore) StoreLog(l *raft.Log) error { return t.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (t *timedStore) StoreLogs(ls []*raft.Log) error {
+	now := time.Now()
+	t.began.Store(&now)
+	defer t.began.Store(nil)
+	return t.LogStore.StoreLogs(ls)
+}

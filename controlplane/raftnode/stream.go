@@ -1,0 +1,293 @@
+package raftnode
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Limits of raft's connections.
+const (
+	dialWait        = 30 * time.Second       // how long a dial waits for a peer that is not there
+	dialRetry       = 100 * time.Millisecond // between its attempts
+	dialAttempt     = 2 * time.Second        // one attempt
+	dialWaitersMax  = 64                     // dials that wait for one peer
+	targetTimeout   = 5 * time.Second
+	targetBytesMax  = 128
+	incomingConnMax = 16
+)
+
+// errStreamClosed is returned to raft by a stream that was closed.
+var errStreamClosed = errors.New("raftnode: stream layer closed")
+
+// DialFunc opens a raft connection to a member. addr is empty for a slave,
+// which is reached through its session.
+type DialFunc func(ctx context.Context, id raft.ServerID, addr string) (net.Conn, error)
+
+// Stream is raft's StreamLayer over connections that others accept and dial.
+//
+// Dial waits for a peer that refuses: raft backs off by up to 10 s after
+// errors, and a restarted server would be without news for as long. One
+// dialler per peer tries; the others wait for it.
+type Stream struct {
+	self raft.ServerID
+	addr net.Addr
+	dial DialFunc
+	log  *slog.Logger
+
+	ctx      context.Context
+	cancel   context.CancelFunc
+	incoming chan net.Conn
+
+	mu    sync.Mutex // guards what follows; nothing blocks under it
+	conns map[*streamConn]struct{}
+	gates map[raft.ServerAddress]*gate
+}
+
+// gate lets one dial at a time try an absent peer.
+type gate struct {
+	token   chan struct{}
+	waiters int
+}
+
+// NewStream returns a stream layer for the member self, at addr as others see it.
+func NewStream(self raft.ServerID, addr string, dial DialFunc, log *slog.Logger) *Stream {
+	ctx, cancel := context.WithCancel(context.Background()) // ended by Close
+	return &Stream{
+		self: self, addr: memberAddr(Address(self, addr)), dial: dial, log: log,
+		ctx: ctx, cancel: cancel,
+		incoming: make(chan net.Conn, incomingConnMax),
+		conns:    make(map[*streamConn]struct{}),
+		gates:    make(map[raft.ServerAddress]*gate),
+	}
+}
+
+// memberAddr is an Address as net.Addr.
+type memberAddr raft.ServerAddress
+
+// Network implements net.Addr.
+func (memberAddr) Network() string { return "chmpx" }
+
+// String implements net.Addr.
+func (a memberAddr) String() string { return string(a) }
+
+// Address joins id and host:port to what raft calls an address, so that the
+// dialler can tell the other side whom it wants to talk to.
+func Address(id raft.ServerID, hostport string) raft.ServerAddress {
+	return raft.ServerAddress(string(id) + "@" + hostport)
+}
+
+// splitAddress undoes Address.
+func splitAddress(a raft.ServerAddress) (raft.ServerID, string) {
+	id, hostport, _ := strings.Cut(string(a), "@")
+	return raft.ServerID(id), hostport
+}
+
+// Deliver takes a connection that a mux accepted for raft. It reads for whom
+// it is (a server that lost its disk has another id than the caller thinks)
+// and hands it to raft, or closes it. It returns when that is done.
+func (s *Stream) Deliver(conn net.Conn) {
+	id, err := readTarget(conn)
+	if err != nil || id != s.self {
+		s.log.Debug("raft connection refused", "remote", conn.RemoteAddr().String(), "for", string(id), "self", string(s.self), "err", err)
+		conn.Close()
+		return
+	}
+	s.DeliverStream(conn)
+}
+
+// DeliverStream takes a connection that is known to be for this member.
+func (s *Stream) DeliverStream(conn net.Conn) {
+	c := s.track(conn)
+	if c == nil {
+		return
+	}
+	select {
+	case s.incoming <- c:
+	case <-s.ctx.Done():
+		c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (s *Stream) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.incoming:
+		return c, nil
+	case <-s.ctx.Done():
+		return nil, errStreamClosed
+	}
+}
+
+// Addr implements net.Listener.
+func (s *Stream) Addr() net.Addr { return s.addr }
+
+// Close ends waiting dials and every connection. Idempotent.
+func (s *Stream) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	all := make([]*streamConn, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	for _, c := range all {
+		c.Close()
+	}
+	return nil
+}
+
+// Dial implements raft.StreamLayer. timeout is not used: see dialWait.
+func (s *Stream) Dial(address raft.ServerAddress, _ time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, dialWait)
+	defer cancel()
+	id, hostport := splitAddress(address)
+	conn, err := s.attempt(ctx, id, hostport)
+	if err != nil {
+		conn, err = s.wait(ctx, address, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := s.track(conn)
+	if c == nil {
+		return nil, errStreamClosed
+	}
+	return c, nil
+}
+
+// wait tries until the peer is there, one dial at a time per peer.
+func (s *Stream) wait(ctx context.Context, address raft.ServerAddress, first error) (net.Conn, error) {
+	g, ok := s.enter(address)
+	if !ok {
+		return nil, first
+	}
+	defer s.leave(address, g)
+	select {
+	case g.token <- struct{}{}:
+		defer func() { <-g.token }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial raft peer %s: %w", address, first)
+	}
+	id, hostport := splitAddress(address)
+	tick := time.NewTicker(dialRetry)
+	defer tick.Stop()
+	for {
+		conn, err := s.attempt(ctx, id, hostport)
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("dial raft peer %s: %w", address, err)
+		}
+	}
+}
+
+func (s *Stream) enter(address raft.ServerAddress) (*gate, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.gates[address]
+	if g == nil {
+		g = &gate{token: make(chan struct{}, 1)}
+		s.gates[address] = g
+	}
+	if g.waiters >= dialWaitersMax {
+		return nil, false
+	}
+	g.waiters++
+	return g, true
+}
+
+func (s *Stream) leave(address raft.ServerAddress, g *gate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g.waiters--; g.waiters == 0 {
+		delete(s.gates, address)
+	}
+}
+
+func (s *Stream) attempt(ctx context.Context, id raft.ServerID, hostport string) (net.Conn, error) {
+	if hostport == "" { // a slave: its session is waited for by the dial itself
+		return s.dial(ctx, id, "")
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialAttempt)
+	defer cancel()
+	conn, err := s.dial(ctx, id, hostport)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeTarget(conn, id); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (s *Stream) track(conn net.Conn) *streamConn {
+	c := &streamConn{Conn: conn, s: s}
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		c.Close()
+		return nil
+	}
+	return c
+}
+
+// streamConn is a connection that its Stream closes with itself.
+type streamConn struct {
+	net.Conn
+	s *Stream
+}
+
+// Close implements net.Conn.
+func (c *streamConn) Close() error {
+	c.s.mu.Lock()
+	delete(c.s.conns, c)
+	c.s.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// writeTarget says for whom a connection is: length u16, id.
+func writeTarget(conn net.Conn, id raft.ServerID) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(targetTimeout)); err != nil {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	b := binary.LittleEndian.AppendUint16(nil, uint16(len(id)))
+	if _, err := conn.Write(append(b, id...)); err != nil {
+		return fmt.Errorf("write target of a raft connection: %w", err)
+	}
+	return conn.SetWriteDeadline(time.Time{})
+}
+
+// readTarget reads what writeTarget wrote and not a byte more.
+func readTarget(conn net.Conn) (raft.ServerID, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(targetTimeout)); err != nil {
+		return "", fmt.Errorf("set deadline: %w", err)
+	}
+	var head [2]byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return "", fmt.Errorf("read target of a raft connection: %w", err)
+	}
+	n := binary.LittleEndian.Uint16(head[:])
+	if n == 0 || n > targetBytesMax {
+		return "", fmt.Errorf("read target of a raft connection: %d bytes, 1 to %d allowed", n, targetBytesMax)
+	}
+	id := make([]byte, n)
+	if _, err := io.ReadFull(conn, id); err != nil {
+		return "", fmt.Errorf("read target of a raft connection: %w", err)
+	}
+	return raft.ServerID(id), conn.SetReadDeadline(time.Time{})
+}
