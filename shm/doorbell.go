@@ -1,0 +1,167 @@
+package shm
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/chmpx/chmpx/internal/rawio"
+	"golang.org/x/sys/unix"
+)
+
+// Doorbell wakes the side of a segment that waits on it.
+type Doorbell interface {
+	// Ring wakes the waiter, or makes its next Wait look again. Any goroutine.
+	Ring() error
+	// Wait calls poll, parks while it returns false, and calls it again after
+	// each ring. It returns nil when poll returned true and os.ErrClosed after
+	// Close. One goroutine at a time. Before poll returns false it must have
+	// called Segment.Sleep and looked at its rings once more.
+	Wait(poll func() (done bool)) error
+	// Close ends a Wait and releases the descriptor. Idempotent, any goroutine.
+	Close() error
+}
+
+// NewEventfd returns a new eventfd for NewEventfdDoorbell: non-blocking, close on exec.
+func NewEventfd() (fd int, err error) {
+	fd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return -1, fmt.Errorf("create eventfd: %w", err)
+	}
+	return fd, nil
+}
+
+// NewEventfdDoorbell makes a doorbell of an eventfd and owns it from then on.
+// The eventfd is never read: each write is a new edge for the poller. Only a
+// process that calls Wait registers it there, so ringing costs the ringer no
+// wake-up of its own.
+func NewEventfdDoorbell(fd int) (Doorbell, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("prepare doorbell: %w", err)
+	}
+	return &eventfdDoorbell{fd: fd}, nil
+}
+
+type eventfdDoorbell struct {
+	mu     sync.RWMutex // guards what follows; held while fd is written, so that it is not reused meanwhile
+	fd     int
+	file   *os.File // owns fd once somebody has waited
+	closed bool
+
+	waiting sync.Mutex // one Wait at a time; guards poll, raw and look
+	poll    func() bool
+	raw     syscall.RawConn
+	look    func(uintptr) bool // made once, so that Wait does not allocate
+}
+
+var one = []byte{0, 0, 0, 0, 0, 0, 0, 1} // any non-zero addend will do, in either byte order
+
+func (d *eventfdDoorbell) Ring() error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	switch _, errno := rawio.Write(uintptr(d.fd), one); errno {
+	case 0, syscall.EAGAIN: // EAGAIN: somebody filled the counter, the waiter's loss
+		return nil
+	default:
+		return fmt.Errorf("ring doorbell: %w", errno)
+	}
+}
+
+func (d *eventfdDoorbell) Wait(poll func() bool) error {
+	d.waiting.Lock()
+	defer d.waiting.Unlock()
+	if err := d.prepare(); err != nil {
+		return err
+	}
+	d.poll = poll
+	err := d.raw.Read(d.look)
+	d.poll = nil
+	if err == nil {
+		return nil
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	return fmt.Errorf("wait for doorbell: %w", err)
+}
+
+// prepare registers the descriptor with the poller when Wait is called first.
+func (d *eventfdDoorbell) prepare() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	if d.raw != nil {
+		return nil
+	}
+	d.file = os.NewFile(uintptr(d.fd), "doorbell")
+	raw, err := d.file.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("wait for doorbell: %w", err)
+	}
+	d.raw, d.look = raw, func(uintptr) bool { return d.poll() }
+	return nil
+}
+
+func (d *eventfdDoorbell) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	if d.file != nil {
+		return d.file.Close()
+	}
+	return unix.Close(d.fd)
+}
+
+// NewChanDoorbell returns a doorbell within one process, for segments on the heap.
+func NewChanDoorbell() Doorbell {
+	return &chanDoorbell{rung: make(chan struct{}, 1), closed: make(chan struct{})}
+}
+
+type chanDoorbell struct {
+	rung   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (d *chanDoorbell) Ring() error {
+	select {
+	case <-d.closed:
+		return os.ErrClosed
+	case d.rung <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (d *chanDoorbell) Wait(poll func() bool) error {
+	for {
+		select {
+		case <-d.closed:
+			return os.ErrClosed
+		default:
+		}
+		if poll() {
+			return nil
+		}
+		select {
+		case <-d.closed:
+		case <-d.rung:
+		}
+	}
+}
+
+func (d *chanDoorbell) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return nil
+}
