@@ -1,0 +1,74 @@
+// Package ring holds the facts that every node of a ring must compute alike:
+// hashes, node ids, statuses, the placement of slots on servers, and the
+// immutable Table that routes messages.
+//
+// It is pure: no clock, no randomness, no I/O, no goroutine. Values of this
+// package are safe to share between goroutines once built; nothing here
+// changes after construction.
+package ring
+
+import (
+	"cmp"
+	"fmt"
+)
+
+// ID is a chmpxid: the 64-bit identity of a node, computed by NodeID.
+// 0 means "no node".
+type ID uint64
+
+// String prints the id as CHMPX does: 16 lower-case hexadecimal digits.
+func (id ID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// Incarnation names one admitted start of a server process: the log index of
+// the NodeUp entry that admitted it. 0 means "never admitted".
+type Incarnation uint64
+
+// Epoch names a table: the era of the ring (raised only by disaster recovery)
+// and the log index of the last entry that changed who owns what. The zero
+// Epoch is older than every other.
+type Epoch struct {
+	Era   uint32 `json:"era"`
+	Index uint64 `json:"index"`
+}
+
+// Compare returns -1, 0 or +1 as e is older than, equal to or newer than o.
+func (e Epoch) Compare(o Epoch) int {
+	if c := cmp.Compare(e.Era, o.Era); c != 0 {
+		return c
+	}
+	return cmp.Compare(e.Index, o.Index)
+}
+
+// String prints the epoch as era.index.
+func (e Epoch) String() string { return fmt.Sprintf("%d.%d", e.Era, e.Index) }
+
+// LinkState is what a server observes of another server through its own data link.
+type LinkState uint8
+
+// The states of a link, as evidence for the verdict about a server.
+const (
+	LinkUnknown LinkState = iota // nothing observed yet
+	LinkAlive                    // connected and answering pings
+	LinkRefused                  // the host refuses the connection: the process is dead
+	LinkSilent                   // no answer for DOWNAFTER
+)
+
+// String returns the lower-case word used in status output.
+func (s LinkState) String() string {
+	switch s {
+	case LinkAlive:
+		return "alive"
+	case LinkRefused:
+		return "refused"
+	case LinkSilent:
+		return "silent"
+	}
+	return "unknown"
+}
+
+// Evidence is one observation that a server reports to the leader.
+type Evidence struct {
+	Peer        ID          `json:"peer"`
+	Incarnation Incarnation `json:"incarnation"` // of the peer, as last seen in its hello; 0 if never seen
+	State       LinkState   `json:"state"`
+}
