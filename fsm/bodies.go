@@ -1,0 +1,207 @@
+package fsm
+
+import "github.com/chmpx/chmpx/ring"
+
+// Params are the ring-wide values. They are part of the log and the same for
+// every node, whatever its configuration file says.
+type Params struct {
+	Slots       int         `json:"slots"`        // 1 to SlotsMax
+	Replica     int         `json:"replica"`      // copies beside the first owner, 0 to 63
+	DeliverMode string      `json:"deliver_mode"` // "hash" or "random"
+	Placement   string      `json:"placement"`    // "slots" or "chmpx"
+	IDType      ring.IDType `json:"id_type"`      // what chmpxids and the ring order are computed from
+	DoMerge     bool        `json:"do_merge"`     // off: data is never copied, so no owner is ever out of sync
+	AutoMerge   bool        `json:"auto_merge"`   // the leader plans, starts and completes merges by itself
+	MaxVoters   int         `json:"max_voters"`   // RAFTMAXVOTERS, at least 1
+}
+
+// SlotsMax is the largest number of slots of a ring.
+const SlotsMax = 1 << 20
+
+// RingInit is the first entry of a ring; only the first one counts, a later
+// one is refused with ErrRingExists.
+type RingInit struct {
+	RingID uint64 `json:"ring_id"` // drawn at random by the node that starts the ring, not 0
+	Era    uint32 `json:"era"`     // 1 for a new ring
+	Group  string `json:"group"`
+	Params Params `json:"params"`
+}
+
+// ServerUp admits a start of a server process. The log index of its entry is
+// the server's incarnation. A ServerUp of the same Boot while the server is UP
+// changes nothing; one of another Boot means that the process restarted unseen.
+type ServerUp struct {
+	ID      ring.ID       `json:"id"`
+	Server  ring.Identity `json:"server"`
+	Addr    string        `json:"addr"`    // host:port of PORT
+	Boot    uint64        `json:"boot"`    // random per process start, not 0
+	Suspend bool          `json:"suspend"` // no server program is attached now; ignored for a server in service, which keeps what it had
+}
+
+// NodeDown is the verdict that a server process has ended. It is void
+// (ErrStale) unless it names the present incarnation of a server that is UP.
+type NodeDown struct {
+	ID          ring.ID          `json:"id"`
+	Incarnation ring.Incarnation `json:"incarnation"`
+}
+
+// ProgramsChanged reports how many server programs are attached to a server.
+// Only the step from and to 0 changes the ring. It is void (ErrStale) unless
+// it names the present incarnation of a server that is UP.
+type ProgramsChanged struct {
+	ID          ring.ID          `json:"id"`
+	Incarnation ring.Incarnation `json:"incarnation"`
+	Count       int              `json:"count"`
+}
+
+// ServiceIn asks to take a server into service (SERVICEIN). Refusals:
+// ErrUnknownNode, ErrOperating, ErrStatusNotAllowed.
+type ServiceIn struct {
+	ID ring.ID `json:"id"`
+}
+
+// ServiceOut asks to take a server out of service (SERVICEOUT). Refusals:
+// ErrUnknownNode, ErrOperating, ErrStatusNotAllowed, ErrAlreadyOut (DOWN and
+// out: CHMPX answers SUCCEED), ErrLastServer.
+type ServiceOut struct {
+	ID ring.ID `json:"id"`
+}
+
+// PendingTable installs the table that the next merge leads to. Delta is the
+// difference from the base assignment (ring.Assignment.Delta). Refusals:
+// ErrOperating, ErrBaseChanged (Base is not the present epoch), ErrInvalid.
+type PendingTable struct {
+	Base  ring.Epoch `json:"base"`
+	Delta []byte     `json:"delta"`
+}
+
+// MergeStart starts the merge to the pending table; the merge's id is the
+// index of this entry. Refusals: ErrOperating, ErrNothingPlanned,
+// ErrDonorMissing, ErrReceiverMissing.
+type MergeStart struct{}
+
+// TransferReady reports that the receiver has nearly caught up with the donor.
+// Refusals: ErrNoMerge, ErrUnknownTransfer, ErrStale.
+type TransferReady struct {
+	MergeID  uint64  `json:"merge_id"`
+	Donor    ring.ID `json:"donor"`
+	Receiver ring.ID `json:"receiver"`
+}
+
+// MergeSeal closes the slots under transfer at their donors until MergeCommit,
+// MergeUnseal or MergeAbort. Refusals: ErrNoMerge, ErrNotReady.
+type MergeSeal struct {
+	MergeID uint64 `json:"merge_id"`
+}
+
+// TransferFinal reports that the donor has stopped serving the sealed slots
+// and the receiver has imported everything. Seal is the merge's Seal (index of
+// the MergeSeal entry) that the donor had applied when it stopped: a report
+// about an earlier seal of the same merge must not count, because the donor
+// served again in between. Refusals: ErrNoMerge, ErrUnknownTransfer, ErrStale.
+type TransferFinal struct {
+	MergeID  uint64  `json:"merge_id"`
+	Seal     uint64  `json:"seal"`
+	Donor    ring.ID `json:"donor"`
+	Receiver ring.ID `json:"receiver"`
+}
+
+// MergeCommit makes the pending table the base table. Refusals: ErrNoMerge,
+// ErrNotReady.
+type MergeCommit struct {
+	MergeID uint64 `json:"merge_id"`
+}
+
+// MergeUnseal opens the sealed slots at their donors again; the merge goes on
+// copying and its Finals are void. Refusal: ErrNoMerge.
+type MergeUnseal struct {
+	MergeID uint64 `json:"merge_id"`
+}
+
+// MergeAbort ends a merge without its result. With Operator (ABORTMERGE) it
+// ends any merge or plan whatever MergeID says, takes SERVICEOUTs back, and
+// nothing starts by itself before the next command or change of membership.
+// Refusal: ErrNoMerge (not with Operator).
+type MergeAbort struct {
+	MergeID  uint64 `json:"merge_id"`
+	Operator bool   `json:"operator,omitempty"`
+	Reason   string `json:"reason"` // for the log of operators
+}
+
+// SuspendMerge switches SUSPENDMERGE: while on, AUTOMERGE is ignored.
+type SuspendMerge struct {
+	On bool `json:"on"`
+}
+
+// SlaveUp lists a slave node as UP.
+type SlaveUp struct {
+	ID    ring.ID       `json:"id"`
+	Slave ring.Identity `json:"slave"`
+	Boot  uint64        `json:"boot"` // random per process start, not 0
+}
+
+// SlaveDown lists a slave as DOWN. It is void (ErrStale) unless it names the
+// boot that is UP.
+type SlaveDown struct {
+	ID   ring.ID `json:"id"`
+	Boot uint64  `json:"boot"`
+}
+
+// SlaveForget removes a slave from the list.
+type SlaveForget struct {
+	ID ring.ID `json:"id"`
+}
+
+// Type implements Body.
+func (RingInit) Type() CommandType { return CommandRingInit }
+
+// Type implements Body.
+func (ServerUp) Type() CommandType { return CommandServerUp }
+
+// Type implements Body.
+func (NodeDown) Type() CommandType { return CommandNodeDown }
+
+// Type implements Body.
+func (ProgramsChanged) Type() CommandType { return CommandProgramsChanged }
+
+// Type implements Body.
+func (ServiceIn) Type() CommandType { return CommandServiceIn }
+
+// Type implements Body.
+func (ServiceOut) Type() CommandType { return CommandServiceOut }
+
+// Type implements Body.
+func (PendingTable) Type() CommandType { return CommandPendingTable }
+
+// Type implements Body.
+func (MergeStart) Type() CommandType { return CommandMergeStart }
+
+// Type implements Body.
+func (TransferReady) Type() CommandType { return CommandTransferReady }
+
+// Type implements Body.
+func (MergeSeal) Type() CommandType { return CommandMergeSeal }
+
+// Type implements Body.
+func (TransferFinal) Type() CommandType { return CommandTransferFinal }
+
+// Type implements Body.
+func (MergeCommit) Type() CommandType { return CommandMergeCommit }
+
+// Type implements Body.
+func (MergeUnseal) Type() CommandType { return CommandMergeUnseal }
+
+// Type implements Body.
+func (MergeAbort) Type() CommandType { return CommandMergeAbort }
+
+// Type implements Body.
+func (SuspendMerge) Type() CommandType { return CommandSuspendMerge }
+
+// Type implements Body.
+func (SlaveUp) Type() CommandType { return CommandSlaveUp }
+
+// Type implements Body.
+func (SlaveDown) Type() CommandType { return CommandSlaveDown }
+
+// Type implements Body.
+func (SlaveForget) Type() CommandType { return CommandSlaveForget }

@@ -1,0 +1,226 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/chmpx/chmpx/ring"
+)
+
+// operating reports whether a merge runs: from MergeStart to its end.
+func operating(m *ring.Merge) bool {
+	return m != nil && (m.Phase == ring.MergeCopying || m.Phase == ring.MergeSealed)
+}
+
+// involved reports whether the running merge counts on this server.
+func (s *State) involved(v *server) bool {
+	if !operating(s.merge) {
+		return false
+	}
+	for _, t := range s.merge.Transfers {
+		if t.Donor == v.ID || t.Receiver == v.ID {
+			return true
+		}
+	}
+	op := v.Status.Operate()
+	return v.Status.Live() == ring.Up && (op == ring.Doing || op == ring.Done)
+}
+
+// pendingTable applies PendingTable.
+func (s *State) pendingTable(e *entry, b PendingTable) error {
+	if operating(s.merge) {
+		return ErrOperating
+	}
+	if b.Base != s.epoch {
+		return fmt.Errorf("%w: planned from %v, now %v", ErrBaseChanged, b.Base, s.epoch)
+	}
+	p, err := ring.ApplyDelta(s.base, b.Delta)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := s.checkPending(p); err != nil {
+		return err
+	}
+	s.pending = p
+	s.setMerge(e, &ring.Merge{Phase: ring.MergePlanned})
+	return nil
+}
+
+// checkPending checks that p is an assignment of this ring to servers that may
+// own slots after a merge, none of them twice for a slot.
+func (s *State) checkPending(p *ring.Assignment) error {
+	if p.Slots() != s.params.Slots || p.Width != s.params.width() {
+		return fmt.Errorf("%w: %d slots of width %d, the ring has %d of %d",
+			ErrInvalid, p.Slots(), p.Width, s.params.Slots, s.params.width())
+	}
+	may := make(map[uint16]bool)
+	for i := range s.servers {
+		may[s.servers[i].Number] = mayOwn(s.servers[i].Status)
+	}
+	for slot := range p.Slots() {
+		owners := p.Of(slot)
+		if len(owners) == 0 {
+			return fmt.Errorf("%w: slot %d has no owner", ErrInvalid, slot)
+		}
+		for k, n := range owners {
+			if !may[n] || slices.Contains(owners[:k], n) {
+				return fmt.Errorf("%w: server number %d as owner of slot %d", ErrInvalid, n, slot)
+			}
+		}
+	}
+	return nil
+}
+
+// mergeStart applies MergeStart.
+func (s *State) mergeStart(e *entry, _ MergeStart) error {
+	if operating(s.merge) {
+		return ErrOperating
+	}
+	if s.merge == nil {
+		return ErrNothingPlanned
+	}
+	transfers, err := transfersFor(s.table, s.pending, s.params.DoMerge)
+	if err != nil {
+		return err
+	}
+	for i := range s.servers {
+		v := &s.servers[i]
+		switch {
+		case v.Status.Action() == ring.Delete && v.Status.Live() == ring.Down:
+			v.Status = v.Status.WithOperate(ring.Done)
+		case v.Status.Action() == ring.Delete, v.Status.Action() == ring.Add && able(v.Status):
+			v.Status = v.Status.WithOperate(ring.Doing)
+		}
+	}
+	for _, t := range transfers {
+		for _, id := range []ring.ID{t.Donor, t.Receiver} {
+			v := s.find(id)
+			v.Status = v.Status.WithOperate(ring.Doing)
+		}
+	}
+	s.held, s.unsealed = false, false
+	s.setMerge(e, &ring.Merge{ID: e.index, Phase: ring.MergeCopying, Transfers: transfers})
+	s.showDone()
+	e.res.MergeID = e.index
+	return nil
+}
+
+// transferReady applies TransferReady.
+func (s *State) transferReady(e *entry, b TransferReady) error {
+	m, t, err := s.transfer(b.MergeID, b.Donor, b.Receiver)
+	if err != nil || t.Ready {
+		return err
+	}
+	t.Ready = true
+	s.merge = m
+	s.showDone()
+	e.changed = true
+	return nil
+}
+
+// showDone shows Done for every server all of whose transfers are ready.
+func (s *State) showDone() {
+	waits := make(map[ring.ID]bool)
+	for _, t := range s.merge.Transfers {
+		if !t.Ready {
+			waits[t.Donor], waits[t.Receiver] = true, true
+		}
+	}
+	for i := range s.servers {
+		v := &s.servers[i]
+		if v.Status.Operate() == ring.Doing && !waits[v.ID] {
+			v.Status = v.Status.WithOperate(ring.Done)
+		}
+	}
+}
+
+// mergeSeal applies MergeSeal.
+func (s *State) mergeSeal(e *entry, b MergeSeal) error {
+	m, err := s.running(b.MergeID, ring.MergeCopying)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(m.Transfers, func(t ring.Transfer) bool { return !t.Ready }); i >= 0 {
+		return fmt.Errorf("%w: from %v to %v", ErrNotReady, m.Transfers[i].Donor, m.Transfers[i].Receiver)
+	}
+	m.Phase, m.Seal = ring.MergeSealed, e.index
+	s.setMerge(e, m)
+	return nil
+}
+
+// transferFinal applies TransferFinal.
+func (s *State) transferFinal(e *entry, b TransferFinal) error {
+	m, t, err := s.transfer(b.MergeID, b.Donor, b.Receiver)
+	if err != nil {
+		return err
+	}
+	if m.Phase != ring.MergeSealed || m.Seal != b.Seal {
+		return fmt.Errorf("%w: seal %d, reported for %d", ErrNoMerge, m.Seal, b.Seal)
+	}
+	if t.Final {
+		return nil
+	}
+	t.Final = true
+	s.merge = m
+	e.changed = true
+	return nil
+}
+
+// mergeUnseal applies MergeUnseal. The transfers stay ready: their receivers
+// are as near as they were.
+func (s *State) mergeUnseal(e *entry, b MergeUnseal) error {
+	m, err := s.running(b.MergeID, ring.MergeSealed)
+	if err != nil {
+		return err
+	}
+	m.Phase, m.Seal = ring.MergeCopying, 0
+	for i := range m.Transfers {
+		m.Transfers[i].Final = false
+	}
+	s.unsealed = true
+	s.setMerge(e, m)
+	return nil
+}
+
+// setMerge makes m the merge that views show.
+func (s *State) setMerge(e *entry, m *ring.Merge) {
+	s.merge, s.mergeTimeUs = m, e.timeUs
+	e.changed = true
+}
+
+// running returns a copy of the merge, to be changed, if it has this id and phase.
+func (s *State) running(id uint64, phase ring.MergePhase) (*ring.Merge, error) {
+	if !operating(s.merge) || s.merge.ID != id || s.merge.Phase != phase {
+		return nil, fmt.Errorf("%w: merge %d in phase %v", ErrNoMerge, id, phase)
+	}
+	return copyMerge(s.merge), nil
+}
+
+// transfer returns a copy of the merge with the transfer in it that is to be changed.
+func (s *State) transfer(id uint64, donor, receiver ring.ID) (*ring.Merge, *ring.Transfer, error) {
+	if !operating(s.merge) || s.merge.ID != id {
+		return nil, nil, fmt.Errorf("%w: merge %d", ErrNoMerge, id)
+	}
+	m := copyMerge(s.merge)
+	for i := range m.Transfers {
+		t := &m.Transfers[i]
+		if t.Donor != donor || t.Receiver != receiver {
+			continue
+		}
+		if _, err := s.present(donor, t.DonorIncarnation); err != nil {
+			return nil, nil, err
+		}
+		if _, err := s.present(receiver, t.ReceiverIncarnation); err != nil {
+			return nil, nil, err
+		}
+		return m, t, nil
+	}
+	return nil, nil, fmt.Errorf("%w: from %v to %v", ErrUnknownTransfer, donor, receiver)
+}
+
+// copyMerge copies what entries change; the slot sets are shared.
+func copyMerge(m *ring.Merge) *ring.Merge {
+	c := *m
+	c.Transfers = slices.Clone(m.Transfers)
+	return &c
+}

@@ -1,0 +1,116 @@
+package fsm
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// SnapshotBytesMax bounds what Restore reads.
+const SnapshotBytesMax = 256 << 20
+
+// RaftFSM makes a State the finite state machine of a raft node. raft calls
+// Apply, Snapshot and Restore from one goroutine; View may be called from any.
+type RaftFSM struct {
+	state   *State
+	onApply func(View)
+	onFatal func(error)
+	failed  error
+	view    atomic.Pointer[View] // the last one handed to onApply
+}
+
+var _ raft.FSM = (*RaftFSM)(nil)
+
+// NewRaftFSM returns a state machine without entries. onApply is called
+// synchronously after each entry that changed something and after each
+// restore, in log order. onFatal is called once, when an entry of the log
+// cannot be understood: the node must stop; later entries are not applied.
+// Neither may be nil.
+func NewRaftFSM(onApply func(View), onFatal func(error)) *RaftFSM {
+	f := &RaftFSM{state: New(), onApply: onApply, onFatal: onFatal}
+	f.view.Store(&View{})
+	return f
+}
+
+// View returns the newest view.
+func (f *RaftFSM) View() View { return *f.view.Load() }
+
+// Apply implements raft.FSM. What it returns is always a Result.
+func (f *RaftFSM) Apply(l *raft.Log) any {
+	if f.failed != nil {
+		return Result{Index: l.Index, Err: f.failed}
+	}
+	c, err := Decode(l.Data)
+	if err != nil {
+		return f.fail(l, err)
+	}
+	res, err := f.state.Apply(l.Index, c)
+	if err != nil {
+		return f.fail(l, err)
+	}
+	if res.Changed {
+		f.publish()
+	}
+	return res
+}
+
+func (f *RaftFSM) fail(l *raft.Log, err error) Result {
+	f.failed = fmt.Errorf("apply log entry %d: %w", l.Index, err)
+	f.onFatal(f.failed)
+	return Result{Index: l.Index, Err: f.failed}
+}
+
+func (f *RaftFSM) publish() {
+	v := f.state.View()
+	f.view.Store(&v)
+	f.onApply(v)
+}
+
+// Snapshot implements raft.FSM.
+func (f *RaftFSM) Snapshot() (raft.FSMSnapshot, error) {
+	if f.failed != nil {
+		return nil, f.failed
+	}
+	return snapshot(f.state.Snapshot()), nil
+}
+
+// Restore implements raft.FSM. The state is as before when it fails.
+func (f *RaftFSM) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, SnapshotBytesMax+1))
+	if err != nil {
+		return fmt.Errorf("read snapshot: %w", err)
+	}
+	if err := f.state.Restore(b); err != nil {
+		return err
+	}
+	f.publish()
+	return nil
+}
+
+// snapshot is an encoded state on its way to raft's snapshot store.
+type snapshot []byte
+
+// Persist implements raft.FSMSnapshot.
+func (b snapshot) Persist(sink raft.SnapshotSink) error {
+	if _, err := sink.Write(b); err != nil {
+		return fmt.Errorf("persist snapshot: %w", cancel(sink, err))
+	}
+	if err := sink.Close(); err != nil {
+		return fmt.Errorf("persist snapshot: %w", err)
+	}
+	return nil
+}
+
+// cancel gives the sink up and returns why.
+func cancel(sink raft.SnapshotSink, err error) error {
+	if cerr := sink.Cancel(); cerr != nil {
+		return fmt.Errorf("%w (cancel: %w)", err, cerr)
+	}
+	return err
+}
+
+// Release implements raft.FSMSnapshot.
+func (snapshot) Release() {}

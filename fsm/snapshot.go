@@ -1,0 +1,168 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/chmpx/chmpx/ring"
+)
+
+// A snapshot is a header of 16 bytes and a JSON object:
+//
+//	 0        8       10       12       16
+//	| "CHMPXFSM" | version | zero | CRC-32 of the JSON | JSON ...
+//
+// Numbers are big-endian. A program reads its own version and older ones.
+const (
+	snapshotMagic   = "CHMPXFSM"
+	snapshotVersion = 1
+	snapshotHeader  = 16
+)
+
+// snapshotJSON is the state as a snapshot holds it.
+type snapshotJSON struct {
+	Index      uint64     `json:"index"`
+	RingID     uint64     `json:"ring_id"`
+	Era        uint32     `json:"era"`
+	Group      string     `json:"group"`
+	Params     Params     `json:"params"`
+	Epoch      ring.Epoch `json:"epoch"`
+	Version    uint64     `json:"version"`
+	NextNumber uint16     `json:"next_number"`
+
+	Servers   []server   `json:"servers"`
+	Slaves    []Slave    `json:"slaves"`
+	Proposals []proposal `json:"proposals"`
+
+	Base        []byte      `json:"base,omitempty"`    // ring.Assignment.Delta(nil)
+	Pending     []byte      `json:"pending,omitempty"` // the same
+	Merge       *ring.Merge `json:"merge,omitempty"`
+	MergeTimeUs int64       `json:"merge_time_us"`
+	Unsealed    bool        `json:"unsealed"`
+	Held        bool        `json:"held"`
+	Suspend     bool        `json:"suspend_merge"`
+}
+
+// Snapshot returns the whole state, versioned. Equal states give equal bytes.
+func (s *State) Snapshot() []byte {
+	j := snapshotJSON{
+		Index: s.index, RingID: s.ringID, Era: s.era, Group: s.group, Params: s.params,
+		Epoch: s.epoch, Version: s.tableVersion, NextNumber: s.nextNumber,
+		Servers: s.servers, Slaves: s.slaves, Proposals: s.proposals,
+		Merge: s.merge, MergeTimeUs: s.mergeTimeUs, Unsealed: s.unsealed, Held: s.held, Suspend: s.suspendOn,
+	}
+	if s.base != nil {
+		j.Base = s.base.Delta(nil)
+	}
+	if s.pending != nil {
+		j.Pending = s.pending.Delta(nil)
+	}
+	body, err := json.Marshal(j)
+	if err != nil {
+		panic("BUG: fsm: the state does not encode: " + err.Error())
+	}
+	b := make([]byte, snapshotHeader, snapshotHeader+len(body))
+	copy(b, snapshotMagic)
+	binary.BigEndian.PutUint16(b[8:], snapshotVersion)
+	binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(body))
+	return append(b, body...)
+}
+
+// Restore replaces the state by that of a snapshot. On error (ErrSnapshot) the
+// state is as before. Views taken before stay as they are.
+func (s *State) Restore(b []byte) error {
+	j, err := decodeSnapshot(b)
+	if err != nil {
+		return err
+	}
+	n := &State{
+		index: j.Index, ringID: j.RingID, era: j.Era, group: j.Group, params: j.Params,
+		epoch: j.Epoch, tableVersion: j.Version, nextNumber: j.NextNumber,
+		servers: j.Servers, slaves: j.Slaves, proposals: j.Proposals,
+		merge: j.Merge, mergeTimeUs: j.MergeTimeUs, unsealed: j.Unsealed, held: j.Held, suspendOn: j.Suspend,
+	}
+	if n.base, err = decodeAssignment(j.Base); err != nil {
+		return fmt.Errorf("%w: base: %w", ErrSnapshot, err)
+	}
+	if n.pending, err = decodeAssignment(j.Pending); err != nil {
+		return fmt.Errorf("%w: pending: %w", ErrSnapshot, err)
+	}
+	if err := n.rebuild(); err != nil {
+		return fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	*s = *n
+	return nil
+}
+
+func decodeSnapshot(b []byte) (snapshotJSON, error) {
+	var j snapshotJSON
+	if len(b) < snapshotHeader || string(b[:8]) != snapshotMagic {
+		return j, fmt.Errorf("%w: no snapshot of this program", ErrSnapshot)
+	}
+	if v := binary.BigEndian.Uint16(b[8:]); v != snapshotVersion {
+		return j, fmt.Errorf("%w: version %d, this program reads %d", ErrSnapshot, v, snapshotVersion)
+	}
+	body := b[snapshotHeader:]
+	if binary.BigEndian.Uint32(b[12:]) != crc32.ChecksumIEEE(body) {
+		return j, fmt.Errorf("%w: checksum of %d bytes is wrong", ErrSnapshot, len(body))
+	}
+	if err := strict(body, &j); err != nil {
+		return j, fmt.Errorf("%w: decode: %w", ErrSnapshot, err)
+	}
+	return j, nil
+}
+
+func decodeAssignment(b []byte) (*ring.Assignment, error) {
+	if b == nil {
+		return nil, nil
+	}
+	return ring.ApplyDelta(nil, b)
+}
+
+// rebuild makes what a snapshot does not hold, and checks what it does.
+func (s *State) rebuild() error {
+	if s.ringID == 0 {
+		if s.index != 0 && len(s.servers)+len(s.slaves) > 0 || s.base != nil || s.merge != nil {
+			return fmt.Errorf("members without a ring")
+		}
+		return nil
+	}
+	init := RingInit{RingID: s.ringID, Era: s.era, Group: s.group, Params: s.params}
+	if err := init.validate(); err != nil {
+		return err
+	}
+	if (s.merge == nil) != (s.pending == nil) {
+		return fmt.Errorf("a merge and a pending table go together")
+	}
+	for _, a := range []*ring.Assignment{s.base, s.pending} {
+		if a != nil && (a.Slots() != s.params.Slots || a.Width != s.params.width()) {
+			return fmt.Errorf("assignment of %d slots and width %d", a.Slots(), a.Width)
+		}
+	}
+	servers := make([]ring.Server, len(s.servers))
+	s.members = make([]Member, len(s.servers))
+	for i, v := range s.servers {
+		if v.Number >= s.nextNumber || !v.Status.Safe() {
+			return fmt.Errorf("server %v: number %d, status %v", v.ID, v.Number, v.Status)
+		}
+		servers[i] = v.Server
+		s.members[i] = Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup}
+	}
+	if s.merge != nil {
+		for _, t := range s.merge.Transfers {
+			if t.Slots == nil || t.Slots.Slots() != s.params.Slots || s.find(t.Donor) == nil || s.find(t.Receiver) == nil {
+				return fmt.Errorf("transfer from %v to %v", t.Donor, t.Receiver)
+			}
+		}
+	}
+	t, err := ring.NewTable(ring.Table{
+		Epoch: s.epoch, Version: s.tableVersion, RingID: s.ringID, Group: s.group, Servers: servers, Base: s.base,
+	})
+	if err != nil {
+		return err
+	}
+	s.table = t
+	return nil
+}
