@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/cmd/internal/options"
+	"github.com/chmpx/chmpx/node"
+	"github.com/chmpx/chmpx/ops"
+)
+
+// daemon is one run of the command.
+type daemon struct {
+	args           []string
+	stdout, stderr io.Writer
+	signals        <-chan os.Signal
+}
+
+// settings is what the options say.
+type settings struct {
+	conf    string
+	ctlPort int // 0: as the file says
+	cuk     string
+	level   ops.Level
+	logFile string
+}
+
+// errUsage asks for the usage text behind the error.
+var errUsage = errors.New("wrong options")
+
+// run returns the exit code.
+func (d *daemon) run() int {
+	code := exitStopped
+	app := &cli.App{
+		Name: "chmpx", Flags: flags(), HideHelp: true, HideVersion: true, HideHelpCommand: true,
+		Writer: d.stdout, ErrWriter: d.stderr,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w: %w", errUsage, err) },
+		Action:         func(c *cli.Context) error { return d.act(c, &code) },
+	}
+	known, unknown, err := options.Normalize(d.args, app.Flags)
+	for _, word := range unknown {
+		fmt.Fprintf(d.stderr, "WARNING: unknown option %q is ignored.\n", word)
+	}
+	if err == nil {
+		err = app.Run(append([]string{app.Name}, known...))
+	} else {
+		err = fmt.Errorf("%w: %w", errUsage, err)
+	}
+	if err != nil {
+		fmt.Fprintf(d.stderr, "ERROR: %v\n", err)
+		if code == exitStopped {
+			code = exitStart
+		}
+	}
+	if errors.Is(err, errUsage) {
+		fmt.Fprint(d.stderr, "\n", usage)
+	}
+	return code
+}
+
+// act does what the options ask for and sets the exit code where it is not
+// the common one of an error.
+func (d *daemon) act(c *cli.Context, code *int) error {
+	switch {
+	case c.Bool("h"):
+		fmt.Fprint(d.stdout, usage)
+		return nil
+	case c.Bool("v"):
+		fmt.Fprintf(d.stdout, "CHMPX Version %s\n", version)
+		return nil
+	}
+	s, err := parse(c)
+	if err != nil {
+		return err
+	}
+	logger, closeLog, err := ops.OpenLog(s.level, s.logFile)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	n, err := node.New(node.Options{ConfigPath: s.conf, CtlPort: s.ctlPort, CUK: s.cuk, Logger: logger, Version: version})
+	if err != nil {
+		return fmt.Errorf("could not initialize process: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }() // ends with ctx; awaited below
+	printStart(d.stdout, n)
+	err = d.await(stop, ended, code)
+	if err != nil && *code == exitStopped {
+		*code = exitFailed
+	}
+	return err
+}
+
+// await returns when the node has ended: by itself, in order after a signal,
+// or left alone after a second one.
+func (d *daemon) await(stop func(), ended <-chan error, code *int) error {
+	select {
+	case err := <-ended:
+		return err
+	case <-d.signals:
+		stop()
+	}
+	select {
+	case err := <-ended:
+		return err
+	case sig := <-d.signals:
+		*code = exitSignal
+		if n, ok := sig.(syscall.Signal); ok {
+			*code += int(n)
+		}
+		return fmt.Errorf("ended at once by a second signal: %v", sig)
+	}
+}
+
+// parse checks the options.
+func parse(c *cli.Context) (settings, error) {
+	s := settings{conf: c.String("conf"), cuk: c.String("cuk"), logFile: c.String("dfile")}
+	if s.conf == "" && c.String("json") != "" {
+		return s, errors.New(`option "-json" (CHMJSONCONF) is not available in this version, use -conf with a file`)
+	}
+	if s.conf == "" {
+		return s, fmt.Errorf(`%w: must specify option "-conf"`, errUsage)
+	}
+	if p := c.String("ctlport"); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return s, fmt.Errorf(`option "-ctlport" is specified with invalid value %q: use 1 to 65535`, p)
+		}
+		s.ctlPort = int(n)
+	}
+	level, err := ops.ParseLevel(c.String("d"))
+	if err != nil {
+		return s, fmt.Errorf("%w: %w", errUsage, err)
+	}
+	s.level = level
+	return s, nil
+}

@@ -1,0 +1,10 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/node"
+)

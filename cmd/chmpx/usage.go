@@ -1,0 +1,51 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// The exit codes, as usage documents them.
+const (
+	exitStopped = 0   // a signal ended the node in order
+	exitStart   = 1   // it could not start
+	exitFailed  = 2   // it failed while running
+	exitSignal  = 128 // plus the number of the second signal
+)
+
+const usage = `Usage: chmpx -conf <file> [options]
+
+One node of a ring, server or slave as the configuration says. It stays in the
+foreground; HUP, TERM and INT stop it in order, a second one ends it at once.
+
+Options (one dash or two, names in any case)
+  -conf, -f <file>     configuration file (.ini)
+  -ctlport <port>      own control port, in place of SELFCTLPORT of the file
+  -cuk <text>          own CUK, in place of SELFCUK of the file
+  -d, -g <level>       log: silent, err, wan, msg or dump (default: err)
+  -dfile <file>        write the log to this file (default: standard error)
+  -v, -version         print the version
+  -h, -help            print this text
+
+Environment, where the option is not given
+  CHMCONFFILE          like -conf
+  CHMDBGMODE           like -d
+  CHMDBGFILE           like -dfile
+
+Exit codes
+  0    a signal stopped the node in order
+  1    it could not start: a wrong option or configuration, a port in use
+  2    it failed while running; the reason is on standard error
+  128+n  a second signal, number n, ended it at once
+`
+
+// flags are the options of the command.
+func flags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, EnvVars: []string{"CHMCONFFILE"}},
+		&cli.StringFlag{Name: "json", EnvVars: []string{"CHMJSONCONF"}},
+		&cli.StringFlag{Name: "ctlport", Aliases: []string{"cntlport", "cntrlport"}},
+		&cli.StringFlag{Name: "cuk"},
+		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, EnvVars: []string{"CHMDBGMODE"}, Value: "err"},
+		&cli.StringFlag{Name: "dfile", Aliases: []string{"gfile"}, EnvVars: []string{"CHMDBGFILE"}},
+		&cli.BoolFlag{Name: "v", Aliases: []string{"ver", "version"}},
+		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
+	}
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/client"
+)
+
+// carrier is what a client thread needs of client.Client.
+type carrier interface {
+	Serving() int
+	Send(ctx context.Context, hash uint64, payload []byte) error
+	Request(ctx context.Context, hash uint64, payload []byte, opts ...client.RequestOption) (client.Reply, error)
+	RequestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error)) error
+}
+
+var (
+	errNoOwner  = errors.New("no server is in service")
+	errWrong    = errors.New("the reply differs from the request")
+	errNoReply  = errors.New("no reply in time")
+	servingPoll = 10 * time.Millisecond
+)
+
+// clientThread sends one message after the other.
+type clientThread struct {
+	settings
+	c      carrier
+	guard  *guard
+	body   body
+	out    io.Writer // for -pr; safe for several threads
+	result result
+}
+
+// more reports whether loop i is to be done.
+func (t *clientThread) more(ctx context.Context, i int64) bool {
+	return (t.loops == 0 || i < t.loops) && ctx.Err() == nil
+}
+
+// run sends until all loops are done or ctx ends.
+func (t *clientThread) run(ctx context.Context) {
+	for i := int64(0); t.more(ctx, i); i++ {
+		t.body.set(uint64(i))
+		start, opCtx := t.guard.begin()
+		sendErr, replyErr := t.once(opCtx, uint64(i))
+		took, cut := t.guard.end(start)
+		if ctx.Err() != nil && (sendErr != nil || replyErr != nil) {
+			return // stopped in the middle of it: neither sent nor an error
+		}
+		t.result.Sent++
+		t.result.Busy += took
+		record(t.result.latency, took)
+		if err := errors.Join(sendErr, replyErr); err != nil {
+			if cut {
+				err = fmt.Errorf("%w: %w", errNoReply, err)
+			}
+			t.result.failed(err)
+		}
+		if t.print {
+			t.printOnce(sendErr, replyErr)
+		}
+	}
+}
+
+// once sends one message and waits for its reply if it is to have one.
+func (t *clientThread) once(ctx context.Context, hash uint64) (sendErr, replyErr error) {
+	if err := waitServing(ctx, t.c); err != nil {
+		return err, nil
+	}
+	if !t.turnAround {
+		return t.c.Send(ctx, hash, t.body.text), nil
+	}
+	r, err := t.c.Request(ctx, hash, t.body.text)
+	switch {
+	case errors.Is(err, client.ErrNotDelivered) || errors.Is(err, client.ErrNoOwner) || errors.Is(err, client.ErrTooLarge):
+		return err, nil
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(r.Payload, t.body.text):
+		return nil, errWrong
+	}
+	return nil, nil
+}
+
+// waitServing waits until some server is in service, so that a message is not
+// accepted that nobody may take for a long time.
+func waitServing(ctx context.Context, c carrier) error {
+	for c.Serving() == 0 {
+		timer := time.NewTimer(servingPoll)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return errNoOwner
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+func (t *clientThread) printOnce(sendErr, replyErr error) {
+	text := visible(t.body.text)
+	if sendErr != nil {
+		fmt.Fprintf(t.out, "Send : %s -> Failed\n", text)
+		return
+	}
+	line := fmt.Sprintf("Send : %s -> Succeed(receiver count:1)\n", text)
+	switch {
+	case t.turnAround && replyErr == nil:
+		line += fmt.Sprintf("Receive reply : -> 1 Succeed(%s)\n", text)
+	case t.turnAround && errors.Is(replyErr, context.Canceled):
+		line += fmt.Sprintf("Receive reply : -> 1 Failed(timeouted - %v)\n", t.timeout)
+	case t.turnAround:
+		line += fmt.Sprintf("Receive reply : -> 1 Failed(%v)\n", replyErr)
+	}
+	io.WriteString(t.out, line)
+}
+
+// lockedWriter lets several threads write whole lines.
+type lockedWriter struct {
+	mu sync.Mutex // guards w; held while writing
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,56 @@
+// Package ringview fetches the status of a node over its control port and
+// prints it for people: what "chmpxctl status" and the demonstration show. It
+// keeps nothing and starts no goroutine; all functions may be called from any
+// goroutine.
+package ringview
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/chmpx/chmpx/controlplane"
+)
+
+// ErrStatus is wrapped by every error about a status that could not be had.
+var ErrStatus = errors.New("ringview: no status")
+
+// statusBytesMax bounds what Fetch reads: 1,024 servers take about 400 KiB.
+const statusBytesMax = 16 << 20
+
+// Fetch asks the node at host and control port for its status. The answer is
+// also returned as it came. It ends with ctx, at the latest after 5 s.
+func Fetch(ctx context.Context, host string, ctlPort uint16) (controlplane.Status, []byte, error) {
+	var st controlplane.Status
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/status", nil)
+	if err != nil {
+		return st, nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+	}
+	// A connection of its own: control ports are asked rarely, and proxies are not meant.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return st, nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, statusBytesMax))
+	if err != nil {
+		return st, nil, fmt.Errorf("%w of %s: read answer: %w", ErrStatus, addr, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return st, nil, fmt.Errorf("%w of %s: %s: %.200q", ErrStatus, addr, resp.Status, body)
+	}
+	if err := json.Unmarshal(body, &st); err != nil {
+		return st, nil, fmt.Errorf("%w of %s: decode answer: %w", ErrStatus, addr, err)
+	}
+	return st, body, nil
+}
