@@ -70,3 +70,64 @@ func (s Status) WithSuspend(v Status) Status { return s.with(suspendMask, v) }
 func (s Status) CanAct() bool {
 	return s.Ring() == ServiceIn && s.Live() == Up && !s.Suspended() && s.Action() != Add
 }
+
+// Words returns the five words of the printed form: ring, live, action,
+// operate, suspend.
+func (s Status) Words() [5]string {
+	w := [5]string{"SLAVE", "DOWN", "n/a", "Nothing", "NoSuspend"}
+	switch s.Ring() {
+	case ServiceOut:
+		w[0] = "SERVICE OUT"
+	case ServiceIn:
+		w[0] = "SERVICE IN"
+	}
+	if s.Live() == Up {
+		w[1] = "UP"
+	}
+	switch s.Action() {
+	case Add:
+		w[2] = "ADD"
+	case Delete:
+		w[2] = "DELETE"
+	}
+	switch s.Operate() {
+	case Pending:
+		w[3] = "Pending"
+	case Doing:
+		w[3] = "Doing"
+	case Done:
+		w[3] = "Done"
+	}
+	if s.Suspended() {
+		w[4] = "Suspend"
+	}
+	return w
+}
+
+// Safe reports whether the combination of bits is one that CHMPX allows.
+func (s Status) Safe() bool {
+	if s&^(liveMask|ringMask|actionMask|operateMask|suspendMask) != 0 || s.Suspended() && (s.Live() == Down || s.Ring() == Slave) {
+		return false
+	}
+	idle := s.Action() == NoAct && s.Operate() == Nothing
+	switch {
+	case s.Ring() == Slave || s.Ring() == ServiceOut:
+		return idle
+	case s.Ring() != ServiceIn:
+		return false
+	case s.Live() == Up:
+		return s.Action() == NoAct || (s.Action() == Add || s.Action() == Delete) && s.Operate() != Nothing
+	}
+	return idle || s.Action() == Delete && (s.Operate() == Pending || s.Operate() == Done)
+}
+
+// String prints the status exactly as CHMPX does, for example
+// "SAFE -> [SERVICE IN][UP][n/a][Nothing][NoSuspend]".
+func (s Status) String() string {
+	head := "SAFE -> "
+	if !s.Safe() {
+		head = "NOT SAFE -> "
+	}
+	w := s.Words()
+	return head + "[" + w[0] + "][" + w[1] + "][" + w[2] + "][" + w[3] + "][" + w[4] + "]"
+}

@@ -3,6 +3,7 @@ package ring
 import (
 	"errors"
 	"fmt"
+	"math"
 )
 
 // DefaultSlots is the number of slots of PLACEMENT=slots.
@@ -97,8 +98,8 @@ type Table struct {
 // may be nil: a ring in which nobody is in service yet. The table takes
 // ownership of its arguments.
 func NewTable(t Table) (*Table, error) {
-	if len(t.Servers) >= int(NoServer) {
-		return nil, fmt.Errorf("%w: %d servers, at most %d allowed", ErrTable, len(t.Servers), int(NoServer)-1)
+	if len(t.Servers) > math.MaxInt16 {
+		return nil, fmt.Errorf("%w: %d servers, at most %d allowed", ErrTable, len(t.Servers), math.MaxInt16)
 	}
 	t.byID = make(map[ID]int, len(t.Servers))
 	t.byNumber = make(map[uint16]int, len(t.Servers))
