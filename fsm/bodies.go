@@ -65,6 +65,9 @@ type ServiceIn struct {
 // out: CHMPX answers SUCCEED), ErrLastServer.
 type ServiceOut struct {
 	ID ring.ID `json:"id"`
+	// Auto: not an operator but AUTOMERGE asks, because the server is DOWN for
+	// long (DOWNOUT). Such a server stays, or comes back, when it is UP again.
+	Auto bool `json:"auto,omitempty"`
 }
 
 // PendingTable installs the table that the next merge leads to. Delta is the

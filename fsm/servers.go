@@ -32,7 +32,13 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 	}
 	v.Identity, v.Addr, v.Boot = b.Server, b.Addr, b.Boot
 	v.Incarnation = ring.Incarnation(e.index)
-	v.Startup = true
+	// Who is leaving because an operator wants it so does not come back by
+	// being restarted on the way; who was only away for too long does.
+	leaving := v.Status.Action() == ring.Delete
+	v.Startup = !leaving || v.AutoOut
+	if leaving && v.AutoOut && !operating(s.merge) {
+		v.Status = v.Status.WithAction(ring.NoAct).WithOperate(ring.Nothing)
+	}
 	// A program outlives its node and is back within moments: a server in
 	// service goes on as it was until its node reports that nobody came back.
 	if v.Status.Ring() != ring.ServiceIn {

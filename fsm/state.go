@@ -47,6 +47,7 @@ type server struct {
 	// HasProgram survives DOWN, where the status cannot show it.
 	HasProgram bool
 	Startup    bool
+	AutoOut    bool // its DELETE was asked for by AUTOMERGE
 }
 
 // Result is what an entry did.

@@ -38,7 +38,7 @@ type View struct {
 type Member struct {
 	ID      ring.ID `json:"id"`
 	Boot    uint64  `json:"boot"`    // of the last admitted start
-	Startup bool    `json:"startup"` // AUTOMERGE takes it into service when a program attaches
+	Startup bool    `json:"startup"` // started and neither taken in nor asked out since: AUTOMERGE takes it in when a program attaches
 }
 
 // Slave is a slave node as the log lists it.
