@@ -27,15 +27,15 @@ func Interleaved(slots, width int, numbers []uint16) *Assignment {
 // their share allows, a lost first owner is replaced by one of the slot's other
 // owners if possible. First owners are balanced within one slot per weight, all
 // owners nearly so. In-sync bits stay with owners that had them; new owners
-// have none. With base nil it is Interleaved over the members. The result
+// have none. With base nil everybody is in sync,
+// and members of one weight are Interleaved. The result
 // depends on nothing but the arguments.
 func Plan(base *Assignment, members []Member, width int) *Assignment {
-	if base == nil || len(members) == 0 {
-		numbers := make([]uint16, len(members))
-		for i, m := range members {
-			numbers[i] = m.Number
-		}
-		return Interleaved(base.slotsOr(DefaultSlots), width, numbers)
+	if base == nil {
+		return firstPlan(members, width)
+	}
+	if len(members) == 0 {
+		return NewAssignment(base.Slots(), width)
 	}
 	p := &planner{base: base, members: members, index: make(map[uint16]int, len(members)), lists: make([][]int, base.Slots())}
 	for i, m := range members {
@@ -48,11 +48,23 @@ func Plan(base *Assignment, members []Member, width int) *Assignment {
 	return p.result(width)
 }
 
-func (a *Assignment) slotsOr(n int) int {
-	if a == nil {
-		return n
+// firstPlan is the plan of a ring without base: nobody has data, so everybody
+// is in sync.
+func firstPlan(members []Member, width int) *Assignment {
+	numbers := make([]uint16, len(members))
+	alike := true
+	for i, m := range members {
+		numbers[i] = m.Number
+		alike = alike && max(1, m.Weight) == max(1, members[0].Weight)
 	}
-	return a.Slots()
+	if alike {
+		return Interleaved(DefaultSlots, width, numbers)
+	}
+	a := Plan(NewAssignment(DefaultSlots, width), members, width)
+	for slot := range a.InSync {
+		a.InSync[slot] = 1<<len(a.Of(slot)) - 1
+	}
+	return a
 }
 
 // planner works with positions in members instead of server numbers.

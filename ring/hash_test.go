@@ -1,0 +1,121 @@
+package ring
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// hashVectors were computed by CHMPX itself.
+type hashVectors struct {
+	Bytes []struct {
+		Hex   string `json:"hex"`
+		Hash1 string `json:"hash1"`
+		Hash2 string `json:"hash2"`
+	} `json:"bytes"`
+	IDs []struct {
+		Group, Type, Host string
+		CtlPort           int    `json:"ctlport"`
+		CUK               string `json:"cuk"`
+		CtlEndpoints      string `json:"ctlendpoints"`
+		CustomSeed        string `json:"custom_seed"`
+		ChmpxID           string `json:"chmpxid"`
+		BaseMsgID         string `json:"base_msgid"`
+	} `json:"ids"`
+	Orders []struct {
+		Type    string     `json:"type"`
+		Servers []Identity `json:"servers"`
+	} `json:"orders"`
+}
+
+func loadVectors(t *testing.T) hashVectors {
+	t.Helper()
+	b, err := os.ReadFile("testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v hashVectors
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func number(t *testing.T, s string) uint64 {
+	t.Helper()
+	n, err := strconv.ParseUint(s, 0, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Both hashes give what CHMPX gives, for bytes above 0x7f, too.
+func TestHashVectors(t *testing.T) {
+	for _, v := range loadVectors(t).Bytes {
+		p, err := hex.DecodeString(v.Hex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := Hash(p), number(t, v.Hash1); got != want {
+			t.Errorf("Hash(%s) = %#016x, want %#016x", v.Hex, got, want)
+		}
+		if got, want := SecondHash(p), number(t, v.Hash2); got != want {
+			t.Errorf("SecondHash(%s) = %#016x, want %#016x", v.Hex, got, want)
+		}
+	}
+}
+
+// Node ids and message id bases equal CHMPX's for all four seed types.
+func TestNodeIDVectors(t *testing.T) {
+	for _, v := range loadVectors(t).IDs {
+		typ, err := ParseIDType(v.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := Identity{Name: v.Host, CtlPort: uint16(v.CtlPort), CUK: v.CUK, CtlEndpoints: v.CtlEndpoints, CustomSeed: v.CustomSeed}
+		if got, want := NodeID(v.Group, typ, n), ID(number(t, v.ChmpxID)); got != want {
+			t.Errorf("NodeID(%q, %v, %+v) = %v, want %v", v.Group, typ, n, got, want)
+		}
+		if got, want := BaseMessageID(v.Group, typ, n), number(t, v.BaseMsgID); got != want {
+			t.Errorf("BaseMessageID(%q, %v, %+v) = %#x, want %#x", v.Group, typ, n, got, want)
+		}
+	}
+}
+
+// The ring order is the one that CHMPX computes, for every CHMPXIDTYPE that was recorded.
+func TestRingOrderVectors(t *testing.T) {
+	for _, v := range loadVectors(t).Orders {
+		typ, err := ParseIDType(v.Type)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range v.Servers {
+			for j := range v.Servers {
+				if got, want := Less(typ, v.Servers[i], v.Servers[j]), i < j; got != want {
+					t.Errorf("%v: Less(%+v, %+v) = %t, want %t", typ, v.Servers[i], v.Servers[j], got, want)
+				}
+			}
+		}
+	}
+}
+
+// The empty key and an unknown type have defined answers.
+func TestIDEdges(t *testing.T) {
+	if _, err := ParseIDType("ip"); err == nil {
+		t.Error("ParseIDType accepts an unknown word")
+	}
+	for _, typ := range []IDType{IDByName, IDByCUK, IDByCtlEndpoints, IDByCustom} {
+		if back, err := ParseIDType(typ.String()); err != nil || back != typ {
+			t.Errorf("ParseIDType(%q) = %v, %v", typ.String(), back, err)
+		}
+	}
+	if id := NodeID("", IDByName, Identity{Name: "a"}); id != 0 {
+		t.Errorf("an empty group gives id %v, want 0", id)
+	}
+	if id := NodeID("g", IDByCUK, Identity{Name: "a"}); id != 0 {
+		t.Errorf("a missing CUK gives id %v, want 0", id)
+	}
+}
