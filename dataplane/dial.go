@@ -1,0 +1,369 @@
+package dataplane
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+const (
+	dialTimeout    = time.Second
+	redialMin      = 10 * time.Millisecond
+	redialMax      = 200 * time.Millisecond
+	inboundLinkMax = 4096
+)
+
+// dialer keeps this node's own link to one server.
+type dialer struct {
+	p      *Plane
+	id     ring.ID
+	name   string
+	stop   context.CancelFunc
+	moved  chan struct{} // the address changed: dial again at once, capacity 1
+	addr   string        // guarded by p.mu
+	link   *link         // guarded by p.mu; nil while there is none
+	state  ring.LinkState
+	inc    ring.Incarnation
+	lastUp time.Time // guarded by p.mu
+}
+
+// syncDialers keeps one dialer for each server of the table, or of the
+// configuration while there is no table; mu is held.
+func (p *Plane) syncDialers() {
+	if p.ctx == nil || p.closed {
+		return
+	}
+	want := map[ring.ID]Server{}
+	for _, s := range p.cfg.Servers {
+		want[s.ID] = s
+	}
+	if t := p.view.Table; t != nil {
+		for i := range t.Servers {
+			s := &t.Servers[i]
+			want[s.ID] = Server{ID: s.ID, Name: s.Name, Addr: s.Addr}
+		}
+	}
+	delete(want, p.self)
+	for id, d := range p.dialers {
+		if _, ok := want[id]; !ok {
+			d.stop()
+			delete(p.dialers, id)
+		}
+	}
+	for id, s := range want {
+		d := p.dialers[id]
+		if d == nil {
+			ctx, stop := context.WithCancel(p.ctx)
+			d = &dialer{p: p, id: id, name: s.Name, stop: stop, addr: s.Addr, moved: make(chan struct{}, 1)}
+			p.dialers[id] = d
+			p.spawn(func(context.Context) { d.run(ctx) })
+		}
+		if d.addr != s.Addr {
+			d.addr = s.Addr
+			select {
+			case d.moved <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// run dials, keeps the link while it lasts, and dials again, until it is stopped.
+func (d *dialer) run(ctx context.Context) {
+	defer d.stop()
+	pause := redialMin
+	silentSince := time.Now()
+	told := false // that the server refuses us
+	for ctx.Err() == nil {
+		err := d.once(ctx, func() { pause, silentSince = redialMin, time.Now() })
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, syscall.ECONNREFUSED):
+			d.report(ring.LinkRefused)
+		case time.Since(silentSince) >= d.p.cfg.DownAfter:
+			d.report(ring.LinkSilent)
+		}
+		switch refused := errors.Is(err, errHello); {
+		case refused && !told:
+			d.p.log.Warn("no link to server", "server", d.name, "error", err)
+			told = true
+		default:
+			told = told && refused
+			d.p.log.Debug("link to server is down", "server", d.name, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-d.moved:
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, redialMax)
+	}
+}
+
+// once dials, exchanges hellos and runs the link to its end. heard is called
+// when the server answered.
+func (d *dialer) once(ctx context.Context, heard func()) error {
+	p := d.p
+	p.mu.Lock()
+	addr := d.addr
+	p.mu.Unlock()
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := p.cfg.Dial(dctx, addr)
+	if err != nil {
+		return fmt.Errorf("dial %s: %w", addr, err)
+	}
+	h, err := p.greet(conn, d.id)
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	l, err := p.newLink(conn, d.id, d.name, false)
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	heard()
+	p.mu.Lock()
+	if p.closed || ctx.Err() != nil {
+		p.mu.Unlock()
+		_ = conn.Close()
+		return errShutdown
+	}
+	l.peer, l.inc = p.core.Peer(d.id), h.Incarnation
+	l.peer.Handle = l
+	p.links[l] = struct{}{}
+	d.link, d.lastUp = l, time.Now()
+	now := p.nowNs()
+	p.core.PeerUp(now, l.peer, h.Incarnation)
+	l.comparePeerEpoch(now, h.Epoch)
+	p.finishUnlock(&batch{})
+	d.inc = h.Incarnation
+	d.report(ring.LinkAlive)
+	stopKill := context.AfterFunc(ctx, func() { p.killLink(l, errShutdown) })
+	defer stopKill()
+
+	err = l.run(ctx)
+	p.mu.Lock()
+	delete(p.links, l)
+	d.link = nil
+	p.core.PeerDown(l.peer)
+	l.peer.Handle = nil
+	p.finishUnlock(&batch{})
+	heard()
+	if errors.Is(err, errSilent) {
+		d.report(ring.LinkSilent)
+	}
+	return err
+}
+
+// report gives evidence when the state changed.
+func (d *dialer) report(s ring.LinkState) {
+	d.p.mu.Lock()
+	changed := d.state != s || s == ring.LinkAlive
+	d.state = s
+	d.p.mu.Unlock()
+	if changed {
+		d.p.cfg.Reporter.Link(ring.Evidence{Peer: d.id, Incarnation: d.inc, State: s})
+	}
+}
+
+// errHello is wrapped by errors about the exchange of hellos.
+var errHello = errors.New("dataplane: hello refused")
+
+// greet sends this node's hello and reads the server's.
+func (p *Plane) greet(conn net.Conn, want ring.ID) (*wire.Hello, error) {
+	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, fmt.Errorf("set deadline of hello: %w", err)
+	}
+	if _, err := p.sendHello(conn, ""); err != nil {
+		return nil, err
+	}
+	h, err := readHello(conn)
+	switch {
+	case err != nil:
+		return nil, err
+	case h.Refused != "":
+		return nil, fmt.Errorf("%w by the server: %s", errHello, h.Refused)
+	case h.Group != p.cfg.Group:
+		return nil, fmt.Errorf("%w: the server belongs to group %q, this node to %q", errHello, h.Group, p.cfg.Group)
+	case h.ID != want:
+		return nil, fmt.Errorf("%w: expected server %v, found %v (%s)", errHello, want, h.ID, h.Name)
+	}
+	return h, conn.SetDeadline(time.Time{})
+}
+
+// sendHello introduces this node and returns the incarnation it named.
+func (p *Plane) sendHello(conn net.Conn, refused string) (ring.Incarnation, error) {
+	p.mu.Lock()
+	h := wire.Hello{Version: wire.HelloVersion, Group: p.cfg.Group, ID: p.self, Role: wire.NodeServer, Name: p.cfg.Name,
+		Incarnation: p.incarnation, Epoch: p.epoch(), Refused: refused}
+	if p.view.Table != nil {
+		h.RingID = p.view.Table.RingID
+	}
+	p.mu.Unlock()
+	if p.cfg.Slave {
+		h.Role = wire.NodeSlave
+	}
+	body, err := h.Encode()
+	if err != nil {
+		return 0, fmt.Errorf("encode hello: %w", err)
+	}
+	head := wire.Header{Type: wire.TypeHello, Length: uint32(len(body))}
+	b := make([]byte, wire.HeaderBytes, wire.HeaderBytes+len(body))
+	head.Put(b)
+	if _, err := conn.Write(append(b, body...)); err != nil {
+		return 0, fmt.Errorf("send hello: %w", err)
+	}
+	return h.Incarnation, nil
+}
+
+// readHello reads exactly the first frame of a link.
+func readHello(conn net.Conn) (*wire.Hello, error) {
+	var b [wire.HeaderBytes]byte
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return nil, fmt.Errorf("read hello: %w", err)
+	}
+	if n := binary.LittleEndian.Uint32(b[:]); n > wire.HelloBytesMax {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d allowed", errHello, n, wire.HelloBytesMax)
+	}
+	var head wire.Header
+	if err := head.Get(b[:]); err != nil {
+		return nil, fmt.Errorf("read hello: %w", err)
+	}
+	if head.Type != wire.TypeHello {
+		return nil, fmt.Errorf("%w: the link begins with frame type %d", errHello, head.Type)
+	}
+	body := make([]byte, head.Length)
+	if _, err := io.ReadFull(conn, body); err != nil {
+		return nil, fmt.Errorf("read hello: %w", err)
+	}
+	return wire.DecodeHello(body)
+}
+
+// HandleConn serves a connection that another node opened for data, until it
+// ends or Run's context does. It owns the connection.
+func (p *Plane) HandleConn(conn net.Conn) {
+	l, h, err := p.welcome(conn)
+	if err != nil {
+		p.logRefusal("refused a data link", "from", conn.RemoteAddr(), "error", err)
+		_ = conn.Close()
+		return
+	}
+	p.mu.Lock()
+	if p.ctx == nil || p.closed || len(p.inbound) >= inboundLinkMax || h.Incarnation != p.incarnation {
+		p.mu.Unlock()
+		_ = conn.Close()
+		return
+	}
+	ctx := p.ctx
+	if old := p.inbound[l.id]; old != nil {
+		p.dropInbound(old, errors.New("the peer opened another link"))
+	}
+	l.peer = p.core.Peer(inboundID(l.id))
+	l.peer.Handle = l
+	p.links[l] = struct{}{}
+	p.inbound[l.id] = l
+	p.work.Add(1)
+	defer p.work.Done()
+	p.core.PeerUp(p.nowNs(), l.peer, 0)
+	p.finishUnlock(&batch{})
+
+	err = l.run(ctx)
+	p.mu.Lock()
+	p.dropInbound(l, err)
+	p.finishUnlock(&batch{})
+	p.log.Debug("data link ended", "from", l.name, "error", err)
+}
+
+// dropInbound forgets an accepted link; mu is held.
+func (p *Plane) dropInbound(l *link, why error) {
+	delete(p.links, l)
+	l.kill(why)
+	if p.inbound[l.id] == l {
+		delete(p.inbound, l.id)
+		p.core.PeerDown(l.peer)
+		l.peer.Handle = nil
+	}
+}
+
+// welcome exchanges hellos on an accepted connection. The returned hello holds
+// the incarnation that was announced to the peer.
+func (p *Plane) welcome(conn net.Conn) (*link, *wire.Hello, error) {
+	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, nil, fmt.Errorf("set deadline of hello: %w", err)
+	}
+	h, err := readHello(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	refused := ""
+	switch {
+	case h.Version != wire.HelloVersion:
+		refused = fmt.Sprintf("protocol version %d is not %d", h.Version, wire.HelloVersion)
+	case h.Group != p.cfg.Group:
+		refused = fmt.Sprintf("this ring is group %q, not %q", p.cfg.Group, h.Group)
+	case h.ID == 0 || h.ID == p.self:
+		refused = fmt.Sprintf("node id %v is not yours to use", h.ID)
+	case p.cfg.Admit != nil:
+		if err := p.cfg.Admit(h, conn.RemoteAddr()); err != nil {
+			refused = err.Error()
+		}
+	}
+	inc, err := p.sendHello(conn, refused)
+	if err != nil {
+		return nil, nil, err
+	}
+	if refused != "" {
+		return nil, nil, fmt.Errorf("%w: %s", errHello, refused)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil, nil, fmt.Errorf("clear deadline of hello: %w", err)
+	}
+	l, err := p.newLink(conn, h.ID, h.Name, true)
+	h.Incarnation = inc
+	return l, h, err
+}
+
+var errSilent = errors.New("the peer is silent")
+
+// runPinger pings idle links and cuts silent ones, until ctx ends.
+func (p *Plane) runPinger(ctx context.Context) {
+	t := time.NewTicker(p.cfg.PingEvery)
+	defer t.Stop()
+	b := &batch{}
+	last := p.nowNs()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		p.mu.Lock()
+		now := p.nowNs()
+		paused := time.Duration(now-last) > p.cfg.PingEvery+p.cfg.DownAfter/2
+		last = now
+		for l := range p.links {
+			if paused { // it was this process that was silent
+				l.heardNs.Store(now)
+			}
+			quiet := time.Duration(now - l.heardNs.Load())
+			switch {
+			case quiet >= p.cfg.DownAfter:
+				l.kill(errSilent)
+			case quiet >= p.cfg.PingEvery/2 && !l.writing:
+				l.put(&wire.Header{Type: wire.TypePing, Epoch: p.epoch()}, nil, true)
+			}
+		}
+		p.finishUnlock(b)
+	}
+}

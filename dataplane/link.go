@@ -1,0 +1,376 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/rawio"
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+const (
+	// linkReadBytes is the read buffer of a link; a frame larger than it makes it grow.
+	linkReadBytes = 256 << 10
+	// linkQueueBytesMax bounds the messages that wait in a link's send buffer.
+	// At the bound the core is told "no room" and the messages stay in their out-rings.
+	linkQueueBytesMax = 1 << 20
+	// linkAnswerBytesMax bounds acknowledgements and refusals on top of it. A
+	// peer that lets so many pile up is not reading: the link is cut.
+	linkAnswerBytesMax = 16 << 20
+	// helloTimeout bounds the exchange of hellos on a new link.
+	helloTimeout = 5 * time.Second
+	// tablePullEvery bounds how often a link asks for a table.
+	tablePullEvery = 20 * time.Millisecond
+)
+
+// link is one TCP connection to another node, ours (dialled) or theirs
+// (accepted). Its read goroutine forwards what arrives; whoever has set writing
+// owns the spare buffer and the writing side of the connection.
+type link struct {
+	p        *Plane
+	peer     *flow.Peer
+	id       ring.ID // of the node at the other end
+	name     string
+	accepted bool
+	conn     net.Conn
+	rc       syscall.RawConn
+	blocked  chan []byte // what is left to write when the socket is full, capacity 1
+	heardNs  atomic.Int64
+	pulledNs int64 // read goroutine and core calls, under p.mu
+
+	// guarded by p.mu
+	inc     ring.Incarnation // of the peer, from its hello
+	pending []byte           // frames to write
+	spare   []byte           // the other buffer; owned by the writer while writing
+	queued  int              // bytes of messages within pending
+	writing bool             // somebody writes, and will take what is pending
+	urgent  bool             // pending must not wait for more
+	dirty   bool             // in p.dirtyLinks
+	full    bool             // the core was told "no room"
+	dead    error            // why it was killed
+}
+
+// newLink wraps a connection whose hellos have been exchanged.
+func (p *Plane) newLink(conn net.Conn, id ring.ID, name string, accepted bool) (*link, error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("dataplane: connection of type %T has no descriptor", conn)
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("take descriptor of link: %w", err)
+	}
+	l := &link{p: p, id: id, name: name, accepted: accepted, conn: conn, rc: rc, blocked: make(chan []byte, 1)}
+	l.heardNs.Store(p.nowNs())
+	return l, nil
+}
+
+// kill makes the link's goroutines end. It never blocks; p.mu may be held.
+func (l *link) kill(why error) {
+	if l.dead == nil {
+		l.dead = why
+	}
+	// A deadline in the past wakes reads and writes; Close would wait for them.
+	_ = l.conn.SetDeadline(time.Unix(1, 0))
+}
+
+// run reads until the link ends and says why. It owns the connection and
+// closes it. The caller has registered the link as up.
+func (l *link) run(ctx context.Context) error {
+	done := make(chan struct{})
+	l.p.work.Go(func() { l.runWriter(done) })
+	err := l.read()
+	close(done)
+	_ = l.conn.Close()
+	return err
+}
+
+// read is the pump of a link: it stays inside one RawConn.Read for the life of
+// the connection, so that a wake-up costs one edge of the poller and no more.
+func (l *link) read() error {
+	b := &batch{}
+	buf := make([]byte, linkReadBytes)
+	have := 0
+	var failed error
+	err := l.rc.Read(func(fd uintptr) bool {
+		for {
+			n, errno := rawio.Read(fd, buf[have:])
+			switch {
+			case errno == syscall.EAGAIN:
+				return false
+			case errno == syscall.EINTR:
+				continue
+			case errno != 0:
+				failed = fmt.Errorf("read from %s: %w", l.name, errno)
+				return true
+			case n == 0:
+				failed = io.EOF
+				return true
+			}
+			have += n
+			used, need, err := l.forward(buf[:have], b)
+			if err != nil {
+				failed = err
+				return true
+			}
+			have = copy(buf, buf[used:have])
+			if need > len(buf) {
+				buf = append(make([]byte, 0, need), buf[:have]...)[:need]
+			}
+		}
+	})
+	if failed != nil {
+		return failed
+	}
+	if l.p.killReason(l) != nil {
+		return l.p.killReason(l)
+	}
+	return err
+}
+
+func (p *Plane) killReason(l *link) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.dead
+}
+
+// forward handles the complete frames of buf under the lock. It returns how
+// many bytes it used and how large the buffer must be for the next frame.
+func (l *link) forward(buf []byte, b *batch) (used, need int, err error) {
+	p := l.p
+	now := p.nowNs()
+	l.heardNs.Store(now)
+	var h wire.Header
+	p.mu.Lock()
+	err = l.dead // a busy socket never lets the deadline be seen
+	for err == nil && len(buf)-used >= wire.HeaderBytes {
+		if err = h.Get(buf[used:]); err != nil {
+			break
+		}
+		end := used + wire.HeaderBytes + int(h.Length)
+		if end > len(buf) {
+			need = wire.HeaderBytes + int(h.Length)
+			break
+		}
+		l.handle(now, &h, buf[used+wire.HeaderBytes:end])
+		used = end
+	}
+	p.finishUnlock(b)
+	return used, need, err
+}
+
+// handle acts on one frame; p.mu is held.
+func (l *link) handle(now int64, h *wire.Header, payload []byte) {
+	switch h.Type {
+	case wire.TypeHello: // only the first frame is one
+	case wire.TypePing:
+		l.put(&wire.Header{Type: wire.TypePong, Epoch: l.p.epoch()}, nil, true)
+		l.comparePeerEpoch(now, h.Epoch)
+	case wire.TypePong:
+		l.comparePeerEpoch(now, h.Epoch)
+	case wire.TypeTableRequest:
+		if t := l.p.view.Table; t != nil && t.Epoch.Compare(h.Epoch) > 0 {
+			if bin := l.p.store.encoded(t); bin != nil {
+				l.put(&wire.Header{Type: wire.TypeTable}, bin, true)
+			}
+		}
+	case wire.TypeTable:
+		t, err := ring.UnmarshalTable(payload)
+		if err != nil {
+			l.p.log.Warn("ignored a table", "from", l.name, "error", err)
+			return
+		}
+		l.p.tableFromPeer(t)
+	default:
+		l.p.core.Frame(now, l.peer, h, payload)
+	}
+}
+
+// comparePeerEpoch pulls the table of a peer that has a newer one.
+func (l *link) comparePeerEpoch(now int64, e ring.Epoch) {
+	if e.Compare(l.p.epoch()) > 0 {
+		l.pull(now)
+	}
+}
+
+// pull asks the peer for its table, at most every tablePullEvery; p.mu is held.
+func (l *link) pull(now int64) {
+	if now-l.pulledNs < int64(tablePullEvery) && l.pulledNs != 0 {
+		return
+	}
+	l.pulledNs = now
+	l.put(&wire.Header{Type: wire.TypeTableRequest, Epoch: l.p.epoch()}, nil, true)
+}
+
+// epoch returns the epoch of the present table; mu is held.
+func (p *Plane) epoch() ring.Epoch {
+	if p.view.Table == nil {
+		return ring.Epoch{}
+	}
+	return p.view.Table.Epoch
+}
+
+// put queues a frame; p.mu is held. urgent false lets it wait for the next
+// urgent one or the next tick.
+func (l *link) put(h *wire.Header, payload []byte, urgent bool) {
+	if l.dead != nil {
+		return
+	}
+	if len(l.pending)-l.queued > linkAnswerBytesMax {
+		l.kill(errors.New("the peer does not read its acknowledgements"))
+		return
+	}
+	h.Length = uint32(len(payload))
+	var head [wire.HeaderBytes]byte
+	h.Put(head[:])
+	l.pending = append(l.pending, head[:]...)
+	l.pending = append(l.pending, payload...)
+	l.urgent = l.urgent || urgent
+	if !l.dirty {
+		l.dirty = true
+		l.p.dirtyLinks = append(l.p.dirtyLinks, l)
+	}
+}
+
+// hasRoom reports whether a message may be queued; p.mu is held. After false
+// the core hears of room from the writer.
+func (l *link) hasRoom() bool {
+	if l.dead != nil || l.queued > linkQueueBytesMax {
+		l.full = true
+		return false
+	}
+	return true
+}
+
+// claim makes the caller the writer of what is pending; p.mu is held and
+// nobody writes.
+func (l *link) claim() {
+	l.writing, l.urgent, l.queued = true, false, 0
+	l.pending, l.spare = l.spare[:0], l.pending
+}
+
+// written ends a claim: what gathered meanwhile becomes dirty again, and the
+// core hears that there is room; p.mu is held.
+func (l *link) written() {
+	p := l.p
+	l.writing = false
+	if cap(l.spare) > 2*linkQueueBytesMax {
+		l.spare = nil // a burst made it grow; do not keep it
+	}
+	if len(l.pending) > 0 && !l.dirty {
+		l.dirty = true
+		p.dirtyLinks = append(p.dirtyLinks, l)
+	}
+	if l.full && l.dead == nil {
+		l.full = false
+		p.core.PeerRoom(p.nowNs(), l.peer)
+	}
+}
+
+// writeSome writes what the socket takes without waiting.
+func (l *link) writeSome(data []byte) (rest []byte, err error) {
+	rest = data
+	werr := l.rc.Write(func(fd uintptr) bool {
+		rest, err = writeNow(fd, rest)
+		return true
+	})
+	if err == nil {
+		err = werr
+	}
+	return rest, err
+}
+
+// writeNow writes until done, an error or a full socket.
+func writeNow(fd uintptr, data []byte) ([]byte, error) {
+	for len(data) > 0 {
+		n, errno := rawio.Write(fd, data)
+		switch errno {
+		case 0:
+			data = data[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return data, nil
+		default:
+			return data, fmt.Errorf("write: %w", errno)
+		}
+	}
+	return nil, nil
+}
+
+// runWriter waits for the socket on behalf of those who must not.
+func (l *link) runWriter(done <-chan struct{}) {
+	b := &batch{}
+	for {
+		select {
+		case <-done:
+			return
+		case rest := <-l.blocked:
+			var err error
+			werr := l.rc.Write(func(fd uintptr) bool {
+				rest, err = writeNow(fd, rest)
+				return len(rest) == 0 || err != nil
+			})
+			if err = errors.Join(err, werr); err != nil {
+				l.p.killLink(l, err)
+				return
+			}
+			l.p.mu.Lock()
+			l.written()
+			l.p.finishUnlock(b)
+		}
+	}
+}
+
+// killLink is kill for callers without the lock.
+func (p *Plane) killLink(l *link, why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.kill(why)
+}
+
+// loop is the link of a node to itself: frames wait in memory until the end of
+// the batch. It is bounded like a link: messages by hasRoom, answers by the
+// windows of the sessions.
+type loop struct {
+	peer  *flow.Peer
+	buf   []byte
+	spare []byte
+	full  bool
+}
+
+func (o *loop) empty() bool { return len(o.buf) == 0 }
+
+func (o *loop) put(h *wire.Header, payload []byte) {
+	h.Length = uint32(len(payload))
+	var head [wire.HeaderBytes]byte
+	h.Put(head[:])
+	o.buf = append(append(o.buf, head[:]...), payload...)
+}
+
+// deliver hands the waiting frames to the core as from the given peer.
+func (o *loop) deliver(p *Plane, from *flow.Peer) {
+	if len(o.buf) == 0 {
+		return
+	}
+	o.buf, o.spare = o.spare[:0], o.buf
+	now := p.nowNs()
+	var h wire.Header
+	for b := o.spare; len(b) > 0; b = b[wire.HeaderBytes+int(h.Length):] {
+		if err := h.Get(b); err != nil {
+			panic("BUG: own frame does not decode: " + err.Error())
+		}
+		p.core.Frame(now, from, &h, b[wire.HeaderBytes:wire.HeaderBytes+int(h.Length)])
+	}
+	if o.full {
+		o.full = false
+		p.core.PeerRoom(now, o.peer)
+	}
+}

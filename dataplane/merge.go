@@ -1,0 +1,77 @@
+package dataplane
+
+import (
+	"github.com/chmpx/chmpx/ring"
+)
+
+// mergeWatch is this node's part in a merge: what it has reported, and whether
+// it has drained. Transfers carry no data yet: a receiver is ready at once, a
+// donor is final when every record that it handed out for the slots is taken.
+type mergeWatch struct {
+	id    uint64
+	seal_ uint64 // log index of the MergeSeal that is in force, 0 = none
+	ready bool
+	final bool
+}
+
+// seal returns the slots that this node, as donor, must not hand out any more
+// under v, nil for none. It notes which merge and which seal that is.
+func (w *mergeWatch) seal(self ring.ID, v ring.View) *ring.SlotSet {
+	m := v.Merge
+	if m == nil {
+		*w = mergeWatch{}
+		return nil
+	}
+	if m.ID != w.id {
+		*w = mergeWatch{id: m.ID}
+	}
+	if m.Seal != w.seal_ {
+		w.seal_, w.final = m.Seal, false
+	}
+	if m.Phase != ring.MergeSealed || v.Table == nil || v.Table.Base == nil {
+		return nil
+	}
+	var sealed *ring.SlotSet
+	for i := range m.Transfers {
+		t := &m.Transfers[i]
+		if t.Donor != self {
+			continue
+		}
+		if sealed == nil {
+			sealed = ring.NewSlotSet(v.Table.Base.Slots())
+		}
+		for slot := range sealed.Slots() {
+			if t.Slots.Has(slot) {
+				sealed.Add(slot)
+			}
+		}
+	}
+	return sealed
+}
+
+// look reports what this node has reached in the present merge; p.mu is held.
+// Only the control plane's view counts: a table from a peer says nothing of it.
+func (w *mergeWatch) look(p *Plane) {
+	m := p.raftView.Merge
+	if m == nil || m.ID != w.id || p.incarnation == 0 {
+		return
+	}
+	if m.Phase == ring.MergeCopying && !w.ready {
+		w.ready = true
+		for _, t := range m.Transfers {
+			if t.Receiver == p.self && !t.Ready {
+				id, donor := m.ID, t.Donor
+				p.reports = append(p.reports, func(r Reporter) { r.TransferReady(id, donor, p.self) })
+			}
+		}
+	}
+	if m.Phase == ring.MergeSealed && !w.final && p.core.Drained() {
+		w.final = true
+		for _, t := range m.Transfers {
+			if t.Donor == p.self && !t.Final {
+				id, receiver := m.ID, t.Receiver
+				p.reports = append(p.reports, func(r Reporter) { r.TransferFinal(id, p.self, receiver) })
+			}
+		}
+	}
+}

@@ -1,0 +1,457 @@
+// Package dataplane moves messages: between the programs of this node and the
+// nodes of the ring, over shared memory and data links, by the newest placement
+// table. It never proposes a change, never waits for one, and goes on when the
+// ring has no leader: it reads a table and reports what it sees (Reporter).
+//
+// One mutex serialises the delivery core (package flow), the rings of the
+// attached programs and the send buffers of the links. Whoever has bytes — the
+// goroutine of an attachment or of a link — takes it, forwards the whole batch
+// inline, and does the system calls that follow (doorbells, writes) without it.
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// Reporter takes what the data plane observes. Calls must not block; they may
+// come from any goroutine, never with a lock of the data plane held.
+type Reporter interface {
+	// ProgramsChanged tells how many server programs are attached now.
+	ProgramsChanged(n int)
+	// Link tells that the state of this node's own link to a server changed.
+	Link(e ring.Evidence)
+	// TransferReady tells that this node, as receiver, has caught up.
+	TransferReady(mergeID uint64, donor, receiver ring.ID)
+	// TransferFinal tells that this node, as donor, has sealed the slots and
+	// that every record handed out for them has been taken.
+	TransferFinal(mergeID uint64, donor, receiver ring.ID)
+}
+
+// Server names a server of the configuration: whom to dial before there is a table.
+type Server struct {
+	ID   ring.ID
+	Name string
+	Addr string // host:port
+}
+
+// Config says what a Plane works with. All fields are fixed after New.
+type Config struct {
+	Self     ring.ID
+	Name     string
+	Group    string
+	Slave    bool     // a slave node: owns nothing, nobody dials it
+	Servers  []Server // of the configuration, this node included if it is a server
+	RunDirs  []string // where the attach socket may lie, the first possible one is taken and created 0750
+	DataDir  string   // where the newest table is kept
+	Reporter Reporter
+	Logger   *slog.Logger
+	// Dial opens a connection to a server's PORT, ready for data frames.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Admit says whether a node that introduces itself may have a link.
+	Admit func(h *wire.Hello, from net.Addr) error
+
+	RingBytes   int           // per ring, a power of two; default 1 MiB
+	ShmBytesMax int64         // of all attachments together; default 1 GiB
+	PingEvery   time.Duration // of an idle link; default 500 ms
+	DownAfter   time.Duration // without an answer a link is silent; default 3 s
+}
+
+func (c *Config) setDefaults() {
+	if c.RingBytes == 0 {
+		c.RingBytes = 1 << 20
+	}
+	if c.ShmBytesMax == 0 {
+		c.ShmBytesMax = 1 << 30
+	}
+	if c.PingEvery == 0 {
+		c.PingEvery = 500 * time.Millisecond
+	}
+	if c.DownAfter == 0 {
+		c.DownAfter = 3 * time.Second
+	}
+}
+
+// Plane is the data plane of one node. Create it with New, start it with Run.
+type Plane struct {
+	cfg   Config
+	log   *slog.Logger
+	start time.Time
+	self  ring.ID
+	attch *attachServer
+	store *tableStore
+	tickC chan struct{} // wakes the ticker from idling, capacity 1
+	work  sync.WaitGroup
+
+	mu          sync.Mutex // guards everything below; no system call that can block under it
+	core        *flow.Core
+	view        ring.View        // newest applied
+	raftView    ring.View        // newest from the control plane
+	incarnation ring.Incarnation // of this process start, 0 until admitted
+	links       map[*link]struct{}
+	dialers     map[ring.ID]*dialer
+	inbound     map[ring.ID]*link // accepted link per peer
+	attached    map[wire.SessionID]*attachment
+	programs    int // attached server programs
+	shmBytes    int64
+	serving     int // distinct acting servers, as programs are told
+	loopOut     loop
+	loopIn      loop
+	dirtyLinks  []*link
+	dirtyLocal  []*attachment
+	resumable   []*attachment
+	ticking     bool
+	merge       mergeWatch
+	reports     []func(Reporter) // owed after the batch
+	ctx         context.Context  // of Run; nil before
+	closed      bool
+	refusedAt   time.Time // when a refused link or program was last logged
+}
+
+// ErrConfig is wrapped by errors of New about its Config.
+var ErrConfig = errors.New("dataplane: bad configuration")
+
+// New prepares a data plane: it claims the run directory, opens the attach
+// socket and loads the table that was kept on disk. Close or Run must follow.
+func New(cfg Config) (*Plane, error) {
+	cfg.setDefaults()
+	if cfg.Self == 0 || cfg.Reporter == nil || cfg.Logger == nil || cfg.Dial == nil {
+		return nil, fmt.Errorf("%w: Self, Reporter, Logger and Dial are needed", ErrConfig)
+	}
+	p := &Plane{
+		cfg: cfg, log: cfg.Logger, start: time.Now(), self: cfg.Self,
+		tickC: make(chan struct{}, 1), links: map[*link]struct{}{},
+		dialers: map[ring.ID]*dialer{}, inbound: map[ring.ID]*link{}, attached: map[wire.SessionID]*attachment{},
+	}
+	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave}, (*ports)(p))
+	p.loopOut.peer = p.core.Peer(cfg.Self)
+	p.loopIn.peer = p.core.Peer(inboundID(cfg.Self))
+	p.loopOut.peer.Handle, p.loopIn.peer.Handle = &p.loopOut, &p.loopIn
+	var err error
+	if p.store, err = openTableStore(filepath.Join(cfg.DataDir, "table"), cfg.Group); err != nil {
+		return nil, err
+	}
+	p.store.log = cfg.Logger
+	if p.attch, err = listenAttachIn(cfg.RunDirs, cfg.Self); err != nil {
+		return nil, err
+	}
+	p.log.Info("listening for programs", "socket", p.attch.path)
+	if t := p.store.loaded; t != nil {
+		p.mu.Lock()
+		p.applyView(ring.View{Table: t})
+		p.mu.Unlock()
+	}
+	return p, nil
+}
+
+// inboundID is the core's name for the link that a peer opened to us. Our own
+// link to the same server is another peer, under the server's id: each link
+// comes and goes by itself. Messages go out on ours, replies and
+// acknowledgements go back on theirs.
+func inboundID(id ring.ID) ring.ID { return ^id }
+
+// nowNs is the core's clock.
+func (p *Plane) nowNs() int64 { return int64(time.Since(p.start)) }
+
+// Run moves messages until ctx ends, then closes every link and attachment and
+// returns nil when all goroutines have ended.
+func (p *Plane) Run(ctx context.Context) error {
+	p.mu.Lock()
+	p.ctx = ctx
+	p.syncDialers()
+	now := p.nowNs()
+	p.core.PeerUp(now, p.loopOut.peer, p.incarnation)
+	p.core.PeerUp(now, p.loopIn.peer, 0)
+	p.finishUnlock(&batch{})
+
+	p.work.Go(func() { p.store.run(ctx) })
+	p.work.Go(func() { p.runTicker(ctx) })
+	p.work.Go(func() { p.runPinger(ctx) })
+	p.work.Go(func() { p.attch.run(ctx, p) })
+	<-ctx.Done()
+
+	p.mu.Lock()
+	p.closed = true
+	for l := range p.links {
+		l.kill(errShutdown)
+	}
+	for _, a := range p.attached {
+		a.kill(errShutdown)
+	}
+	p.mu.Unlock()
+	p.attch.Close()
+	p.work.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.attached {
+		a.free()
+	}
+	return nil
+}
+
+// Close releases what New claimed, for a Plane that was never run. Idempotent.
+func (p *Plane) Close() error { return p.attch.Close() }
+
+var errShutdown = errors.New("the node stops")
+
+// spawn starts fn unless the plane is closing. The caller holds mu.
+func (p *Plane) spawn(fn func(ctx context.Context)) bool {
+	if p.closed || p.ctx == nil {
+		return false
+	}
+	ctx := p.ctx
+	p.work.Go(func() { fn(ctx) })
+	return true
+}
+
+// SetView installs what the control plane applied: table, merge, and the
+// incarnation of this process (0 while it is not admitted). Views may arrive
+// from any goroutine; an older table than the present one is ignored, its
+// merge is not.
+func (p *Plane) SetView(v ring.View, self ring.Incarnation) {
+	p.mu.Lock()
+	changed := self != p.incarnation
+	p.incarnation = self
+	p.raftView = v
+	if !v.Table.Newer(p.view.Table) && !otherRing(v.Table, p.view.Table) {
+		v.Table = p.view.Table
+	}
+	p.applyView(v)
+	if changed {
+		p.announceIncarnation()
+	}
+	p.finishUnlock(&batch{})
+}
+
+// otherRing reports whether the log speaks of another ring than the table at
+// hand, which then is a left-over on disk.
+func otherRing(log, have *ring.Table) bool {
+	return log != nil && have != nil && log.RingID != have.RingID
+}
+
+// tableFromPeer installs a table that came over a link; mu is held.
+func (p *Plane) tableFromPeer(t *ring.Table) {
+	if t.Group != p.cfg.Group || !t.Newer(p.view.Table) {
+		return
+	}
+	if old := p.view.Table; old != nil && old.RingID != 0 && t.RingID != old.RingID && t.Epoch.Era <= old.Epoch.Era {
+		p.log.Warn("ignored the table of another ring", "ring", t.RingID, "own", old.RingID)
+		return
+	}
+	p.applyView(ring.View{Table: t, Merge: p.raftView.Merge})
+}
+
+// applyView makes v the view of the node; mu is held.
+func (p *Plane) applyView(v ring.View) {
+	if v.Table != p.view.Table {
+		p.store.save(v.Table)
+	}
+	p.view = v
+	p.core.SetView(p.nowNs(), v.Table, p.incarnation, p.merge.seal(p.self, v))
+	p.serving = countActing(v.Table)
+	for _, a := range p.attached {
+		a.tellServing(p.serving)
+	}
+	p.syncDialers()
+}
+
+// announceIncarnation makes peers learn the incarnation by a new hello; mu is held.
+func (p *Plane) announceIncarnation() {
+	for _, l := range p.inbound {
+		l.kill(errIncarnation)
+	}
+	if p.ctx != nil {
+		p.core.PeerDown(p.loopOut.peer)
+		p.core.PeerUp(p.nowNs(), p.loopOut.peer, p.incarnation)
+	}
+}
+
+// logRefusal logs what a stranger caused, at most once a second.
+func (p *Plane) logRefusal(text string, args ...any) {
+	p.mu.Lock()
+	quiet := time.Since(p.refusedAt) < time.Second
+	if !quiet {
+		p.refusedAt = time.Now()
+	}
+	p.mu.Unlock()
+	if quiet {
+		p.log.Debug(text, args...)
+		return
+	}
+	p.log.Warn(text, args...)
+}
+
+var errIncarnation = errors.New("this node has a new incarnation")
+
+func countActing(t *ring.Table) int {
+	if t == nil || t.Base == nil {
+		return 0
+	}
+	n := 0
+	seen := make([]bool, len(t.Servers))
+	for slot := range t.Base.Slots() {
+		if i := t.ActingSlot(slot); i >= 0 && !seen[i] {
+			seen[i] = true
+			n++
+		}
+	}
+	return n
+}
+
+// batch is what a goroutine owes the outside world after it has held the lock:
+// doorbells to ring, links to write, reports to give. Each pump reuses its own.
+type batch struct {
+	bells   []*attachment
+	writes  []*link
+	reports []func(Reporter)
+}
+
+// finishUnlock ends a batch of events: it releases mu and does what the batch
+// owes the outside world. The caller holds mu.
+func (p *Plane) finishUnlock(b *batch) {
+	for {
+		wake := p.collect(b)
+		p.mu.Unlock()
+		if wake {
+			select {
+			case p.tickC <- struct{}{}:
+			default:
+			}
+		}
+		for _, a := range b.bells {
+			a.ring()
+		}
+		for _, report := range b.reports {
+			report(p.cfg.Reporter)
+		}
+		done := b.writes[:0]
+		for _, l := range b.writes {
+			rest, err := l.writeSome(l.spare)
+			switch {
+			case err != nil:
+				p.killLink(l, err)
+			case len(rest) > 0:
+				l.blocked <- rest // empty: only the claimer puts, only once
+			default:
+				done = append(done, l)
+			}
+		}
+		if len(done) == 0 {
+			return
+		}
+		p.mu.Lock()
+		for _, l := range done {
+			l.written()
+		}
+	}
+}
+
+// collect settles a batch within the node — frames to oneself, rings that may
+// be read on, cursors to publish — and gathers in b what is owed outside. It
+// reports whether the ticker must be woken. The caller holds mu.
+func (p *Plane) collect(b *batch) (wake bool) {
+	b.bells, b.writes = b.bells[:0], b.writes[:0]
+	p.runLoops()
+	for i := 0; i < len(p.resumable); i++ {
+		a := p.resumable[i]
+		a.resuming = false
+		if a.drainRings(p.nowNs()) {
+			a.resume()
+		}
+		p.runLoops()
+	}
+	p.resumable = p.resumable[:0]
+	p.merge.look(p)
+	b.reports, p.reports = append(b.reports[:0], p.reports...), p.reports[:0]
+	for _, a := range p.dirtyLocal {
+		if a.publish() {
+			b.bells = append(b.bells, a)
+		}
+	}
+	p.dirtyLocal = p.dirtyLocal[:0]
+	keep := p.dirtyLinks[:0]
+	for _, l := range p.dirtyLinks {
+		switch {
+		case l.writing || len(l.pending) == 0: // whoever writes takes what is pending, too
+			l.dirty = false
+		case l.urgent:
+			l.dirty = false
+			l.claim()
+			b.writes = append(b.writes, l)
+		default:
+			keep = append(keep, l)
+		}
+	}
+	p.dirtyLinks = keep
+	wake = !p.ticking && (len(keep) > 0 || p.core.Waiting())
+	p.ticking = p.ticking || wake
+	return wake
+}
+
+// runLoops delivers frames that this node sends to itself; mu is held. It ends
+// because a frame to oneself is answered at most once before something else
+// has to happen (a program takes, a tick passes).
+func (p *Plane) runLoops() {
+	for {
+		p.core.Flush()
+		if p.loopOut.empty() && p.loopIn.empty() {
+			return
+		}
+		// What was sent on our own link arrives as from the peer that opened it, and back.
+		p.loopOut.deliver(p, p.loopIn.peer)
+		p.loopIn.deliver(p, p.loopOut.peer)
+	}
+}
+
+// Intervals of the ticker: while something waits for time to pass, and else.
+const (
+	tickBusy = time.Millisecond
+	tickIdle = 250 * time.Millisecond
+)
+
+// runTicker passes time to the core: each millisecond while anything waits for
+// it, looks at the heads of programs that have untaken records, and lets lazy
+// frames go.
+func (p *Plane) runTicker(ctx context.Context) {
+	t := time.NewTimer(tickIdle)
+	defer t.Stop()
+	b := &batch{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.tickC:
+			t.Reset(tickBusy)
+			continue
+		case <-t.C:
+		}
+		p.mu.Lock()
+		now := p.nowNs()
+		for _, a := range p.attached {
+			a.lookTaken(now)
+		}
+		p.core.Tick(now)
+		for _, l := range p.dirtyLinks {
+			l.urgent = true
+		}
+		p.ticking = p.core.Waiting()
+		next := tickIdle
+		if p.ticking {
+			next = tickBusy
+		}
+		p.finishUnlock(b)
+		t.Reset(next)
+	}
+}
+
+var _ flow.Ports = (*ports)(nil)

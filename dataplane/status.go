@@ -1,0 +1,68 @@
+package dataplane
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// Status is what the data plane knows of itself, for operators.
+type Status struct {
+	Epoch    ring.Epoch      `json:"epoch"`    // of the table that routes now
+	Serving  int             `json:"serving"`  // servers that act for at least one slot
+	Programs int             `json:"programs"` // attached server programs
+	ShmBytes int64           `json:"shm_bytes"`
+	Links    []LinkStatus    `json:"links"`
+	Attached []ProgramStatus `json:"attached"`
+	Counters flow.Stats      `json:"counters"`
+}
+
+// LinkStatus is one link to or from another node.
+type LinkStatus struct {
+	Peer     ring.ID `json:"peer"`
+	Name     string  `json:"name"`
+	Accepted bool    `json:"accepted"` // the peer opened it
+	State    string  `json:"state"`
+	Queued   int     `json:"queued_bytes"`
+}
+
+// ProgramStatus is one attached program.
+type ProgramStatus struct {
+	Session string `json:"session"`
+	Name    string `json:"name"`
+	Server  bool   `json:"server"`
+	Ended   bool   `json:"ended"` // the program is gone, its last messages are still on their way
+}
+
+// Status may be called from any goroutine.
+func (p *Plane) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, ShmBytes: p.shmBytes, Counters: p.core.Stats()}
+	for _, d := range p.dialers {
+		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String()}
+		if d.link != nil {
+			ls.Queued = len(d.link.pending)
+		}
+		s.Links = append(s.Links, ls)
+	}
+	for _, l := range p.inbound {
+		s.Links = append(s.Links, LinkStatus{Peer: l.id, Name: l.name, Accepted: true, State: ring.LinkAlive.String(), Queued: len(l.pending)})
+	}
+	slices.SortFunc(s.Links, func(a, b LinkStatus) int {
+		if a.Accepted != b.Accepted {
+			if a.Accepted {
+				return 1
+			}
+			return -1
+		}
+		return strings.Compare(a.Name+a.Peer.String(), b.Name+b.Peer.String())
+	})
+	for _, a := range p.attached {
+		s.Attached = append(s.Attached, ProgramStatus{Session: a.id.String(), Name: a.name, Server: a.server, Ended: a.ended})
+	}
+	slices.SortFunc(s.Attached, func(a, b ProgramStatus) int { return strings.Compare(a.Session, b.Session) })
+	return s
+}
