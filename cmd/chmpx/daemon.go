@@ -94,7 +94,10 @@ func (d *daemon) act(c *cli.Context, code *int) error {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }() // ends with ctx; awaited below
-	printStart(d.stdout, n)
+	for _, w := range n.Info().Warnings {
+		fmt.Fprintf(d.stderr, "WARNING: %s\n", w)
+	}
+	printStart(d.stdout, n.Info())
 	err = d.await(stop, ended, code)
 	if err != nil && *code == exitStopped {
 		*code = exitFailed
@@ -139,10 +142,13 @@ func parse(c *cli.Context) (settings, error) {
 		}
 		s.ctlPort = int(n)
 	}
-	level, err := ops.ParseLevel(c.String("d"))
-	if err != nil {
-		return s, fmt.Errorf("%w: %w", errUsage, err)
+	s.level = ops.LevelError
+	if word := c.String("d"); word != "" {
+		level, err := ops.ParseLevel(word)
+		if err != nil {
+			return s, fmt.Errorf("%w: %w", errUsage, err)
+		}
+		s.level = level
 	}
-	s.level = level
 	return s, nil
 }

@@ -43,7 +43,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "json", EnvVars: []string{"CHMJSONCONF"}},
 		&cli.StringFlag{Name: "ctlport", Aliases: []string{"cntlport", "cntrlport"}},
 		&cli.StringFlag{Name: "cuk"},
-		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, EnvVars: []string{"CHMDBGMODE"}, Value: "err"},
+		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, EnvVars: []string{"CHMDBGMODE"}},
 		&cli.StringFlag{Name: "dfile", Aliases: []string{"gfile"}, EnvVars: []string{"CHMDBGFILE"}},
 		&cli.BoolFlag{Name: "v", Aliases: []string{"ver", "version"}},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},

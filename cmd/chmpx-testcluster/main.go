@@ -1,0 +1,51 @@
+// Command chmpx-testcluster runs rings of real processes on this host: a
+// demonstration and measurements. Each verb is a file of its own; verbs that
+// begin with "_" are the programs of those rings.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	app := &cli.App{
+		Name:           "chmpx-testcluster",
+		Usage:          "run rings of real processes on this host",
+		Description:    "Exit codes: 0 everything held, 1 something did not.",
+		HideVersion:    true,
+		Commands:       []*cli.Command{demoCommand(), benchCommand(), serverCommand(), clientCommand()},
+		ExitErrHandler: func(*cli.Context, error) {}, // printed below
+	}
+	if err := app.RunContext(ctx, os.Args); err != nil {
+		fmt.Fprintf(os.Stderr, "chmpx-testcluster: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// binFlag names the directory of the other binaries.
+func binFlag() cli.Flag {
+	return &cli.StringFlag{Name: "bin", Usage: "`directory` of the chmpx binaries (default: that of this program)"}
+}
+
+// binaries returns this program and the directory of the others.
+func binaries(c *cli.Context) (self, bin string, err error) {
+	if self, err = os.Executable(); err != nil {
+		return "", "", fmt.Errorf("find this program: %w", err)
+	}
+	if bin = c.String("bin"); bin == "" {
+		bin = filepath.Dir(self)
+	}
+	if bin, err = filepath.Abs(bin); err != nil {
+		return "", "", fmt.Errorf("find the binaries: %w", err)
+	}
+	return self, bin, nil
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/testcluster"
+)
+
+// The arguments of these verbs are made by testcluster.ServerArgs and ClientArgs.
+
+func serverCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "_server",
+		Hidden: true,
+		Flags:  []cli.Flag{&cli.StringFlag{Name: "conf"}, &cli.StringFlag{Name: "name"}, &cli.StringFlag{Name: "records"}},
+		Action: func(c *cli.Context) error {
+			name := c.String("name")
+			if len(name) != 1 {
+				return errors.New("-name must be one letter")
+			}
+			return testcluster.ServerProgram(c.Context, c.String("conf"), name[0], c.String("records"))
+		},
+	}
+}
+
+func clientCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "_client",
+		Hidden: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "conf"}, &cli.StringFlag{Name: "records"},
+			&cli.IntFlag{Name: "requests"}, &cli.IntFlag{Name: "rate"}, &cli.IntFlag{Name: "keys"},
+		},
+		Action: func(c *cli.Context) error {
+			load := testcluster.Load{
+				Requests: c.Int("requests"), PerSecond: c.Int("rate"), Keys: c.Int("keys"),
+				Patience: 10 * time.Second, Every: time.Second,
+			}
+			return testcluster.ClientProgram(c.Context, c.String("conf"), load, c.String("records"), c.App.Writer)
+		},
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// runArgs runs the command with arguments that do not start a node.
+func runArgs(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	for _, name := range []string{"CHMCONFFILE", "CHMJSONCONF", "CHMDBGMODE", "CHMDBGFILE"} {
+		t.Setenv(name, "")
+	}
+	var out, errs strings.Builder
+	d := daemon{args: args, stdout: &out, stderr: &errs, signals: make(chan os.Signal)}
+	return d.run(), out.String(), errs.String()
+}
+
+// Help and version go to standard output with code 0; the help tells the exit codes.
+func TestHelpAndVersion(t *testing.T) {
+	for _, arg := range []string{"-h", "--help", "-HELP"} {
+		if code, out, _ := runArgs(t, arg); code != exitStopped || !strings.Contains(out, "Exit codes") {
+			t.Errorf("%s: code %d, output %q", arg, code, out)
+		}
+	}
+	for _, arg := range []string{"-v", "--version", "-ver"} {
+		if code, out, _ := runArgs(t, arg); code != exitStopped || !strings.Contains(out, version) {
+			t.Errorf("%s: code %d, output %q", arg, code, out)
+		}
+	}
+}
+
+// Whatever keeps the node from starting is said on standard error, without -d, with code 1.
+func TestStartErrors(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.ini")
+	if err := os.WriteFile(bad, []byte("[GLOBAL]\nFILEVERSION = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no configuration":  {nil, `must specify option "-conf"`},
+		"no value":          {[]string{"-conf"}, "-conf"},
+		"missing file":      {[]string{"-conf", "nofile.ini"}, "nofile.ini"},
+		"bad configuration": {[]string{"-conf", bad}, "GROUP"},
+		"bad port":          {[]string{"-conf", bad, "-ctlport", "abc"}, `invalid value "abc"`},
+		"bad level":         {[]string{"-conf", bad, "-d", "loud"}, `"loud"`},
+		"JSON":              {[]string{"-json", "{}"}, "not available"},
+		"unknown option":    {[]string{"-foo", "bar"}, `"-foo"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if code, _, errs := runArgs(t, c.args...); code != exitStart || !strings.Contains(errs, c.want) {
+				t.Errorf("code %d, standard error %q, want code 1 and %q", code, errs, c.want)
+			}
+		})
+	}
+}
+
+// The first signal stops the node in order, the second one ends it at once, and
+// a node that fails by itself is not waited for.
+func TestAwait(t *testing.T) {
+	failed := errors.New("failed")
+	signals := make(chan os.Signal, 2)
+	d := daemon{signals: signals}
+	ended := make(chan error, 1)
+
+	signals <- syscall.SIGHUP
+	code := exitStopped
+	if err := d.await(func() { ended <- nil }, ended, &code); err != nil || code != exitStopped {
+		t.Errorf("after one signal: %v, code %d", err, code)
+	}
+
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGTERM
+	if err := d.await(func() {}, ended, &code); err == nil || code != exitSignal+15 {
+		t.Errorf("after two signals: %v, code %d, want %d", err, code, exitSignal+15)
+	}
+
+	ended <- failed
+	if err := d.await(func() { t.Error("stopped without a signal") }, ended, &code); !errors.Is(err, failed) {
+		t.Errorf("after a failure: %v", err)
+	}
+}

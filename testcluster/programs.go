@@ -1,0 +1,216 @@
+package testcluster
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/client"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// A request is the key and its N; the reply adds the name of the server that
+// answered and whether the message came with MaybeRepeat.
+const (
+	requestBytes = 8
+	replyBytes   = requestBytes + 2
+)
+
+// ServerProgram attaches to the server node of a configuration file and
+// answers until ctx ends. Then it writes all messages that it was given to
+// file, as records of Taken.
+func ServerProgram(ctx context.Context, conf string, name byte, file string) error {
+	c, err := attach(ctx, conf, client.RoleServer)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var taken []Taken
+	// One thread, so that messages are noted in the order in which they are taken.
+	err = c.Serve(ctx, 1, func(_ context.Context, m *client.Message) ([]byte, error) {
+		if len(m.Payload) != requestBytes {
+			return nil, fmt.Errorf("testcluster: request of %d bytes", len(m.Payload))
+		}
+		t := Taken{
+			Key: binary.LittleEndian.Uint32(m.Payload), N: binary.LittleEndian.Uint32(m.Payload[4:]),
+			AtNs: time.Now().UnixNano(), MaybeRepeat: m.MaybeRepeat,
+		}
+		taken = append(taken, t)
+		reply := append(make([]byte, 0, replyBytes), m.Payload...)
+		reply = append(reply, name, 0)
+		if m.MaybeRepeat {
+			reply[replyBytes-1] = 1
+		}
+		return reply, nil
+	})
+	if ctx.Err() == nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return writeRecords(file, taken)
+}
+
+func attach(ctx context.Context, conf string, role client.Role) (*client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	c, err := client.Attach(ctx, client.Options{Config: conf, Role: role, Name: "testcluster"})
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	return c, nil
+}
+
+// Load says what ClientProgram sends.
+type Load struct {
+	Requests  int
+	PerSecond int           // open loop: requests are sent when they are due, whatever is unanswered
+	Keys      int           // spread evenly over the servers
+	Patience  time.Duration // how long after the last request answers may come
+	Every     time.Duration // of progress reports
+}
+
+// Progress is what ClientProgram reports while it runs.
+type Progress struct {
+	Sent     int            `json:"sent"`
+	Answered int            `json:"answered"`
+	By       map[string]int `json:"by"` // answers since the last report, by server
+	Waiting  int            `json:"waiting"`
+}
+
+// loadRun is one run of ClientProgram.
+type loadRun struct {
+	Load
+	c     *client.Client
+	mu    sync.Mutex // guards what follows; never held while sending
+	asked []Asked
+	sent  int
+	done  int            // answered, with a reply or an error
+	by    map[string]int // since the last report
+	errs  []error        // reasons of the first few requests that failed
+}
+
+// ClientProgram attaches to the slave node of a configuration file, sends the
+// load, reports progress to w as lines of JSON and writes a record of Asked
+// for each request to file.
+func ClientProgram(ctx context.Context, conf string, load Load, file string, w io.Writer) error {
+	c, err := attach(ctx, conf, client.RoleClient)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	r := &loadRun{Load: load, c: c, asked: make([]Asked, load.Requests), by: map[string]int{}}
+	reports := make(chan struct{})
+	reportCtx, stop := context.WithCancel(ctx)
+	go func() { defer close(reports); r.report(reportCtx, w) }()
+	err = r.send(ctx)
+	stop()
+	<-reports
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return errors.Join(err, writeRecords(file, r.asked), errors.Join(r.errs...))
+}
+
+// send sends every request when it is due and waits for the answers.
+func (r *loadRun) send(ctx context.Context) error {
+	gap := time.Second / time.Duration(r.PerSecond)
+	last := time.Duration(r.Requests) * gap
+	ctx, cancel := context.WithTimeout(ctx, last+r.Patience)
+	defer cancel()
+	hashes := make([]uint64, r.Keys)
+	for k := range hashes {
+		hashes[k] = ring.Hash(strconv.AppendInt([]byte("key-"), int64(k), 10))
+	}
+	start := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for i := range r.Requests {
+		due := start.Add(time.Duration(i) * gap)
+		if wait := time.Until(due); wait > time.Millisecond {
+			timer.Reset(wait)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				return fmt.Errorf("send: %w", ctx.Err())
+			}
+		}
+		key := uint32(i % r.Keys)
+		r.mu.Lock()
+		r.asked[i] = Asked{Key: key, N: uint32(i / r.Keys), DueNs: due.UnixNano()}
+		r.sent++
+		r.mu.Unlock()
+		var request [requestBytes]byte
+		binary.LittleEndian.PutUint32(request[:], key)
+		binary.LittleEndian.PutUint32(request[4:], uint32(i/r.Keys))
+		err := r.c.RequestAsync(ctx, hashes[key], request[:], func(reply []byte, err error) { r.answered(i, reply, err) }, client.Repeatable())
+		if err != nil {
+			return fmt.Errorf("send request %d: %w", i, err)
+		}
+	}
+	return r.await(ctx)
+}
+
+// answered takes the answer to request i.
+func (r *loadRun) answered(i int, reply []byte, err error) {
+	now := time.Now().UnixNano()
+	if err == nil && len(reply) != replyBytes {
+		err = fmt.Errorf("testcluster: reply of %d bytes", len(reply))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done++
+	if err != nil {
+		if len(r.errs) < 5 {
+			r.errs = append(r.errs, fmt.Errorf("request %d: %w", i, err))
+		}
+		return
+	}
+	a := &r.asked[i]
+	a.AnsweredNs, a.By, a.MaybeRepeat = now, reply[requestBytes], reply[replyBytes-1] == 1
+	r.by[string(reply[requestBytes:requestBytes+1])]++
+}
+
+// await returns when every request has its answer, or at the end of ctx, whose
+// reason is no error: who is unanswered then is lost, and the records say so.
+func (r *loadRun) await(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		r.mu.Lock()
+		all := r.done == r.Requests
+		r.mu.Unlock()
+		if all {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// report writes the progress until ctx ends, and once more then.
+func (r *loadRun) report(ctx context.Context, w io.Writer) {
+	tick := time.NewTicker(r.Every)
+	defer tick.Stop()
+	enc := json.NewEncoder(w)
+	for ended := false; !ended; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ended = true
+		}
+		r.mu.Lock()
+		p := Progress{Sent: r.sent, Answered: r.done, By: r.by, Waiting: r.sent - r.done}
+		r.by = map[string]int{}
+		r.mu.Unlock()
+		if enc.Encode(p) != nil {
+			return // nobody listens
+		}
+	}
+}
