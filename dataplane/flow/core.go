@@ -11,7 +11,8 @@ import (
 var (
 	// ErrSequence says that a record's sequence does not grow.
 	ErrSequence = errors.New("flow: sequence does not grow")
-	// ErrWindow says that a record's sequence lies Window or more past the oldest unsettled one.
+	// ErrWindow says that a record's sequence lies Window or more past the
+	// oldest unsettled one. The record may be submitted again later.
 	ErrWindow = errors.New("flow: sequence past the window")
 	// ErrEnded says that the session has ended.
 	ErrEnded = errors.New("flow: session has ended")
@@ -20,92 +21,197 @@ var (
 // Config says who a Core works for. The zero value of a number means its default.
 type Config struct {
 	Self        ring.ID
-	Slave       bool  // a slave node: it owns nothing and takes no server programs
-	SessionsMax int   // senders' sessions to remember; default 4,096
+	Slave       bool  // a slave node: it owns nothing
+	SessionsMax int   // senders' sessions whose sequences are remembered; default 4,096
 	RetryMinNs  int64 // first back-off after a refusal; default 1 ms
 	RetryMaxNs  int64 // longest back-off; default 50 ms
 	ReplyHoldNs int64 // how long a reply waits for a way to its asker; default 1 s
 }
 
-// Core is the delivery core of one node. See the package comment for who may call it.
+func (cfg *Config) setDefaults() {
+	if cfg.SessionsMax <= 0 {
+		cfg.SessionsMax = 4096
+	}
+	if cfg.RetryMinNs <= 0 {
+		cfg.RetryMinNs = 1e6
+	}
+	if cfg.RetryMaxNs < cfg.RetryMinNs {
+		cfg.RetryMaxNs = max(50e6, cfg.RetryMinNs)
+	}
+	if cfg.ReplyHoldNs <= 0 {
+		cfg.ReplyHoldNs = 1e9
+	}
+}
+
+// Core is the delivery core of one node. See the package comment for who may
+// call it. The owner calls Flush after each batch of events.
 type Core struct {
 	cfg   Config
 	ports Ports
-}
+	stats Stats
 
-// Peer is another node, or this node itself, at the far end of a link.
-type Peer struct {
-	Handle any // for the owner of the core
-	id     ring.ID
-}
+	// The view.
+	table       *ring.Table
+	epoch       ring.Epoch       // of table
+	self        ring.Incarnation // of this node, 0 = not admitted
+	selfIndex   int              // of this node in table under self, -1 = not there
+	admittedInc ring.Incarnation // the incarnation that admitted belongs to
+	admitted    ring.Epoch       // epoch of the first table that showed self
+	seal        *ring.SlotSet
+	sealed      int // untaken records in sealed slots
 
-// ID returns the id that the peer was created with.
-func (p *Peer) ID() ring.ID { return p.id }
+	// Peers and sessions of this node.
+	peers      map[ring.ID]*Peer
+	peerList   []*Peer
+	dests      []*Peer // peers that are or were servers of a table, by Peer.dest
+	servers    []*Peer // by index into table.Servers
+	sessions   []*Session
+	byID       map[wire.SessionID]*Session
+	byStream   map[uint32]*Session
+	lastFound  *Session // of byID
+	lastStream uint32
+	rotor      int // where a link's new room is given first
+	ending     []*Session
+	dueNs      int64 // no Tick before can do anything
 
-// Session is one attachment of one program of this node.
-type Session struct {
-	Handle any // for the owner of the core
-	id     wire.SessionID
-}
+	// Receiving.
+	sets     map[wire.SessionID]*inSet
+	newest   *inSet // ends of the list by last use
+	oldest   *inSet
+	acks     []*inSet   // with acknowledgements pending
+	answers  []*Peer    // with reply acknowledgements pending
+	waiters  []*inSet   // refused for a reason that is not one program's
+	programs []*Session // attached server programs that take new messages
+	joining  []*Session // attached, but the chain is full
+	chain    []fence
+	untaken  int // delivered, not taken, all programs
+	numbers  int // next number of a program
 
-// ID returns the session's id.
-func (s *Session) ID() wire.SessionID { return s.id }
-
-// Stats are counters since New; they only grow.
-type Stats struct {
-	Submitted uint64 `json:"submitted"` // records of both streams taken from programs
+	// Scratch for calls of ports, which must not keep what they are given.
+	header   wire.Header
+	delivery Delivery
 }
 
 // New returns a core without peers, sessions or table.
-func New(cfg Config, p Ports) *Core { return &Core{cfg: cfg, ports: p} }
+func New(cfg Config, p Ports) *Core {
+	cfg.setDefaults()
+	return &Core{
+		cfg: cfg, ports: p, selfIndex: -1, dueNs: never,
+		peers: map[ring.ID]*Peer{}, byID: map[wire.SessionID]*Session{}, byStream: map[uint32]*Session{},
+		sets: map[wire.SessionID]*inSet{},
+	}
+}
 
-// Peer returns the peer with this id, creating it at first.
-func (c *Core) Peer(id ring.ID) *Peer { return &Peer{id: id} }
+// Frame handles a frame that arrived from p, of the types that carry messages,
+// replies and what answers them; others are counted and ignored. payload is
+// not kept. Frames of an earlier link must not come after PeerDown.
+func (c *Core) Frame(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
+	if !p.up {
+		c.stats.Violations++
+		return
+	}
+	switch h.Type {
+	case wire.TypeMessage:
+		c.message(nowNs, p, h, payload)
+	case wire.TypeAck:
+		c.acknowledged(nowNs, p, h)
+	case wire.TypeLater, wire.TypeMoved:
+		c.refused(nowNs, p, h)
+	case wire.TypeRoom:
+		c.roomAt(nowNs, p, h)
+	case wire.TypeBye:
+		c.forget(c.sets[h.Session])
+	case wire.TypeReply:
+		c.reply(nowNs, p, h, payload)
+	case wire.TypeReplyAck:
+		c.replyAcknowledged(p, h)
+	case wire.TypeReplyLater:
+		c.replyRefused(nowNs, p, h)
+	default:
+		c.stats.Violations++
+	}
+	c.reap()
+}
 
-// PeerUp says that a link to p is established and its hello named inc.
-func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {}
+// Flush sends the acknowledgements that the events since the last Flush have
+// left pending. The owner calls it at the end of each batch of events.
+func (c *Core) Flush() {
+	for i, set := range c.acks {
+		set.ackQueued = false
+		c.sendAck(set)
+		c.acks[i] = nil
+	}
+	c.acks = c.acks[:0]
+	for i, p := range c.answers {
+		p.answerQueued = false
+		c.sendReplyAcks(p)
+		c.answers[i] = nil
+	}
+	c.answers = c.answers[:0]
+}
 
-// PeerDown says that the link to p is gone, with every frame in flight.
-func (c *Core) PeerDown(p *Peer) {}
+// Tick passes time: back-offs end, deadlines and holds expire, tables are asked
+// for again. It does nothing before something is due.
+func (c *Core) Tick(nowNs int64) {
+	if nowNs < c.dueNs {
+		return
+	}
+	c.dueNs = never
+	for _, s := range c.sessions {
+		if nowNs >= s.requests.dueNs {
+			c.scan(nowNs, s)
+		}
+		if nowNs >= s.replies.dueNs {
+			c.scanReplies(nowNs, s)
+		}
+		c.dueNs = min(c.dueNs, s.requests.dueNs, s.replies.dueNs)
+	}
+	for _, p := range c.peerList {
+		c.pullAgain(nowNs, p)
+	}
+	c.reap()
+}
 
-// PeerRoom says that the link to p has room again after TransmitRecord reported false.
-func (c *Core) PeerRoom(nowNs int64, p *Peer) {}
+// Waiting reports whether Tick and Taken should come soon: something waits for
+// time to pass, or a program has records that it may take at any moment.
+func (c *Core) Waiting() bool { return c.untaken > 0 || c.dueNs != never }
 
-// Attach registers a program.
-func (c *Core) Attach(nowNs int64, id wire.SessionID, server bool) *Session { return &Session{id: id} }
+// due notes that Tick can do something for w at a time.
+func (c *Core) due(w *window, atNs int64) {
+	w.due(atNs)
+	c.dueNs = min(c.dueNs, atNs)
+}
 
-// Detach says that the program of s has ended.
-func (c *Core) Detach(nowNs int64, s *Session) {}
+// Stats are counters since New; they only grow.
+type Stats struct {
+	Submitted      uint64 `json:"submitted"`       // messages taken over from programs
+	Transmitted    uint64 `json:"transmitted"`     // messages put on links, each time
+	Resent         uint64 `json:"resent"`          // messages transmitted again because a link broke
+	Repeats        uint64 `json:"repeats"`         // messages marked as maybe repeated because their destination ended
+	Acked          uint64 `json:"acked"`           // messages settled by an acknowledgement
+	Expired        uint64 `json:"expired"`         // messages dropped at their deadline
+	Stale          uint64 `json:"stale"`           // refusals of an earlier attempt, ignored
+	RequestsFailed uint64 `json:"requests_failed"` // requests whose server ended before it replied
 
-// Accepts returns how many more records of the stream may be submitted now.
-func (c *Core) Accepts(s *Session, st Stream) int { return 0 }
+	Accepted  uint64 `json:"accepted"`  // messages given to a program
+	Taken     uint64 `json:"taken"`     // of these, taken by it
+	Withdrawn uint64 `json:"withdrawn"` // of these, untaken when it ended
+	Known     uint64 `json:"known"`     // messages that came again and were not given again
+	Later     uint64 `json:"later"`     // messages refused for now
+	Moved     uint64 `json:"moved"`     // messages refused, not the owner
+	Rooms     uint64 `json:"rooms"`     // refusals lifted
+	Sessions  uint64 `json:"sessions"`  // senders' sessions ever remembered
+	Evicted   uint64 `json:"evicted"`   // of these, forgotten for want of space
 
-// Submit hands a record over for delivery.
-func (c *Core) Submit(nowNs int64, s *Session, st Stream, r *Record) error { return nil }
+	RepliesSent      uint64 `json:"replies_sent"`      // replies put on links, each time
+	RepliesDropped   uint64 `json:"replies_dropped"`   // replies without a way to their asker
+	RepliesDelivered uint64 `json:"replies_delivered"` // replies given to a program
+	RepliesStray     uint64 `json:"replies_stray"`     // replies for a program that is gone
+	RepliesRefused   uint64 `json:"replies_refused"`   // replies refused for now
 
-// Frame handles a frame that arrived from p.
-func (c *Core) Frame(nowNs int64, p *Peer, h *wire.Header, payload []byte) {}
-
-// Taken tells the head cursor of the request in-ring of s.
-func (c *Core) Taken(nowNs int64, s *Session, head uint64) {}
-
-// Delivered reports whether s has untaken records.
-func (c *Core) Delivered(s *Session) bool { return false }
-
-// SetView installs a table, this node's incarnation and the sealed slots.
-func (c *Core) SetView(nowNs int64, t *ring.Table, self ring.Incarnation, seal *ring.SlotSet) {}
-
-// Drained reports whether no untaken record lies in a sealed slot.
-func (c *Core) Drained() bool { return true }
-
-// Waiting reports whether Tick and Taken should come soon.
-func (c *Core) Waiting() bool { return false }
-
-// Tick passes time.
-func (c *Core) Tick(nowNs int64) {}
-
-// Flush sends the acknowledgements that the last events left pending.
-func (c *Core) Flush() {}
+	TablePulls uint64 `json:"table_pulls"` // newer tables asked for
+	Violations uint64 `json:"violations"`  // frames against the rules, ignored
+}
 
 // Stats returns the counters.
-func (c *Core) Stats() Stats { return Stats{} }
+func (c *Core) Stats() Stats { return c.stats }

@@ -1,0 +1,217 @@
+package flow
+
+import "github.com/chmpx/chmpx/wire"
+
+// message handles TypeMessage by the rules of the receiver, in their order.
+// What is known to be taken or given to a program is answered before the
+// frame's epoch is looked at: that stays true under any table, and refusing it
+// would make its sender give it to somebody else as well.
+func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
+	if h.LowDelta >= Window || h.PredDelta >= Window {
+		c.stats.Violations++
+		return
+	}
+	set := c.inSetOf(p, h)
+	if low := h.Low(); low > set.low {
+		set.advance(low)
+	}
+	seq := h.Seq
+	switch {
+	case seq < set.low || set.taken.has(seq) && seq-set.low < Window:
+		c.stats.Known++
+		c.ack(set, seq)
+	case seq-set.low >= Window:
+		c.stats.Violations++
+	case set.accepted.has(seq):
+		c.stats.Known++
+		set.attempts[seq%Window] = h.Attempt
+	case h.Epoch.Compare(c.epoch) > 0:
+		c.wantTable(nowNs, p, h.Epoch)
+		c.later(set, h, waitNode)
+	case c.selfIndex < 0 || c.table.Acting(h.Hash) != c.selfIndex || h.Epoch.Compare(c.admitted) < 0:
+		c.stats.Moved++
+		c.answer(p, wire.Header{Type: wire.TypeMoved, Session: set.id, Seq: seq, Attempt: h.Attempt, Epoch: c.epoch}, true)
+	case c.seal != nil && c.seal.Has(c.table.Slot(h.Hash)):
+		c.later(set, h, waitNode)
+	default:
+		c.accept(set, h, payload)
+	}
+}
+
+// accept gives a message of ours to a program, unless it must wait.
+func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
+	if pred := h.Pred(); pred >= set.low && pred != 0 && !set.holds(pred) {
+		c.later(set, h, 0) // it was refused, or is still elsewhere; what lifts that lifts this
+		return
+	}
+	s, free := c.choose(h.Hash)
+	if !free {
+		c.later(set, h, waitNode)
+		return
+	}
+	d := &c.delivery
+	*d = Delivery{
+		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash, Flags: h.Flags,
+		DeadlineMs: h.DeadlineMs, Payload: payload,
+	}
+	if set.suspect && h.Attempt > 1 {
+		d.Flags |= wire.FlagMaybeRepeat
+	}
+	end, ok := c.ports.Deliver(s, d)
+	d.Payload = nil
+	if !ok {
+		s.program.fullAt = max(s.program.fullAt, s.program.untaken())
+		c.later(set, h, s.program.waitBit())
+		return
+	}
+	c.stats.Accepted++
+	set.accepted.add(h.Seq)
+	set.attempts[h.Seq%Window] = h.Attempt
+	set.untaken++
+	c.untaken++
+	s.program.push(handed{set: set, seq: h.Seq, hash: h.Hash, end: end})
+}
+
+// Who a refused session waits for, as bits of inSet.waits. Programs share the
+// lower 63: a session that waits for one of two with the same bit may miss the
+// other's room and tries again by its own back-off.
+const waitNode = 1 << 63
+
+// later refuses one transmission for now, and remembers the session if it is
+// to hear when who says so has room again.
+func (c *Core) later(set *inSet, h *wire.Header, who uint64) {
+	c.stats.Later++
+	c.answer(set.peer, wire.Header{Type: wire.TypeLater, Session: set.id, Seq: h.Seq, Attempt: h.Attempt}, true)
+	c.remember(set, who)
+}
+
+// remember notes that a session waits. Not more of them are kept than
+// sessions; the rest tries again by its own back-off.
+func (c *Core) remember(set *inSet, who uint64) {
+	if who == 0 || set.waits&who != 0 {
+		return
+	}
+	list := &c.waiters
+	if who != waitNode {
+		list = c.waitersOf(who)
+	}
+	if list == nil || len(*list) >= c.cfg.SessionsMax {
+		return
+	}
+	set.waits |= who
+	*list = append(*list, set)
+}
+
+// waitersOf returns the list of a program by its bit, nil if there is none.
+func (c *Core) waitersOf(bit uint64) *[]*inSet {
+	for _, s := range c.programs {
+		if s.program.waitBit() == bit {
+			return &s.program.waiters
+		}
+	}
+	return nil
+}
+
+// lift tells every session of a list that there is room, and empties it.
+func (c *Core) lift(list *[]*inSet, who uint64) {
+	for i, set := range *list {
+		set.waits &^= who
+		c.stats.Rooms++
+		c.answer(set.peer, wire.Header{Type: wire.TypeRoom, Session: set.id}, true)
+		(*list)[i] = nil
+	}
+	*list = (*list)[:0]
+}
+
+// liftWaiters lifts the refusals that no single program caused: the view has
+// changed, a program has come, a fence has been passed.
+func (c *Core) liftWaiters() {
+	if len(c.waiters) > 0 {
+		c.lift(&c.waiters, waitNode)
+	}
+}
+
+// Taken tells the head cursor of the request in-ring of s: everything up to it
+// has been taken and is acknowledged.
+func (c *Core) Taken(_ int64, s *Session, head uint64) {
+	pr := &s.program
+	n := 0
+	for pr.taken < pr.given {
+		r := pr.at(pr.taken)
+		if int64(head-r.end) < 0 {
+			break
+		}
+		c.take(r)
+		*r = handed{}
+		pr.taken++
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	c.stats.Taken += uint64(n)
+	pr.displaced = pr.displaced && pr.untaken() > 0
+	if len(c.chain) > 0 {
+		c.prune()
+	}
+	if len(pr.waiters) > 0 && pr.untaken() <= pr.fullAt/2 {
+		pr.fullAt = 0
+		c.lift(&pr.waiters, pr.waitBit())
+	}
+}
+
+// take notes that a program has taken a record.
+func (c *Core) take(r *handed) {
+	set := r.set
+	c.untaken--
+	set.untaken--
+	if r.sealed {
+		c.sealed--
+	}
+	if r.seq >= set.low {
+		set.accepted.del(r.seq)
+		set.taken.add(r.seq)
+	}
+	c.ack(set, r.seq)
+}
+
+// Delivered reports whether s has records that its program has not taken, so
+// that its head is worth looking at.
+func (c *Core) Delivered(s *Session) bool { return s.program.untaken() > 0 }
+
+// Drained reports whether no untaken record lies in a sealed slot. True when
+// nothing is sealed.
+func (c *Core) Drained() bool { return c.sealed == 0 }
+
+// Displaced reports whether the program of s has untaken records that it must
+// not take any more: another node may own them by the present view (this node
+// was declared down, or suspended). The owner takes the program's ring away
+// before it can (cuts it off) and calls Detach.
+func (c *Core) Displaced(s *Session) bool { return s.program.displaced }
+
+// reviewUntaken counts the untaken records in sealed slots and finds displaced
+// programs, after the view has changed.
+func (c *Core) reviewUntaken() {
+	c.sealed = 0
+	for _, s := range c.sessions {
+		pr := &s.program
+		for i := pr.taken; i < pr.given; i++ {
+			r := pr.at(i)
+			if r.sealed = c.seal != nil && c.table != nil && c.seal.Has(c.table.Slot(r.hash)); r.sealed {
+				c.sealed++
+			}
+			if c.selfIndex < 0 || c.table.Acting(r.hash) != c.selfIndex {
+				pr.displaced = true
+			}
+		}
+	}
+}
+
+// displaceAll marks every program with untaken records as displaced.
+func (c *Core) displaceAll() {
+	for _, s := range c.sessions {
+		if s.program.untaken() > 0 {
+			s.program.displaced = true
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package flow
+
+import (
+	"math/bits"
+
+	"github.com/chmpx/chmpx/wire"
+)
+
+// chainBuckets is the number of chains that a session's records are sorted
+// into by hash, so that the predecessor of a record is found without a map.
+const chainBuckets = 256
+
+func chainOf(hash uint64) uint64 { return hash * 0x9e3779b97f4a7c15 >> 56 }
+
+// link puts a new record at the end of the chain of its hash.
+func (s *Session) link(e *entry) {
+	if s.chains == nil {
+		s.chains = new([chainBuckets]uint64)
+	}
+	b := chainOf(e.rec.Hash)
+	e.prev, s.chains[b] = s.chains[b], e.rec.Seq
+}
+
+// pred returns the newest unsettled record before e with the same hash, nil if
+// there is none. What is settled is taken out of the chain on the way.
+func (s *Session) pred(e *entry) *entry {
+	w := &s.requests
+	for link := &e.prev; *link >= w.low; {
+		switch q := w.slot(*link); {
+		case q.state == settled:
+			*link = q.prev
+		case q.rec.Hash == e.rec.Hash:
+			return q
+		default:
+			link = &q.prev
+		}
+	}
+	return nil
+}
+
+// forward transmits a pending message if nothing forbids it, and reports
+// whether it did. A message past its deadline is settled instead; the caller
+// looks at its state and calls release.
+func (c *Core) forward(nowNs int64, s *Session, e *entry) bool {
+	if e.state == unsent && e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs {
+		c.stats.Expired++
+		s.requests.settle(e)
+		return false
+	}
+	if c.tryForward(nowNs, s, e) {
+		return true
+	}
+	c.dueDeadline(s, e)
+	return false
+}
+
+// dueDeadline makes Tick look at an unsent message when its deadline passes.
+func (c *Core) dueDeadline(s *Session, e *entry) {
+	if e.state == unsent && e.rec.DeadlineNs != 0 {
+		c.due(&s.requests, e.rec.DeadlineNs)
+	}
+}
+
+func (c *Core) tryForward(nowNs int64, s *Session, e *entry) bool {
+	p := e.dest
+	if e.state == unsent {
+		if p = c.route(e.rec.Hash); p == nil || !p.ready || e.need.Compare(c.epoch) > 0 {
+			return false
+		}
+	}
+	if !p.up || p.full {
+		return false
+	}
+	pr := s.pair(p)
+	if pr.limited && !c.mayTry(nowNs, s, pr) {
+		return false
+	}
+	pred := s.pred(e)
+	if pred != nil && (pred.state == unsent || pred.dest != p || pred.resend) {
+		pred.waited = true
+		return false
+	}
+	return c.transmit(nowNs, s, e, p, pr, pred)
+}
+
+// transmit puts a message on the link to p and reports whether it had room.
+func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pred *entry) bool {
+	w := &s.requests
+	h := &c.header
+	*h = wire.Header{
+		Type: wire.TypeMessage, Kind: e.rec.Kind, Flags: e.rec.Flags, Session: s.id, Seq: e.rec.Seq, Hash: e.rec.Hash,
+		Epoch: c.epoch, Attempt: e.attempt + 1, LowDelta: uint16(e.rec.Seq - w.low),
+		DeadlineMs: remaining(nowNs, e.rec.DeadlineNs),
+	}
+	if pred != nil {
+		h.PredDelta = uint16(e.rec.Seq - pred.rec.Seq)
+	}
+	if !c.ports.TransmitRecord(p, h, s, Requests, &e.rec) {
+		p.full = true
+		return false
+	}
+	if e.resend {
+		c.stats.Resent++
+	}
+	c.stats.Transmitted++
+	pr.heard = true
+	if pr.limited {
+		pr.credit--
+	}
+	e.attempt++
+	s.lastTry = max(s.lastTry, e.attempt)
+	e.dest, e.inc = p, p.inc
+	w.sent(e)
+	return true
+}
+
+// remaining returns the milliseconds to a deadline, at least 1; 0 if there is none.
+func remaining(nowNs, deadlineNs int64) uint32 {
+	if deadlineNs == 0 {
+		return 0
+	}
+	return uint32(min(max((deadlineNs-nowNs+999_999)/1e6, 1), 1<<32-1))
+}
+
+// scan tries all pending messages of a session in sequence order.
+func (c *Core) scan(nowNs int64, s *Session) {
+	w := &s.requests
+	w.dueNs = never
+	first, expired := w.last+1, false
+	seq := max(w.scanFrom, w.low)
+	for left := w.waiting; left > 0 && seq <= w.last; seq++ {
+		e := w.at(seq)
+		if e == nil || !e.pending() {
+			continue
+		}
+		left--
+		if c.forward(nowNs, s, e) {
+			continue
+		}
+		if e.state == settled {
+			expired = true
+		} else {
+			first = min(first, seq)
+		}
+	}
+	w.scanFrom = first
+	if expired {
+		c.release(s, Requests)
+	}
+}
+
+// acknowledged handles TypeAck: the program of p has taken these messages.
+func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
+	s := c.session(&h.Session)
+	if s == nil {
+		return
+	}
+	w := &s.requests
+	n, waited := 0, false
+	for mask := h.Hash; mask != 0; mask &= mask - 1 {
+		e := w.at(h.Seq + uint64(bits.TrailingZeros64(mask)))
+		if e == nil || e.state == settled {
+			continue
+		}
+		n++
+		waited = waited || e.waited
+		w.settle(e)
+		if e.rec.Flags&wire.FlagWantsReply != 0 && !e.replied && !s.detached {
+			c.await(s, e.rec.Seq, p)
+		}
+	}
+	if n == 0 {
+		return
+	}
+	c.stats.Acked += uint64(n)
+	c.release(s, Requests)
+	limited := false
+	if pr := s.known(p); pr != nil {
+		limited = pr.limited
+		c.praise(nowNs, w, pr, n)
+	}
+	if w.waiting > 0 && (waited || limited) {
+		c.scan(nowNs, s)
+	}
+}
+
+// refused handles TypeLater and TypeMoved, which count only for the present attempt.
+func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
+	s := c.session(&h.Session)
+	if s == nil {
+		return
+	}
+	w := &s.requests
+	e := w.at(h.Seq)
+	if e == nil || e.state != out || e.dest != p || e.attempt != h.Attempt {
+		c.stats.Stale++
+		return
+	}
+	w.wait(e, unsent)
+	e.dest = nil
+	c.dueDeadline(s, e)
+	if h.Type == wire.TypeMoved {
+		if h.Epoch.Compare(c.epoch) > 0 {
+			e.need = h.Epoch
+			c.wantTable(nowNs, p, h.Epoch)
+			return
+		}
+		if c.route(e.rec.Hash) != p { // our table is as new and names another
+			if c.forward(nowNs, s, e) && e.waited || e.state == settled {
+				c.release(s, Requests)
+				c.scan(nowNs, s)
+			}
+			return
+		}
+	}
+	pr := s.pair(p)
+	pr.hold(nowNs, &c.cfg)
+	c.due(w, pr.untilNs)
+}
+
+// roomAt handles TypeRoom: what p refused it may accept now.
+func (c *Core) roomAt(nowNs int64, p *Peer, h *wire.Header) {
+	s := c.session(&h.Session)
+	if s == nil {
+		return
+	}
+	if pr := s.known(p); pr != nil && pr.limited {
+		pr.credit, pr.step = max(pr.credit, roomCredit), max(pr.step, 1)
+		if s.requests.waiting > 0 {
+			c.scan(nowNs, s)
+		}
+	}
+}
+
+// verdict is what becomes of a message that is out when its destination changes.
+type verdict uint8
+
+const (
+	keep   verdict = iota // it stays out
+	again                 // it is transmitted to the same peer again
+	repeat                // it may have been taken there: unsent, and marked
+)
+
+// recall judges every message of a session that is out. A scan must follow.
+func (c *Core) recall(s *Session, judge func(e *entry) verdict) {
+	w := &s.requests
+	for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
+		e := w.at(seq)
+		if e == nil || e.state != out {
+			continue
+		}
+		switch judge(e) {
+		case again:
+			w.wait(e, out)
+		case repeat:
+			c.stats.Repeats++
+			e.rec.Flags |= wire.FlagMaybeRepeat
+			w.wait(e, unsent)
+			e.dest = nil
+		case keep:
+		}
+	}
+}
