@@ -42,7 +42,7 @@ type Member struct {
 type Config struct {
 	Self    Member     // this node
 	Group   string     // GROUP
-	Params  fsm.Params // ring-wide values; they count only for the node that starts the ring
+	Params  fsm.Params // ring-wide values; they count only for the node that starts the ring. MaxVoters: odd, 1 to 63, 0 means 5
 	Servers []Member   // all servers of the configuration, in any order; contains Self unless Slave
 	Slave   bool       // this node is a slave: never a voter, nothing on disk
 	DataDir string     // servers only; created if missing (0750)
@@ -57,7 +57,6 @@ type Config struct {
 	// out. It runs on a goroutine of its own; nil is allowed.
 	OnView func(v fsm.View, self ring.Incarnation)
 
-	VotersMax    int           // RAFTMAXVOTERS, odd, 1 to 63; default 5
 	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
 	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
 	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
@@ -81,8 +80,8 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.UpBackoffMax, time.Minute)
 	def(&c.SlaveGrace, 5*time.Second)
 	def(&c.SlaveGC, 10*time.Minute)
-	if c.VotersMax == 0 {
-		c.VotersMax = 5
+	if c.Params.MaxVoters == 0 {
+		c.Params.MaxVoters = 5
 	}
 	if c.Dial == nil {
 		c.Dial = mux.DialTCP
@@ -111,8 +110,8 @@ func (c *Config) validate() error {
 	if c.Self.ID == 0 {
 		bad("Self.ID is zero")
 	}
-	if c.VotersMax < 1 || c.VotersMax > maxVoters || c.VotersMax%2 == 0 {
-		bad("VotersMax %d, odd numbers from 1 to %d are allowed", c.VotersMax, maxVoters)
+	if v := c.Params.MaxVoters; v < 1 || v > maxVoters || v%2 == 0 {
+		bad("Params.MaxVoters %d, odd numbers from 1 to %d are allowed", v, maxVoters)
 	}
 	if len(c.Servers) == 0 {
 		bad("Servers is empty")
@@ -143,7 +142,7 @@ func (c *Config) server(id ring.ID) *Member {
 	return &c.Servers[i]
 }
 
-// name returns how to call a node in logs and status: name:ctlport.
+// label returns how to call a node in logs and status: name:ctlport.
 func (m *Member) label() string {
 	return fmt.Sprintf("%s:%d", m.Name, m.CtlPort)
 }

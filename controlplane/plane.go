@@ -13,60 +13,287 @@ package controlplane
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/controlplane/raftnode"
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
 )
 
 // Plane is the control plane of one node.
 type Plane struct {
-	cfg Config
+	cfg    Config
+	log    *slog.Logger
+	boot   uint64 // random, names this process start
+	digest string // of the configuration, see digestOf
+
+	dir      *raftnode.Dir // nil on a slave
+	stores   *raftnode.Stores
+	hadState bool // raft has run on these stores before
+	sessions *mux.Sessions
+	client   *rpcClient
+	server   *rpcServer
+	fsm      *fsm.RaftFSM
+	fatal    chan error // buffered; the state machine cannot go on
+
+	node   atomic.Pointer[raftnode.Node]   // nil until raft runs
+	stream atomic.Pointer[raftnode.Stream] // set just before node
+	raftID atomic.Pointer[raft.ServerID]   // set with stream
+
+	applied  signal // a new view, or a new leader
+	reports  signal // something for the report loop
+	evidence signal // something for the evidence loop
+	judging  signal // something for the verdict
+	commits  signal // an entry was committed here: followers should hear of it
+	members  signal // something for the member loop
+	merging  signal // a new view, for the merge driver
+	looking  signal // a new leader, or none
+
+	leading atomic.Bool // this node leads and has applied everything committed before it did
+
+	proposing chan struct{} // token: one proposal of this node at a time, in order of Number
+	number    uint64        // of the last proposal; owned by the token's holder
+	applying  chan struct{} // tokens: bound of raft.Apply under way
+
+	mu        sync.Mutex // guards what follows; nothing blocks under it
+	waits     string
+	programs  int
+	noneSince time.Time // since when no program is attached
+	links     map[ring.ID]ring.Evidence
+	transfers []transferReport
+	leaving   bool
+	downs     []time.Time // when this start was declared DOWN while it ran
+	reach     map[ring.ID]bool
+	observed  map[ring.ID]observer // leader: evidence of the other servers
+	pausedAt  time.Time
+	alarm     string
+	slaveJoin time.Time // leader: when the next slave may be admitted
+
+	closeOnce sync.Once
+	closeErr  error
 }
 
-// New checks cfg and opens the data directory (ErrLocked when another process
-// holds it; ErrConfig for mistakes). A Plane that is not Run must be Closed.
+// New checks cfg and opens the data directory (raftnode.ErrLocked when another
+// process holds it; ErrConfig for mistakes). A Plane that is not Run must be
+// Closed.
 func New(cfg Config) (*Plane, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Plane{cfg: cfg}, nil
+	p := &Plane{
+		cfg: cfg, log: cfg.Logger, boot: randomUint64(),
+		digest:  digestOf(cfg.Group, cfg.Servers, cfg.Params),
+		client:  newRPCClient(cfg.Dial),
+		fatal:   make(chan error, 1),
+		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(),
+		proposing: make(chan struct{}, 1),
+		applying:  make(chan struct{}, appliesMax),
+		noneSince: time.Now(),
+		links:     make(map[ring.ID]ring.Evidence),
+		reach:     make(map[ring.ID]bool),
+		observed:  make(map[ring.ID]observer),
+	}
+	p.fsm = fsm.NewRaftFSM(p.onApply, p.onFatal)
+	p.server = newRPCServer(p.handle)
+	p.sessions = mux.NewSessions(p.log, p.admitSession)
+	if cfg.Slave {
+		p.stores = raftnode.MemoryStores()
+		return p, nil
+	}
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	cfg.Mux.Handle(mux.KindRPC, p.server.serve)
+	cfg.Mux.Handle(mux.KindRaft, p.serveRaft)
+	cfg.Mux.Handle(mux.KindSession, p.sessions.Serve)
+	return p, nil
 }
 
-// Run takes part in the ring until ctx ends (nil) or the node must stop
-// because it can no longer follow the log (ErrStateMachine). It returns when
-// everything it started has ended and the data directory is closed. Call it once.
-func (p *Plane) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return p.Close()
+// open opens the data directory of a server.
+func (p *Plane) open() error {
+	dir, err := raftnode.OpenDir(p.cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("open data directory: %w", err)
+	}
+	p.dir = dir
+	p.stores, err = dir.OpenStores(raftnode.NewLogger(p.log), p.cfg.NoSync)
+	if err == nil {
+		p.hadState, err = p.stores.HasState()
+	}
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	return nil
 }
 
 // Close gives the data directory back. Run does it; idempotent.
-func (p *Plane) Close() error { return nil }
+func (p *Plane) Close() error {
+	p.closeOnce.Do(func() {
+		p.client.close()
+		p.sessions.Close()
+		if n := p.node.Load(); n != nil {
+			p.closeErr = n.Stop()
+		} else if p.stores != nil {
+			p.closeErr = p.stores.Close()
+		}
+		p.server.close() // after raft, whose answers its handlers wait for
+		if p.dir != nil {
+			p.closeErr = errors.Join(p.closeErr, p.dir.Close())
+		}
+	})
+	return p.closeErr
+}
 
 // Programs tells how many server programs are attached to this server now.
 // More than before is reported to the ring at once; none is reported after
 // SuspendGrace, if it is still so. It does not block.
-func (p *Plane) Programs(n int) {}
+func (p *Plane) Programs(n int) {
+	p.mu.Lock()
+	if p.programs > 0 && n == 0 {
+		p.noneSince = time.Now()
+	}
+	p.programs = n
+	p.mu.Unlock()
+	p.reports.raise()
+}
 
 // Link tells what this node observes of another server. Only the newest
 // observation of each peer counts. It does not block.
-func (p *Plane) Link(e ring.Evidence) {}
+func (p *Plane) Link(e ring.Evidence) {
+	p.mu.Lock()
+	p.links[e.Peer] = e
+	p.mu.Unlock()
+	p.evidence.raise()
+	p.judging.raise()
+}
 
 // TransferReady tells that this node, as receiver, has caught up with the
 // donor. It is reported until the state shows it or the merge is another. It
 // does not block.
-func (p *Plane) TransferReady(mergeID uint64, donor, receiver ring.ID) {}
+func (p *Plane) TransferReady(mergeID uint64, donor, receiver ring.ID) {
+	p.addTransfer(transferReport{mergeID: mergeID, donor: donor, receiver: receiver})
+}
 
-// TransferFinal tells that a transfer is complete under the given seal (Merge.Seal
-// of the view in which the donor stopped): the receiver has everything
-// and the donor serves those slots no more. As TransferReady.
-func (p *Plane) TransferFinal(mergeID, seal uint64, donor, receiver ring.ID) {}
+// TransferFinal tells that a transfer is complete under the given seal
+// (Merge.Seal of the view in which the donor stopped): the receiver has
+// everything and the donor serves those slots no more. As TransferReady.
+func (p *Plane) TransferFinal(mergeID, seal uint64, donor, receiver ring.ID) {
+	p.addTransfer(transferReport{mergeID: mergeID, seal: seal, donor: donor, receiver: receiver})
+}
 
-// Status returns what this node knows. It does not block on the network or the
-// disk.
-func (p *Plane) Status() Status { return Status{} }
+func (p *Plane) addTransfer(t transferReport) {
+	p.mu.Lock()
+	if len(p.transfers) >= transferReportsMax {
+		p.transfers = p.transfers[1:] // the oldest are of merges long over
+	}
+	p.transfers = append(p.transfers, t)
+	p.mu.Unlock()
+	p.reports.raise()
+}
 
-// Leave takes the node out of the ring in order: it reports itself down
-// (clean) and, if it leads, hands the lead over within 2 s. Bounded by ctx; an
-// error says what did not work, the node may end all the same. Run goes on.
-func (p *Plane) Leave(ctx context.Context) error { return nil }
+// startRaft starts the raft member id, with servers as first configuration if
+// there are any.
+func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
+	stream := raftnode.NewStream(id, p.cfg.Self.Addr, p.dialRaft, p.log)
+	n, err := raftnode.Start(raftnode.Options{
+		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm, AddressOf: p.raftAddress, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.raftID.Store(&id)
+	p.stream.Store(stream)
+	p.node.Store(n)
+	if len(servers) > 0 {
+		if err := n.Bootstrap(servers); err != nil {
+			return err
+		}
+	}
+	p.setWaiting("")
+	p.applied.raise()
+	return nil
+}
+
+// onApply is called by raft's goroutine: it must not block.
+func (p *Plane) onApply(fsm.View) {
+	p.applied.raise()
+	p.reports.raise()
+	p.merging.raise()
+}
+
+func (p *Plane) onFatal(err error) {
+	select {
+	case p.fatal <- err:
+	default:
+	}
+}
+
+// view returns the newest applied state.
+func (p *Plane) view() fsm.View { return p.fsm.View() }
+
+// incarnation returns under what v admits this process start, 0 if it does not.
+func (p *Plane) incarnation(v fsm.View) ring.Incarnation {
+	s := v.Server(p.cfg.Self.ID)
+	if s == nil || s.Status.Live() != ring.Up || v.Boot(p.cfg.Self.ID) != p.boot {
+		return 0
+	}
+	return s.Incarnation
+}
+
+// viewLoop hands applied states to OnView, the newest one each time.
+func (p *Plane) viewLoop(ctx context.Context) {
+	last := uint64(0)
+	for p.applied.wait(ctx) {
+		v := p.view()
+		if p.cfg.OnView == nil || v.Table == nil || v.Index == last {
+			continue
+		}
+		last = v.Index
+		p.cfg.OnView(v, p.incarnation(v))
+	}
+}
+
+// signal wakes one goroutine; several raises before it looks count as one.
+type signal chan struct{}
+
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) raise() {
+	select {
+	case s <- struct{}{}:
+	default:
+	}
+}
+
+// wait waits for a raise; it returns false when ctx ends first.
+func (s signal) wait(ctx context.Context) bool {
+	select {
+	case <-s:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	return max(1, binary.LittleEndian.Uint64(b[:]))
+}
+
+func parseID(s string) (ring.ID, error) {
+	n, err := strconv.ParseUint(s, 16, 64)
+	return ring.ID(n), err
+}

@@ -1,6 +1,13 @@
 package controlplane
 
-import "github.com/chmpx/chmpx/ring"
+import (
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
 
 // Status is what a node knows of the ring and of itself, for operators. Its
 // JSON form is what GET /v1/status of the control port returns.
@@ -8,7 +15,7 @@ type Status struct {
 	ID          ring.ID          `json:"id"`
 	Name        string           `json:"name"`
 	Group       string           `json:"group"`
-	Role        string           `json:"role"`               // "server" or "slave"
+	Role        string           `json:"role"`                // "server" or "slave"
 	WaitsFor    string           `json:"waits_for,omitempty"` // what keeps the node from taking part; empty: nothing
 	Warnings    []string         `json:"warnings,omitempty"`
 	RingID      uint64           `json:"ring_id,string"`
@@ -83,4 +90,159 @@ type TransferStatus struct {
 	Slots    int     `json:"slots"`
 	Ready    bool    `json:"ready"`
 	Final    bool    `json:"final"`
+}
+
+// Status returns what this node knows. It does not block on the network or the
+// disk.
+func (p *Plane) Status() Status {
+	v := p.view()
+	cluster := p.clusterOf()
+	st := Status{
+		ID: p.cfg.Self.ID, Name: p.cfg.Self.Name, Group: p.cfg.Group, Role: "server",
+		RingID: v.RingID, Incarnation: p.incarnation(v),
+		Raft:    p.raftStatus(v, cluster),
+		Servers: []ServerStatus{}, Slaves: []SlaveStatus{},
+	}
+	if p.cfg.Slave {
+		st.Role = "slave"
+	}
+	if v.Table != nil {
+		st.Epoch, st.Version = v.Table.Epoch, v.Table.Version
+	}
+	st.Quorum = p.quorum(v, cluster, st.Raft.LeaderID != 0)
+	p.mu.Lock()
+	st.WaitsFor, st.Programs = p.waits, p.programs
+	if p.alarm != "" {
+		st.Warnings = append(st.Warnings, p.alarm)
+	}
+	links := make(map[ring.ID]ring.LinkState, len(p.links))
+	for id, e := range p.links {
+		links[id] = e.State
+	}
+	p.mu.Unlock()
+	if v.RingID != 0 && v.Params != p.cfg.Params {
+		st.Warnings = append(st.Warnings, "ring-wide values of the configuration differ from those of the ring, which count")
+	}
+	if err := fsm.MergeBlocked(v); err != nil {
+		st.Warnings = append(st.Warnings, "a merge is wanted and cannot start: "+err.Error())
+	}
+	if v.Table != nil {
+		for _, s := range v.Table.Servers {
+			st.Servers = append(st.Servers, p.serverStatus(s, links[s.ID], cluster, st.Raft.LeaderID))
+		}
+	}
+	for _, s := range v.Slaves {
+		st.Slaves = append(st.Slaves, SlaveStatus{ID: s.ID, Name: s.Name, Up: s.Status.Live() == ring.Up})
+	}
+	st.Merge = mergeStatus(v.Merge)
+	return st
+}
+
+func (p *Plane) serverStatus(s ring.Server, link ring.LinkState, cluster []raft.Server, leader ring.ID) ServerStatus {
+	out := ServerStatus{
+		ID: s.ID, Name: s.Name, CtlPort: s.CtlPort, Addr: s.Addr, Status: s.Status.String(),
+		Incarnation: s.Incarnation, BaseHash: s.BaseHash, PendingHash: s.PendingHash, StatusTime: s.StatusTime,
+		Link: link.String(), Raft: "none", Leader: s.ID == leader,
+	}
+	if s.ID == p.cfg.Self.ID {
+		out.Link = "self"
+	}
+	for _, m := range cluster {
+		if owner, ok := ownerOf(m.ID); ok && owner == s.ID && !isSlaveID(m.ID) {
+			out.Raft = suffrage(m)
+		}
+	}
+	return out
+}
+
+// suffrage returns the word for a member's right to vote.
+func suffrage(m raft.Server) string {
+	if m.Suffrage == raft.Voter {
+		return "voter"
+	}
+	return "nonvoter"
+}
+
+// raftStatus returns the state of raft on this node.
+func (p *Plane) raftStatus(v fsm.View, cluster []raft.Server) RaftStatus {
+	st := RaftStatus{Role: "none", Suffrage: "none"}
+	n := p.node.Load()
+	if n == nil {
+		return st
+	}
+	id := *p.raftID.Load()
+	st.ID = string(id)
+	switch n.State() {
+	case raft.Leader:
+		st.Role = "leader"
+	case raft.Follower:
+		st.Role = "follower"
+	case raft.Candidate:
+		st.Role = "candidate"
+	}
+	if i := memberIndex(cluster, id); i >= 0 {
+		st.Suffrage = suffrage(cluster[i])
+	}
+	st.LeaderID, st.LeaderAddr = p.leader()
+	if st.LeaderID != 0 {
+		st.Leader = p.nameOf(v, st.LeaderID)
+	}
+	st.Term, st.LastIndex = n.CurrentTerm(), n.LastIndex()
+	st.Commit, st.Applied = n.CommitIndex(), n.AppliedIndex()
+	return st
+}
+
+// nameOf returns how to call a server: as the ring knows it, else as our
+// configuration does.
+func (p *Plane) nameOf(v fsm.View, id ring.ID) string {
+	if m := p.cfg.server(id); m != nil && v.Server(id) == nil {
+		return m.label()
+	}
+	return serverName(v, id)
+}
+
+// quorum returns which voters this node believes to be reachable: with a
+// leader by its links and the table, without one by having asked.
+func (p *Plane) quorum(v fsm.View, cluster []raft.Server, led bool) QuorumStatus {
+	q := QuorumStatus{OK: led}
+	leader, _ := p.leader()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range cluster {
+		if m.Suffrage != raft.Voter {
+			continue
+		}
+		q.Voters++
+		id, _ := ownerOf(m.ID)
+		there := id == p.cfg.Self.ID || id == leader
+		switch s, link := v.Server(id), p.links[id].State; {
+		case there:
+		case !led:
+			there = p.reach[id]
+		case link == ring.LinkUnknown:
+			there = s == nil || s.Status.Live() == ring.Up
+		default:
+			there = link == ring.LinkAlive
+		}
+		if there {
+			q.Have++
+		} else {
+			q.Missing = append(q.Missing, p.nameOf(v, id))
+		}
+	}
+	q.Need = q.Voters/2 + 1
+	return q
+}
+
+func mergeStatus(m *ring.Merge) *MergeStatus {
+	if m == nil {
+		return nil
+	}
+	out := &MergeStatus{ID: m.ID, Phase: fmt.Sprint(m.Phase), Transfers: []TransferStatus{}}
+	for _, t := range m.Transfers {
+		out.Transfers = append(out.Transfers, TransferStatus{
+			Donor: t.Donor, Receiver: t.Receiver, Slots: t.Slots.Len(), Ready: t.Ready, Final: t.Final,
+		})
+	}
+	return out
 }

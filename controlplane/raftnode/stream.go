@@ -44,9 +44,11 @@ type Stream struct {
 	dial DialFunc
 	log  *slog.Logger
 
-	ctx      context.Context
-	cancel   context.CancelFunc
-	incoming chan net.Conn
+	dials     context.Context // ended by Interrupt
+	interrupt context.CancelFunc
+	ctx       context.Context // ended by Close
+	cancel    context.CancelFunc
+	incoming  chan net.Conn
 
 	mu    sync.Mutex // guards what follows; nothing blocks under it
 	conns map[*streamConn]struct{}
@@ -61,10 +63,11 @@ type gate struct {
 
 // NewStream returns a stream layer for the member self, at addr as others see it.
 func NewStream(self raft.ServerID, addr string, dial DialFunc, log *slog.Logger) *Stream {
-	ctx, cancel := context.WithCancel(context.Background()) // ended by Close
+	ctx, cancel := context.WithCancel(context.Background())
+	dials, interrupt := context.WithCancel(ctx)
 	return &Stream{
 		self: self, addr: memberAddr(Address(self, addr)), dial: dial, log: log,
-		ctx: ctx, cancel: cancel,
+		dials: dials, interrupt: interrupt, ctx: ctx, cancel: cancel,
 		incoming: make(chan net.Conn, incomingConnMax),
 		conns:    make(map[*streamConn]struct{}),
 		gates:    make(map[raft.ServerAddress]*gate),
@@ -113,7 +116,7 @@ func (s *Stream) DeliverStream(conn net.Conn) {
 	}
 	select {
 	case s.incoming <- c:
-	case <-s.ctx.Done():
+	case <-s.dials.Done():
 		c.Close()
 	}
 }
@@ -131,9 +134,17 @@ func (s *Stream) Accept() (net.Conn, error) {
 // Addr implements net.Listener.
 func (s *Stream) Addr() net.Addr { return s.addr }
 
-// Close ends waiting dials and every connection. Idempotent.
+// Close does what Interrupt does and ends Accept. Idempotent.
 func (s *Stream) Close() error {
 	s.cancel()
+	s.Interrupt()
+	return nil
+}
+
+// Interrupt ends waiting dials and every connection, so that raft's goroutines
+// come to an end; later dials fail at once. Idempotent.
+func (s *Stream) Interrupt() {
+	s.interrupt()
 	s.mu.Lock()
 	all := make([]*streamConn, 0, len(s.conns))
 	for c := range s.conns {
@@ -143,12 +154,11 @@ func (s *Stream) Close() error {
 	for _, c := range all {
 		c.Close()
 	}
-	return nil
 }
 
 // Dial implements raft.StreamLayer. timeout is not used: see dialWait.
 func (s *Stream) Dial(address raft.ServerAddress, _ time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, dialWait)
+	ctx, cancel := context.WithTimeout(s.dials, dialWait)
 	defer cancel()
 	id, hostport := splitAddress(address)
 	conn, err := s.attempt(ctx, id, hostport)
@@ -239,7 +249,7 @@ func (s *Stream) track(conn net.Conn) *streamConn {
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
-	if s.ctx.Err() != nil {
+	if s.dials.Err() != nil {
 		c.Close()
 		return nil
 	}

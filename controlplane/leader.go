@@ -1,0 +1,315 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// Timings of the leader.
+const (
+	barrierTimeout = 5 * time.Second
+	leaderRetry    = 100 * time.Millisecond
+	judgeTick      = 100 * time.Millisecond
+	mergeTick      = 500 * time.Millisecond
+	mergeCoalesce  = 150 * time.Millisecond // several changes of membership make one plan
+	mergeRefused   = 100 * time.Millisecond
+	diskStallMax   = 5 * time.Second
+	transferLimit  = 2 * time.Second
+)
+
+// leadershipLoop runs the leader's duties while this node leads.
+func (p *Plane) leadershipLoop(ctx context.Context) {
+	n := p.node.Load()
+	stop := func() {}
+	defer func() { stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case lead := <-n.LeaderCh():
+			stop()
+			stop = func() {}
+			if !lead {
+				p.log.Info("this node no longer leads the ring")
+				continue
+			}
+			lctx, cancel := context.WithCancel(ctx)
+			done := make(chan struct{})
+			go func() { // awaited by stop
+				defer close(done)
+				p.lead(lctx)
+			}()
+			stop = func() { cancel(); <-done }
+		}
+	}
+}
+
+// lead does the leader's duties until ctx ends.
+func (p *Plane) lead(ctx context.Context) {
+	defer p.leading.Store(false)
+	if !p.takeOver(ctx) {
+		return
+	}
+	p.log.Info("this node leads the ring", "group", p.cfg.Group)
+	p.leading.Store(true)
+	since := time.Now()
+	var wg sync.WaitGroup
+	wg.Go(func() { p.commitLoop(ctx) })
+	wg.Go(func() { p.verdictLoop(ctx) })
+	wg.Go(func() { p.mergeLoop(ctx) })
+	wg.Go(func() { p.memberLoop(ctx, since) })
+	p.applied.raise()
+	p.reports.raise()
+	wg.Wait()
+}
+
+// takeOver waits until everything committed by earlier leaders is applied here,
+// forgets what was reported to this node when it led before, and starts the
+// ring if there is none.
+func (p *Plane) takeOver(ctx context.Context) bool {
+	p.mu.Lock()
+	clear(p.observed)
+	p.alarm = ""
+	p.mu.Unlock()
+	for ctx.Err() == nil {
+		err := p.node.Load().Barrier(barrierTimeout).Error()
+		if err == nil && p.view().RingID == 0 {
+			init := fsm.RingInit{RingID: randomUint64(), Era: 1, Group: p.cfg.Group, Params: p.cfg.Params}
+			_, err = p.proposeHere(ctx, init)
+			if err == nil {
+				p.log.Info("ring started", "group", p.cfg.Group, "ring", fmt.Sprintf("%016x", init.RingID))
+			}
+		}
+		if err == nil || errors.Is(err, fsm.ErrRingExists) {
+			return true
+		}
+		p.log.Debug("cannot take the lead yet", "err", err)
+		sleep(ctx, leaderRetry)
+	}
+	return false
+}
+
+// commitLoop makes followers hear of commits at once: they learn the commit
+// index with the next entry, which would otherwise be up to CommitTimeout away.
+func (p *Plane) commitLoop(ctx context.Context) {
+	for p.commits.wait(ctx) {
+		if err := p.node.Load().Barrier(barrierTimeout).Error(); err != nil {
+			p.log.Debug("barrier failed", "err", err)
+		}
+	}
+}
+
+// watchLoop notices when this process did not run for a while (what it and its
+// links believe about others then is worth nothing), and when a leader's disk
+// hangs, which does not cost it the lead by itself.
+func (p *Plane) watchLoop(ctx context.Context) {
+	tick := time.NewTicker(judgeTick)
+	defer tick.Stop()
+	last := time.Now()
+	handed := last
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		if gap := now.Sub(last); gap > pauseLimit {
+			p.mu.Lock()
+			p.pausedAt = now
+			clear(p.observed)
+			p.mu.Unlock()
+			p.log.Warn("this process did not run for a while", "ms", gap.Milliseconds())
+		}
+		last = now
+		if d := p.stores.StalledFor(); d > diskStallMax && p.leads() && now.Sub(handed) > diskStallMax {
+			handed = now
+			p.log.Error("the disk does not take the log, handing the lead over", "write_ms", d.Milliseconds())
+			p.node.Load().LeadershipTransfer() // its outcome shows as a new leader, or here again
+		}
+	}
+}
+
+// verdictLoop declares servers DOWN.
+func (p *Plane) verdictLoop(ctx context.Context) {
+	tick := time.NewTicker(judgeTick)
+	defer tick.Stop()
+	known := make(map[ring.ID]knownServer)
+	var silent []time.Time // when servers were declared DOWN for silence
+	for {
+		select {
+		case <-p.judging:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		v := p.view()
+		c, ok := p.gather(v, known, now)
+		if !ok {
+			continue
+		}
+		c.silentBudget, silent = silentBudgetOf(len(c.servers), silent, now)
+		down, held := judge(c)
+		p.setAlarm(v, held)
+		for _, d := range down {
+			if err := p.execute(ctx, v, d); err != nil {
+				p.log.Debug("verdict not committed", "server", serverName(v, d.id), "err", err)
+				break
+			}
+			if d.state == ring.LinkSilent {
+				silent = append(silent, now)
+			}
+		}
+	}
+}
+
+// knownServer is since when the leader knows an incarnation.
+type knownServer struct {
+	incarnation ring.Incarnation
+	since       time.Time
+}
+
+// gather puts together what a verdict rests on; false while there is nothing
+// to rest it on, after a pause.
+func (p *Plane) gather(v fsm.View, known map[ring.ID]knownServer, now time.Time) (court, bool) {
+	c := court{self: p.cfg.Self.ID, own: make(map[ring.ID]ring.Evidence), others: make(map[ring.ID]observer)}
+	if v.Table == nil {
+		return c, false
+	}
+	for _, s := range v.Table.Servers {
+		if known[s.ID].incarnation != s.Incarnation {
+			known[s.ID] = knownServer{s.Incarnation, now}
+		}
+		c.servers = append(c.servers, subject{
+			id: s.ID, incarnation: s.Incarnation, up: s.Status.Live() == ring.Up,
+			settled: now.Sub(known[s.ID].since) >= settleTime,
+		})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Sub(p.pausedAt) < pauseLimit {
+		return c, false
+	}
+	for id, e := range p.links {
+		c.own[id] = e
+	}
+	for id, o := range p.observed {
+		if now.Sub(o.at) < evidenceAge {
+			c.others[id] = o
+		}
+	}
+	return c, true
+}
+
+// execute proposes one verdict.
+func (p *Plane) execute(ctx context.Context, v fsm.View, d verdict) error {
+	if err := p.node.Load().VerifyLeader().Error(); err != nil {
+		return fmt.Errorf("verify the lead: %w", err)
+	}
+	if _, err := p.proposeHere(ctx, fsm.NodeDown{ID: d.id, Incarnation: d.incarnation}); err != nil {
+		return err
+	}
+	p.log.Warn("server is down", "server", serverName(v, d.id), "incarnation", uint64(d.incarnation), "evidence", d.state.String())
+	return nil
+}
+
+// setAlarm tells the operator when servers stay UP only because too many fell
+// silent at once.
+func (p *Plane) setAlarm(v fsm.View, held []verdict) {
+	text := ""
+	for _, h := range held {
+		text += " " + serverName(v, h.id)
+	}
+	if text != "" {
+		text = "too many servers fell silent at once, not declared DOWN yet:" + text
+	}
+	p.mu.Lock()
+	changed := p.alarm != text
+	p.alarm = text
+	p.mu.Unlock()
+	if changed && text != "" {
+		p.log.Error(text)
+	}
+}
+
+// mergeLoop drives services and merges: it asks fsm what comes next, and
+// proposes that.
+func (p *Plane) mergeLoop(ctx context.Context) {
+	tick := time.NewTicker(mergeTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.merging:
+			// Changes of membership come in bursts: wait for them to end, unless a
+			// merge runs, whose steps follow each other.
+			if !p.view().Operating() {
+				sleep(ctx, mergeCoalesce)
+			}
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for ctx.Err() == nil && p.mergeStep(ctx) {
+		}
+	}
+}
+
+// mergeStep proposes at most one command and reports whether there may be more.
+func (p *Plane) mergeStep(ctx context.Context) bool {
+	v := p.view()
+	now := time.Now()
+	c, ok := fsm.NextMergeStep(v, now.UnixMicro())
+	if !ok {
+		c, ok = outOfService(v, p.cfg.DownOut, now)
+	}
+	if !ok {
+		return false
+	}
+	res, err := p.proposeHere(ctx, c.Body)
+	if err != nil {
+		if ctx.Err() == nil {
+			p.log.Debug("merge step refused", "type", c.Type().String(), "err", err)
+			sleep(ctx, mergeRefused)
+		}
+		return false
+	}
+	p.log.Debug("merge step", "type", c.Type().String(), "index", res.Index)
+	return true
+}
+
+// outOfService returns the SERVICEOUT that AUTOMERGE owes a server that has
+// been DOWN for downOut, if all its data is served by others. It is pure.
+func outOfService(v fsm.View, downOut time.Duration, now time.Time) (fsm.Command, bool) {
+	if v.Table == nil || !v.Params.AutoMerge || v.SuspendMerge || v.MergeHeld || v.Operating() || downOut < 0 {
+		return fsm.Command{}, false
+	}
+	staying := 0
+	for _, s := range v.Table.Servers {
+		if s.Status.Ring() == ring.ServiceIn && s.Status.Action() != ring.Delete && s.Status.Live() == ring.Up {
+			staying++
+		}
+	}
+	for _, s := range v.Table.Servers {
+		st := s.Status
+		if st.Ring() == ring.ServiceIn && st.Live() == ring.Down && st.Action() == ring.NoAct && staying > 0 &&
+			now.Sub(time.UnixMicro(s.StatusTime)) >= downOut && v.Covered(s.ID) {
+			return fsm.Command{Body: fsm.ServiceOut{ID: s.ID}}, true
+		}
+	}
+	return fsm.Command{}, false
+}
+
+// serverName returns how to call a member in logs.
+func serverName(v fsm.View, id ring.ID) string {
+	if s := v.Server(id); s != nil {
+		return fmt.Sprintf("%s:%d", s.Name, s.CtlPort)
+	}
+	return id.String()
+}

@@ -1,0 +1,285 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/controlplane/raftnode"
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// Rules of membership.
+const (
+	memberTick      = 500 * time.Millisecond
+	memberTimeout   = 5 * time.Second
+	caughtUpEntries = 100                   // a server that lacks no more may vote
+	slavePace       = 50 * time.Millisecond // 20 slaves a second
+	slaveQueueMax   = 2 * time.Second
+	slavesMax       = 64 // RAFTMAXSLAVES
+	slaveSuffix     = ".s"
+)
+
+// joinServerBody asks for admission as a member of raft.
+type joinServerBody struct {
+	RaftID string `json:"raft_id"` // a new random id, the same at each attempt
+	Addr   string `json:"addr"`
+}
+
+// joinSlaveBody asks for admission as a slave, or reports a new start.
+type joinSlaveBody struct {
+	RaftID string        `json:"raft_id"`
+	Slave  ring.Identity `json:"slave"`
+	Boot   uint64        `json:"boot"`
+}
+
+// joinAnswer says under which raft id the caller is a member.
+type joinAnswer struct {
+	RaftID string `json:"raft_id"`
+}
+
+// serveJoinServer admits a server without state: as the first voter that it is
+// expected to be and has never been, else under the new id that it brought.
+func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
+	var body joinServerBody
+	if err := json.Unmarshal(req.Body, &body); err != nil || req.Slave {
+		return &response{Code: codeRefused, Text: "join that cannot be read, or of a slave"}
+	}
+	want := raft.ServerID(body.RaftID)
+	if owner, ok := ownerOf(want); !ok || owner != req.From || isSlaveID(want) || want == firstRaftID(req.From) {
+		return &response{Code: codeRefused, Text: fmt.Sprintf("raft id %q does not belong to %s", want, req.From)}
+	}
+	cluster := p.clusterOf()
+	first := firstRaftID(req.From)
+	if p.view().Boot(req.From) == 0 && memberIndex(cluster, first) >= 0 {
+		return p.reply(joinAnswer{RaftID: string(first)}, nil)
+	}
+	err := p.addNonvoter(ctx, cluster, want, raftnode.Address(want, body.Addr))
+	if err == nil {
+		p.log.Info("server joins the ring", "server", req.From.String(), "addr", body.Addr, "raft_id", body.RaftID)
+		p.members.raise()
+	}
+	return p.reply(joinAnswer{RaftID: body.RaftID}, err)
+}
+
+// serveJoinSlave admits a slave, or a new start of one: only the first costs a
+// change of raft's configuration.
+func (p *Plane) serveJoinSlave(ctx context.Context, req *request) *response {
+	var body joinSlaveBody
+	if err := json.Unmarshal(req.Body, &body); err != nil || !req.Slave {
+		return &response{Code: codeRefused, Text: "join that cannot be read, or not of a slave"}
+	}
+	id := slaveRaftID(req.From)
+	if raft.ServerID(body.RaftID) != id || p.cfg.server(req.From) != nil {
+		return &response{Code: codeRefused, Text: fmt.Sprintf("raft id %q does not belong to slave %s", body.RaftID, req.From)}
+	}
+	if !p.slaveTurn(ctx) {
+		return &response{Code: codeFailed, Text: "too many slaves join at once"}
+	}
+	cluster := p.clusterOf()
+	slaves := 0
+	for _, m := range cluster {
+		if isSlaveID(m.ID) {
+			slaves++
+		}
+	}
+	if memberIndex(cluster, id) < 0 && slaves >= slavesMax {
+		return &response{Code: codeFailed, Text: fmt.Sprintf("the ring has %d slaves, at most %d allowed", slaves, slavesMax)}
+	}
+	err := p.addNonvoter(ctx, cluster, id, raftnode.Address(id, ""))
+	if err == nil && !slaveIsUp(p.view(), req.From, body.Boot) {
+		_, err = p.proposeHere(ctx, fsm.SlaveUp{ID: req.From, Slave: body.Slave, Boot: body.Boot})
+	}
+	return p.reply(joinAnswer{RaftID: string(id)}, err)
+}
+
+// slaveTurn keeps the pace of admissions: it waits for the caller's turn.
+func (p *Plane) slaveTurn(ctx context.Context) bool {
+	now := time.Now()
+	p.mu.Lock()
+	at := p.slaveJoin
+	if at.Before(now) {
+		at = now
+	}
+	if at.Sub(now) > slaveQueueMax {
+		p.mu.Unlock()
+		return false
+	}
+	p.slaveJoin = at.Add(slavePace)
+	p.mu.Unlock()
+	sleep(ctx, at.Sub(now))
+	return ctx.Err() == nil
+}
+
+// addNonvoter makes id a member if it is none. It waits for the commit, within
+// ctx.
+func (p *Plane) addNonvoter(ctx context.Context, cluster []raft.Server, id raft.ServerID, addr raft.ServerAddress) error {
+	if i := memberIndex(cluster, id); i >= 0 && (cluster[i].Address == addr || cluster[i].Suffrage == raft.Voter) {
+		return nil
+	}
+	if err := await(ctx, p.node.Load().AddNonvoter(id, addr, 0, memberTimeout)); err != nil {
+		return fmt.Errorf("add %s to raft: %w", id, err)
+	}
+	return nil
+}
+
+// await waits for a future of raft within ctx. The goroutine ends with the
+// future: by a commit, the loss of the lead, or shutdown.
+func await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func memberIndex(cluster []raft.Server, id raft.ServerID) int {
+	return slices.IndexFunc(cluster, func(s raft.Server) bool { return s.ID == id })
+}
+
+func slaveRaftID(id ring.ID) raft.ServerID { return raft.ServerID(id.String() + slaveSuffix) }
+
+func slaveIsUp(v fsm.View, id ring.ID, boot uint64) bool {
+	return slices.ContainsFunc(v.Slaves, func(s fsm.Slave) bool {
+		return s.ID == id && s.Boot == boot && s.Status.Live() == ring.Up
+	})
+}
+
+// memberChange is one change of raft's configuration.
+type memberChange struct {
+	remove  raft.ServerID // a member that is over, "" = none
+	promote raft.ServerID // a non-voter that is to vote once it has caught up, "" = none
+}
+
+// nextMemberChange returns what should change about the servers in raft's
+// configuration. A server that lost its disk joins under a new id, which comes
+// later in the list: its old id goes first, so that a majority never needs a
+// member that is no more. It is pure.
+func nextMemberChange(cluster []raft.Server, votersMax int, isUp func(ring.ID) bool) memberChange {
+	newest := make(map[ring.ID]raft.ServerID)
+	for _, m := range cluster {
+		if owner, ok := ownerOf(m.ID); ok && !isSlaveID(m.ID) {
+			newest[owner] = m.ID
+		}
+	}
+	voters := 0
+	var candidates []raft.ServerID
+	for _, m := range cluster {
+		owner, ok := ownerOf(m.ID)
+		switch {
+		case !ok || isSlaveID(m.ID):
+		case newest[owner] != m.ID:
+			return memberChange{remove: m.ID}
+		case m.Suffrage == raft.Voter:
+			voters++
+		case isUp(owner):
+			candidates = append(candidates, m.ID)
+		}
+	}
+	if voters < votersFor(len(newest), votersMax) && len(candidates) > 0 {
+		return memberChange{promote: slices.Min(candidates)}
+	}
+	return memberChange{}
+}
+
+// memberLoop keeps raft's configuration and the list of slaves in order.
+func (p *Plane) memberLoop(ctx context.Context, since time.Time) {
+	tick := time.NewTicker(memberTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.members:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := p.changeMembers(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("cannot change the members of raft", "err", err)
+		}
+		p.watchSlaves(ctx, since)
+	}
+}
+
+func (p *Plane) changeMembers(ctx context.Context) error {
+	v := p.view()
+	c := nextMemberChange(p.clusterOf(), v.Params.MaxVoters, func(id ring.ID) bool {
+		s := v.Server(id)
+		return s != nil && s.Status.Live() == ring.Up
+	})
+	switch {
+	case c.remove != "":
+		p.log.Info("removing a member of raft that has a new id", "raft_id", string(c.remove))
+		if err := await(ctx, p.node.Load().RemoveServer(c.remove, 0, memberTimeout)); err != nil {
+			return fmt.Errorf("remove %s: %w", c.remove, err)
+		}
+	case c.promote != "" && p.caughtUp(ctx, c.promote):
+		owner, _ := ownerOf(c.promote)
+		p.log.Info("server becomes a voter", "server", serverName(v, owner), "raft_id", string(c.promote))
+		addr := raftnode.Address(c.promote, p.addressOf(owner))
+		if err := await(ctx, p.node.Load().AddVoter(c.promote, addr, 0, memberTimeout)); err != nil {
+			return fmt.Errorf("promote %s: %w", c.promote, err)
+		}
+	}
+	return nil
+}
+
+// caughtUp asks a server how much of the log it has applied.
+func (p *Plane) caughtUp(ctx context.Context, id raft.ServerID) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	owner, _ := ownerOf(id)
+	a := answer{member: Member{ID: owner, Addr: p.addressOf(owner)}}
+	p.probe(ctx, &a)
+	return a.ok && a.RaftID == string(id) && a.Applied+caughtUpEntries >= p.node.Load().CommitIndex()
+}
+
+// watchSlaves declares slaves DOWN whose session is gone, and removes those
+// that have been DOWN for long. since is when this node took the lead: slaves
+// need a moment to open a session with it.
+func (p *Plane) watchSlaves(ctx context.Context, since time.Time) {
+	now := time.Now()
+	for _, s := range p.view().Slaves {
+		id := slaveRaftID(s.ID)
+		has, gone := p.sessions.Has(string(id))
+		if gone.Before(since) {
+			gone = since
+		}
+		var err error
+		switch up := s.Status.Live() == ring.Up; {
+		case has:
+		case up && now.Sub(gone) >= p.cfg.SlaveGrace:
+			_, err = p.proposeHere(ctx, fsm.SlaveDown{ID: s.ID, Boot: s.Boot})
+			if err == nil {
+				p.log.Info("slave is down", "slave", s.Name, "ctlport", int(s.CtlPort))
+			}
+		case !up && now.Sub(time.UnixMicro(s.StatusTime)) >= p.cfg.SlaveGC && now.Sub(gone) >= p.cfg.SlaveGrace:
+			err = p.removeSlave(ctx, s)
+		}
+		if err != nil && ctx.Err() == nil {
+			p.log.Debug("slave not changed", "slave", s.Name, "err", err)
+		}
+	}
+}
+
+func (p *Plane) removeSlave(ctx context.Context, s fsm.Slave) error {
+	id := slaveRaftID(s.ID)
+	if memberIndex(p.clusterOf(), id) >= 0 {
+		if err := await(ctx, p.node.Load().RemoveServer(id, 0, memberTimeout)); err != nil {
+			return fmt.Errorf("remove %s: %w", id, err)
+		}
+	}
+	if _, err := p.proposeHere(ctx, fsm.SlaveForget{ID: s.ID}); err != nil {
+		return err
+	}
+	p.sessions.Forget(string(id))
+	p.log.Info("slave is removed", "slave", s.Name, "ctlport", int(s.CtlPort))
+	return nil
+}

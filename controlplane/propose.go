@@ -1,0 +1,222 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// Limits of proposals.
+const (
+	appliesMax     = 64 // under way at a time: a long uncommitted tail can make an InstallSnapshot loop for ever
+	applyTimeout   = 3 * time.Second
+	proposeTimeout = 5 * time.Second
+	attemptTimeout = 4 * time.Second
+	retryMin       = 20 * time.Millisecond
+	retryMax       = 500 * time.Millisecond
+)
+
+// proposeBody carries a command in its encoded form.
+type proposeBody struct {
+	Command []byte `json:"command"`
+}
+
+// proposeAnswer says where the entry is.
+type proposeAnswer struct {
+	Index uint64 `json:"index"`
+}
+
+// request returns a request of this node; body may be nil.
+func (p *Plane) request(o op, body any) *request {
+	req := &request{Op: o, Group: p.cfg.Group, RingID: p.view().RingID, From: p.cfg.Self.ID, Slave: p.cfg.Slave}
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			panic("BUG: controlplane: a request cannot be encoded: " + err.Error())
+		}
+		req.Body = b
+	}
+	return req
+}
+
+// leads reports whether raft on this node leads.
+func (p *Plane) leads() bool {
+	n := p.node.Load()
+	return n != nil && n.State() == raft.Leader
+}
+
+// leader returns id and address of the leader, 0 and "" when none is known.
+func (p *Plane) leader() (ring.ID, string) {
+	n := p.node.Load()
+	if n == nil {
+		return 0, ""
+	}
+	_, rid := n.LeaderWithID()
+	id, ok := ownerOf(rid)
+	if !ok {
+		return 0, ""
+	}
+	return id, p.addressOf(id)
+}
+
+// addressOf returns the host:port of a server: as our configuration has it,
+// else as it said when it came up.
+func (p *Plane) addressOf(id ring.ID) string {
+	if m := p.cfg.server(id); m != nil {
+		return m.Addr
+	}
+	if s := p.view().Server(id); s != nil {
+		return s.Addr
+	}
+	return ""
+}
+
+// toLeader brings a request to the leader, wherever it is by now, until ctx ends.
+func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
+	last := ErrNoLeader
+	wait := retryMin
+	hint := ""
+	for i := 0; ctx.Err() == nil; i++ {
+		_, addr := p.leader()
+		if hint != "" {
+			addr = hint
+		}
+		if addr == "" {
+			addr = p.cfg.Servers[i%len(p.cfg.Servers)].Addr
+		}
+		resp, err := p.ask(ctx, addr, req)
+		hint = ""
+		switch {
+		case err != nil:
+			last = err
+		case resp.Code == codeNotLeader && resp.Leader != "" && resp.Leader != addr:
+			hint = resp.Leader
+			last = resp.err()
+		case resp.Code == codeNotLeader || resp.Code == codeFailed:
+			last = resp.err()
+		default:
+			return resp, resp.err()
+		}
+		if i > 0 || hint == "" {
+			sleep(ctx, wait)
+			wait = min(2*wait, retryMax)
+		}
+	}
+	return nil, fmt.Errorf("%s: no success before the time was over: %w", req.Op, last)
+}
+
+// ask sends a request to one server, which may be this one.
+func (p *Plane) ask(ctx context.Context, addr string, req *request) (*response, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	if addr == p.cfg.Self.Addr {
+		return p.handle(ctx, req), nil
+	}
+	return p.client.call(ctx, addr, req)
+}
+
+// encode gives a command this node's name and the next number. The proposing
+// token is held: numbers reach the log in their order.
+func (p *Plane) encode(body fsm.Body) ([]byte, error) {
+	p.number++
+	return fsm.Encode(fsm.Command{Proposer: p.boot, Number: p.number, TimeUs: time.Now().UnixMicro(), Body: body})
+}
+
+// takeTurn takes the proposing token; giveTurn gives it back.
+func (p *Plane) takeTurn(ctx context.Context) error {
+	select {
+	case p.proposing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Plane) giveTurn() { <-p.proposing }
+
+// propose has the leader commit a command of this node. It retries until ctx
+// ends; ErrRefused is final.
+func (p *Plane) propose(ctx context.Context, body fsm.Body) error {
+	if err := p.takeTurn(ctx); err != nil {
+		return fmt.Errorf("propose %s: %w", body.Type(), err)
+	}
+	defer p.giveTurn()
+	b, err := p.encode(body)
+	if err == nil {
+		_, err = p.toLeader(ctx, p.request(opPropose, proposeBody{Command: b}))
+	}
+	if err != nil {
+		return fmt.Errorf("propose %s: %w", body.Type(), err)
+	}
+	return nil
+}
+
+// proposeHere commits a command of the leader itself, once. Such commands carry
+// no proposer: each names the state it was made for, so that a late or second
+// one is refused, and the leader must not wait behind this node's own reports,
+// which wait for the leader.
+func (p *Plane) proposeHere(ctx context.Context, body fsm.Body) (fsm.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	b, err := fsm.Encode(fsm.Command{TimeUs: time.Now().UnixMicro(), Body: body})
+	var res fsm.Result
+	if err == nil {
+		res, err = p.apply(ctx, b)
+	}
+	if err == nil {
+		err = res.Err
+	}
+	if err != nil {
+		return res, fmt.Errorf("propose %s: %w", body.Type(), err)
+	}
+	return res, nil
+}
+
+// apply commits an encoded command on the leader. Its error means that nothing
+// is known about the command; refusals are in the result.
+func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
+	n := p.node.Load()
+	if n == nil {
+		return fsm.Result{}, ErrNoLeader
+	}
+	select {
+	case p.applying <- struct{}{}:
+	case <-ctx.Done():
+		return fsm.Result{}, fmt.Errorf("wait for earlier proposals: %w", ctx.Err())
+	}
+	type outcome struct {
+		res fsm.Result
+		err error
+	}
+	done := make(chan outcome, 1)
+	go func() { // ended by raft: commit, loss of the lead or shutdown; bounded by the tokens
+		defer func() { <-p.applying }()
+		f := n.Apply(b, applyTimeout)
+		if err := f.Error(); err != nil {
+			done <- outcome{err: fmt.Errorf("commit: %w", err)}
+			return
+		}
+		res, ok := f.Response().(fsm.Result)
+		if !ok {
+			done <- outcome{err: errors.New("BUG: controlplane: raft returned no result")}
+			return
+		}
+		if res.Changed {
+			p.commits.raise()
+		}
+		done <- outcome{res: res}
+	}()
+	select {
+	case o := <-done:
+		return o.res, o.err
+	case <-ctx.Done():
+		return fsm.Result{}, fmt.Errorf("wait for the commit: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,123 @@
+// Package raftnode runs one raft member: its stores and lock, its transport
+// over connections that others make, its configuration and its logging. It
+// knows what hashicorp/raft needs to be run well, and nothing of the ring.
+package raftnode
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Timings and sizes of raft, see DESIGN.md of package controlplane.
+const (
+	heartbeatTimeout  = 500 * time.Millisecond
+	electionTimeout   = 500 * time.Millisecond
+	leaseTimeout      = 250 * time.Millisecond
+	commitTimeout     = 500 * time.Millisecond
+	transportTimeout  = 10 * time.Second
+	trailingLogs      = 10240 // a smaller tail can make an InstallSnapshot loop for ever
+	snapshotThreshold = 8192
+	snapshotInterval  = 30 * time.Second
+	maxAppendEntries  = 64
+	maxPool           = 3
+	maxRPCsInFlight   = 2 // more costs latency
+)
+
+// Options says what a member is made of.
+type Options struct {
+	ID     raft.ServerID
+	Stream *Stream // the member's own; closed by Stop
+	Stores *Stores // closed by Stop
+	FSM    raft.FSM
+	// AddressOf returns the host:port of a member, "" for one that is reached
+	// through its session; false: unknown, take what the log says. It is asked
+	// at every dial.
+	AddressOf func(id raft.ServerID) (string, bool)
+	Log       *slog.Logger
+}
+
+// Node is a running raft member.
+type Node struct {
+	*raft.Raft
+	stream *Stream
+	stores *Stores
+}
+
+// Start starts a member. It takes part as soon as it has a configuration: from
+// its stores, from Bootstrap, or from a leader that was told to add it.
+func Start(o Options) (*Node, error) {
+	log := NewLogger(o.Log)
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		ServerAddressProvider: addressProvider(o.AddressOf),
+		Logger:                log,
+		Stream:                o.Stream,
+		MaxPool:               maxPool,
+		MaxRPCsInFlight:       maxRPCsInFlight,
+		Timeout:               transportTimeout,
+	})
+	c := raft.DefaultConfig()
+	c.LocalID = o.ID
+	c.Logger = log
+	c.HeartbeatTimeout = heartbeatTimeout
+	c.ElectionTimeout = electionTimeout
+	c.LeaderLeaseTimeout = leaseTimeout
+	c.CommitTimeout = commitTimeout
+	c.TrailingLogs = trailingLogs
+	c.SnapshotThreshold = snapshotThreshold
+	c.SnapshotInterval = snapshotInterval
+	c.MaxAppendEntries = maxAppendEntries
+	c.ShutdownOnRemove = false
+	c.NoLegacyTelemetry = true
+	r, err := raft.NewRaft(c, o.FSM, o.Stores.log, o.Stores.stable, o.Stores.snaps, trans)
+	if err != nil {
+		trans.Close()
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	return &Node{Raft: r, stream: o.Stream, stores: o.Stores}, nil
+}
+
+// Bootstrap gives a member without state its first configuration. Members that
+// do it with equal servers, at whatever time, hold the same log.
+func (n *Node) Bootstrap(servers []raft.Server) error {
+	if err := n.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
+		return fmt.Errorf("bootstrap raft: %w", err)
+	}
+	return nil
+}
+
+// Stop ends the member and closes its stream and stores. It waits for raft's
+// goroutines.
+func (n *Node) Stop() error {
+	n.stream.Interrupt() // raft waits for its dials
+	err := n.Shutdown().Error()
+	n.stream.Close()
+	if cerr := n.stores.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("stop raft: %w", err)
+	}
+	return nil
+}
+
+// Stores returns the member's stores.
+func (n *Node) Stores() *Stores { return n.stores }
+
+// addressProvider resolves ids at dial time: addresses in the log may be old.
+type addressProvider func(id raft.ServerID) (string, bool)
+
+// errUnknown makes raft fall back to the address in its log.
+var errUnknown = errors.New("raftnode: address unknown")
+
+// ServerAddr implements raft.ServerAddressProvider.
+func (f addressProvider) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	hostport, ok := f(id)
+	if !ok {
+		return "", errUnknown
+	}
+	return Address(id, hostport), nil
+}

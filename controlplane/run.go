@@ -1,0 +1,191 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/fsm"
+)
+
+// Timings of a node.
+const (
+	leaderEventsMax = 8
+	reachTick       = 500 * time.Millisecond
+	leaveTimeout    = 2 * time.Second
+)
+
+// Run takes part in the ring until ctx ends (nil) or the node must stop
+// because it can no longer follow the log (ErrStateMachine). It returns when
+// everything it started has ended and the data directory is closed. Call it once.
+func (p *Plane) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	start := func(loop func(context.Context)) { wg.Go(func() { loop(ctx) }) }
+	start(p.viewLoop)
+	start(p.watchLoop)
+	start(func(ctx context.Context) {
+		select {
+		case err := <-p.fatal:
+			cancel(fmt.Errorf("%w: %w", ErrStateMachine, err))
+		case <-ctx.Done():
+		}
+	})
+	if err := p.bringUp(ctx); err != nil {
+		cancel(err)
+	}
+	if ctx.Err() == nil {
+		start(p.leaderEvents)
+		start(p.reachLoop)
+		if p.cfg.Slave {
+			for _, m := range p.cfg.Servers {
+				start(func(ctx context.Context) { p.sessionLoop(ctx, m) })
+			}
+			start(p.joinLoop)
+		} else {
+			start(p.reportLoop)
+			start(p.evidenceLoop)
+			start(p.leadershipLoop)
+		}
+	}
+	<-ctx.Done()
+	err := p.Close() // before wg.Wait: loops may wait for raft, which answers when it stops
+	wg.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// bringUp starts raft; on a server without state that can take for ever.
+func (p *Plane) bringUp(ctx context.Context) error {
+	if p.cfg.Slave {
+		return p.startSlave()
+	}
+	return p.startServer(ctx)
+}
+
+// leaderEvents wakes those who talk to the leader when it is another one.
+func (p *Plane) leaderEvents(ctx context.Context) {
+	events := make(chan raft.Observation, leaderEventsMax)
+	o := raft.NewObserver(events, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	})
+	n := p.node.Load()
+	n.RegisterObserver(o)
+	defer n.DeregisterObserver(o)
+	for {
+		p.evidence.raise()
+		p.reports.raise()
+		p.looking.raise()
+		select {
+		case <-events:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reachLoop looks around while there is no leader, and keeps what the node
+// waits for up to date.
+func (p *Plane) reachLoop(ctx context.Context) {
+	tick := time.NewTicker(reachTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.looking:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		_, addr := p.leader()
+		foreign := []string{}
+		if addr == "" {
+			foreign = p.lookAround(ctx)
+		}
+		v := p.view()
+		p.setWaiting(p.waitsFor(v, addr != "", foreign))
+	}
+}
+
+// lookAround probes all servers and notes who answers; it returns those that
+// belong to another ring.
+func (p *Plane) lookAround(ctx context.Context) (foreign []string) {
+	answers := p.probeAll(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range answers {
+		p.reach[a.member.ID] = a.ok
+		if a.refused {
+			foreign = append(foreign, a.member.Addr)
+		}
+	}
+	return foreign
+}
+
+// waitsFor says what keeps this node from taking part, "" for nothing.
+func (p *Plane) waitsFor(v fsm.View, led bool, foreign []string) string {
+	switch {
+	case !led && len(foreign) > 0:
+		return "no leader, and of another ring: " + strings.Join(foreign, ", ")
+	case !led:
+		q := p.quorum(v, p.clusterOf(), false)
+		if q.Voters == 0 {
+			return "waiting for a leader of the ring to admit this node"
+		}
+		if q.Have >= q.Need {
+			return "waiting for the election of a leader"
+		}
+		return fmt.Sprintf("no quorum: %d of %d voters reachable, %d needed, missing %s",
+			q.Have, q.Voters, q.Need, strings.Join(q.Missing, ", "))
+	case p.cfg.Slave && !slaveIsUp(v, p.cfg.Self.ID, p.boot), !p.cfg.Slave && p.incarnation(v) == 0:
+		return "waiting for the ring to admit this start"
+	}
+	return ""
+}
+
+// Leave takes the node out of the ring in order: it reports itself down
+// (clean) and, if it leads, hands the lead over within 2 s. Bounded by ctx; an
+// error says what did not work, the node may end all the same. Run goes on.
+func (p *Plane) Leave(ctx context.Context) error {
+	p.mu.Lock()
+	p.leaving = true
+	p.mu.Unlock()
+	n := p.node.Load()
+	if n == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*leaveTimeout)
+	defer cancel()
+	err := p.reportLeave(ctx)
+	if p.leads() && p.quorum(p.view(), p.clusterOf(), true).Voters > 1 {
+		tctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		defer cancel()
+		if terr := await(tctx, n.LeadershipTransfer()); terr != nil {
+			err = errors.Join(err, fmt.Errorf("hand the lead over: %w", terr))
+		}
+	}
+	return err
+}
+
+// reportLeave proposes that this node is DOWN, if the ring thinks it is UP.
+func (p *Plane) reportLeave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	v := p.view()
+	inc := p.incarnation(v)
+	switch {
+	case p.cfg.Slave && slaveIsUp(v, p.cfg.Self.ID, p.boot):
+		return p.propose(ctx, fsm.SlaveDown{ID: p.cfg.Self.ID, Boot: p.boot})
+	case inc != 0:
+		return p.propose(ctx, fsm.NodeDown{ID: p.cfg.Self.ID, Incarnation: inc})
+	}
+	return nil
+}

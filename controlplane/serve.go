@@ -1,0 +1,186 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/mux"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// evidenceBody is what a server observes of all others.
+type evidenceBody struct {
+	Links []ring.Evidence `json:"links"`
+}
+
+// evidenceLinksMax bounds what one observer may report.
+const evidenceLinksMax = 1024
+
+// handle answers one request. It is called from many goroutines.
+func (p *Plane) handle(ctx context.Context, req *request) *response {
+	v := p.view()
+	switch {
+	case req.Group != p.cfg.Group:
+		return &response{Code: codeOtherRing, Text: fmt.Sprintf("group %q, ours is %q", req.Group, p.cfg.Group)}
+	case req.RingID != 0 && v.RingID != 0 && req.RingID != v.RingID:
+		return &response{Code: codeOtherRing, Text: fmt.Sprintf("ring %016x, ours is %016x", req.RingID, v.RingID)}
+	case req.Op == opProbe:
+		return p.reply(p.answerProbe(v), nil)
+	case req.From == 0 || !req.Slave && p.cfg.server(req.From) == nil:
+		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
+	case !p.leads():
+		_, addr := p.leader()
+		return &response{Code: codeNotLeader, Leader: addr}
+	case !p.leading.Load():
+		return &response{Code: codeFailed, Text: "the leader has only just been elected"}
+	}
+	switch req.Op {
+	case opPropose:
+		return p.servePropose(ctx, req)
+	case opEvidence:
+		return p.serveEvidence(req)
+	case opJoinServer:
+		return p.serveJoinServer(ctx, req)
+	case opJoinSlave:
+		return p.serveJoinSlave(ctx, req)
+	}
+	return &response{Code: codeRefused, Text: fmt.Sprintf("unknown request %q", req.Op)}
+}
+
+// reply makes a response of a body or an error.
+func (p *Plane) reply(body any, err error) *response {
+	switch {
+	case errors.Is(err, ErrRefused):
+		return &response{Code: codeRefused, Text: err.Error()}
+	case errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost):
+		_, addr := p.leader()
+		return &response{Code: codeNotLeader, Leader: addr}
+	case err != nil:
+		return &response{Code: codeFailed, Text: err.Error()}
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return &response{Code: codeFailed, Text: err.Error()}
+	}
+	return &response{Body: b}
+}
+
+func (p *Plane) answerProbe(v fsm.View) probeAnswer {
+	a := probeAnswer{ID: p.cfg.Self.ID, Digest: p.digest, RingID: v.RingID, Empty: !p.hadState && !p.cfg.Slave}
+	_, a.Leader = p.leader()
+	if id := p.raftID.Load(); id != nil {
+		a.RaftID = string(*id)
+	}
+	if n := p.node.Load(); n != nil {
+		a.Applied = n.AppliedIndex()
+		// A first voter that knows only the first configuration has no ring yet.
+		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && v.RingID == 0
+	}
+	return a
+}
+
+func (p *Plane) servePropose(ctx context.Context, req *request) *response {
+	var body proposeBody
+	if err := json.Unmarshal(req.Body, &body); err != nil {
+		return &response{Code: codeRefused, Text: "decode request: " + err.Error()}
+	}
+	c, err := fsm.Decode(body.Command) // a bad entry in the log would stop every node
+	if err != nil {
+		return &response{Code: codeRefused, Text: err.Error()}
+	}
+	if !mayPropose(req, c.Body) {
+		return &response{Code: codeRefused, Text: fmt.Sprintf("%s may not propose this %s", req.From, c.Type())}
+	}
+	res, err := p.apply(ctx, body.Command)
+	if err == nil && res.Err != nil {
+		err = fmt.Errorf("%w: %w", ErrRefused, res.Err)
+	}
+	return p.reply(proposeAnswer{Index: res.Index}, err)
+}
+
+// mayPropose reports whether a node may propose this: servers and slaves speak
+// of themselves only.
+func mayPropose(req *request, body fsm.Body) bool {
+	if req.Slave {
+		b, ok := body.(fsm.SlaveDown)
+		return ok && b.ID == req.From
+	}
+	switch b := body.(type) {
+	case fsm.ServerUp:
+		return b.ID == req.From
+	case fsm.NodeDown:
+		return b.ID == req.From
+	case fsm.ProgramsChanged:
+		return b.ID == req.From
+	case fsm.TransferReady:
+		return b.Donor == req.From || b.Receiver == req.From
+	case fsm.TransferFinal:
+		return b.Donor == req.From || b.Receiver == req.From
+	}
+	return false
+}
+
+func (p *Plane) serveEvidence(req *request) *response {
+	var body evidenceBody
+	if err := json.Unmarshal(req.Body, &body); err != nil || req.Slave || len(body.Links) > evidenceLinksMax {
+		return &response{Code: codeRefused, Text: "evidence that cannot be read, or of a slave"}
+	}
+	o := observer{at: time.Now(), links: make(map[ring.ID]ring.Evidence, len(body.Links))}
+	for _, e := range body.Links {
+		o.links[e.Peer] = e
+	}
+	p.mu.Lock()
+	p.observed[req.From] = o // bounded: only servers of the configuration get here
+	p.mu.Unlock()
+	p.judging.raise()
+	return &response{}
+}
+
+// serveRaft takes connections of KindRaft from the mux.
+func (p *Plane) serveRaft(conn net.Conn) {
+	if s := p.stream.Load(); s != nil {
+		s.Deliver(conn)
+		return
+	}
+	conn.Close() // raft does not run yet; the other side tries again
+}
+
+// dialRaft opens raft's connections: to servers by TCP, to slaves through
+// their sessions.
+func (p *Plane) dialRaft(ctx context.Context, id raft.ServerID, addr string) (net.Conn, error) {
+	if isSlaveID(id) {
+		return p.sessions.Dial(ctx, string(id))
+	}
+	if addr == "" {
+		return nil, fmt.Errorf("dial raft member %s: its address is unknown", id)
+	}
+	return mux.Dial(ctx, p.cfg.Dial, addr, mux.KindRaft)
+}
+
+// raftAddress resolves a raft id at dial time.
+func (p *Plane) raftAddress(id raft.ServerID) (string, bool) {
+	if isSlaveID(id) {
+		return "", true
+	}
+	owner, _ := ownerOf(id)
+	addr := p.addressOf(owner)
+	return addr, addr != ""
+}
+
+// admitSession decides who may open a session.
+func (p *Plane) admitSession(h mux.SessionHello) error {
+	if h.Group != p.cfg.Group {
+		return fmt.Errorf("%w: group %q, ours is %q", ErrOtherRing, h.Group, p.cfg.Group)
+	}
+	if owner, ok := ownerOf(raft.ServerID(h.ID)); !ok || !isSlaveID(raft.ServerID(h.ID)) || p.cfg.server(owner) != nil {
+		return fmt.Errorf("%w: %q is no id of a slave", ErrRefused, h.ID)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/chmpx/chmpx/internal/mux"
+)
+
+// Timings of a slave.
+const (
+	sessionRetryMin = 100 * time.Millisecond
+	sessionRetryMax = time.Second
+	sessionTimeout  = 5 * time.Second
+	slaveTick       = 500 * time.Millisecond
+)
+
+// startSlave starts raft on a slave: without state and without configuration,
+// it waits for a leader that was told to add it.
+func (p *Plane) startSlave() error { return p.startRaft(slaveRaftID(p.cfg.Self.ID), nil) }
+
+// sessionLoop keeps a session with one server and hands the streams that the
+// server opens on it to raft.
+func (p *Plane) sessionLoop(ctx context.Context, server Member) {
+	hello := mux.SessionHello{
+		Group: p.cfg.Group, ID: string(slaveRaftID(p.cfg.Self.ID)), Name: p.cfg.Self.label(),
+	}
+	wait := sessionRetryMin
+	for ctx.Err() == nil {
+		octx, cancel := context.WithTimeout(ctx, sessionTimeout)
+		s, err := mux.OpenSession(octx, p.cfg.Dial, server.Addr, hello, p.log)
+		cancel()
+		if err != nil {
+			p.log.Debug("no session with a server", "server", server.label(), "err", err)
+			sleep(ctx, wait)
+			wait = min(2*wait, sessionRetryMax)
+			continue
+		}
+		wait = sessionRetryMin
+		p.serveSession(ctx, s)
+	}
+}
+
+// serveSession hands the streams of one session to raft until it ends.
+func (p *Plane) serveSession(ctx context.Context, s *mux.Session) {
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	defer s.Close()
+	p.reports.raise()
+	for {
+		conn, err := s.Accept()
+		if err != nil {
+			return
+		}
+		p.stream.Load().DeliverStream(conn)
+	}
+}
+
+// joinLoop makes the ring list this slave as UP, and raft's leader talk to it.
+func (p *Plane) joinLoop(ctx context.Context) {
+	tick := time.NewTicker(slaveTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.reports:
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		leaving := p.leaving
+		p.mu.Unlock()
+		_, leader := p.leader()
+		if leaving || leader != "" && slaveIsUp(p.view(), p.cfg.Self.ID, p.boot) {
+			continue
+		}
+		body := joinSlaveBody{RaftID: string(slaveRaftID(p.cfg.Self.ID)), Slave: p.cfg.Self.Identity, Boot: p.boot}
+		jctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+		_, err := p.toLeader(jctx, p.request(opJoinSlave, body))
+		cancel()
+		switch {
+		case err == nil:
+			p.awaitListed(ctx)
+		case errors.Is(err, ErrRefused), errors.Is(err, ErrOtherRing):
+			p.setWaiting("the ring does not take this slave: " + err.Error())
+			sleep(ctx, reportRetry)
+		}
+	}
+}
+
+// awaitListed waits a moment for the state in which the slave is listed: the
+// leader has to reach it first.
+func (p *Plane) awaitListed(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	for !slaveIsUp(p.view(), p.cfg.Self.ID, p.boot) && p.reports.wait(ctx) {
+	}
+}
