@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"sync"
@@ -55,7 +56,8 @@ type eventfdDoorbell struct {
 	look    func(uintptr) bool // made once, so that Wait does not allocate
 }
 
-var one = []byte{0, 0, 0, 0, 0, 0, 0, 1} // any non-zero addend will do, in either byte order
+// one is what a ring adds to the counter: small, so that it never runs full.
+var one = binary.NativeEndian.AppendUint64(nil, 1)
 
 func (d *eventfdDoorbell) Ring() error {
 	d.mu.RLock()
@@ -138,8 +140,11 @@ func (d *chanDoorbell) Ring() error {
 	select {
 	case <-d.closed:
 		return os.ErrClosed
-	case d.rung <- struct{}{}:
 	default:
+	}
+	select {
+	case d.rung <- struct{}{}:
+	default: // a ring is pending already
 	}
 	return nil
 }
