@@ -68,6 +68,7 @@ type Plane struct {
 
 	mu        sync.Mutex // guards what follows; nothing blocks under it
 	waits     string
+	refused   string // slave: why the ring does not take it
 	programs  int
 	noneSince time.Time // since when no program is attached
 	links     map[ring.ID]ring.Evidence

@@ -111,7 +111,13 @@ func (p *Plane) reachLoop(ctx context.Context) {
 			foreign = p.lookAround(ctx)
 		}
 		v := p.view()
-		p.setWaiting(p.waitsFor(v, addr != "", foreign))
+		why := p.waitsFor(v, addr != "", foreign)
+		p.mu.Lock()
+		if why != "" && p.refused != "" {
+			why = p.refused
+		}
+		p.mu.Unlock()
+		p.setWaiting(why)
 	}
 }
 

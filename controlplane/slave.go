@@ -79,11 +79,18 @@ func (p *Plane) joinLoop(ctx context.Context) {
 		jctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 		_, err := p.toLeader(jctx, p.request(opJoinSlave, body))
 		cancel()
+		refused := ""
 		switch {
 		case err == nil:
 			p.awaitListed(ctx)
 		case errors.Is(err, ErrRefused), errors.Is(err, ErrOtherRing):
-			p.setWaiting("the ring does not take this slave: " + err.Error())
+			refused = "the ring does not take this slave: " + err.Error()
+		}
+		p.mu.Lock()
+		p.refused = refused
+		p.mu.Unlock()
+		if refused != "" {
+			p.looking.raise()
 			sleep(ctx, reportRetry)
 		}
 	}

@@ -117,7 +117,10 @@ func decideStart(self ring.ID, digest string, voters []Member, answers []answer)
 	case !votes:
 		why = "waiting for a ring to join: it is started by " + addrs(voters)
 	default:
-		why = fmt.Sprintf("waiting for %d of %d servers: %s", need-have, len(voters), addrs(missing))
+		why = fmt.Sprintf("waiting for %d of %d servers: %s", len(missing), len(voters), addrs(missing))
+		if more := need - have; more < len(missing) {
+			why += fmt.Sprintf(" (%d of them will do)", more)
+		}
 	}
 	if len(differ) > 0 {
 		why += fmt.Sprintf("; %s has another configuration (group, servers or ring parameters differ from ours)", addrs(differ))
