@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/chmpx/chmpx/ring"
 )
@@ -62,7 +63,7 @@ type Hello struct {
 func (h *Hello) Encode() ([]byte, error) {
 	c := *h
 	if len(c.Refused) > helloWordBytesMax {
-		c.Refused = c.Refused[:helloWordBytesMax]
+		c.Refused = strings.ToValidUTF8(c.Refused[:helloWordBytesMax], "")
 	}
 	if err := c.check(); err != nil {
 		return nil, err
