@@ -1,0 +1,69 @@
+// Package config reads the configuration file of a node in CHMPX's INI format
+// into checked structs, finds the entry of the local node in it, and names the
+// directories that follow from it.
+//
+// It starts no goroutine that outlives a call, keeps no state, changes nothing
+// on disk, and knows neither ids nor placement: callers make ids of a Server or
+// Self with package ring. A Config is not changed after Load; any number of
+// goroutines may read it.
+package config
+
+import (
+	"regexp"
+	"time"
+)
+
+// Config is one file, checked, with defaults filled in and with the values
+// that take effect where keys depend on each other.
+type Config struct {
+	Path        string    // as given to Load
+	Group       string    // name of the ring
+	Revision    int       // FILEVERSION
+	Date        time.Time // DATE, UTC; zero: not given
+	Mode        string    // "SERVER", "SLAVE" or "": the node's entry decides
+	DeliverMode string    // "HASH"
+	IDType      string    // "NAME", "CUK", "CTLENDPOINTS" or "CUSTOM"
+	Placement   string    // "SLOTS"
+
+	Replica      int  // further owners of every hash, 0 or more
+	DoMerge      bool // data is merged when owners change
+	AutoMerge    bool // merges start and end by themselves; false without DoMerge
+	MergeTimeout time.Duration
+
+	Port, CtlPort int    // defaults of the nodes; 0: none. The nodes have them already
+	SelfCtlPort   int    // 0: not in the file
+	SelfCUK       string // "": not in the file
+
+	Servers []Server // expanded, sorted by name, then control port
+	Slaves  []Slave  // in file order
+
+	RunDirKey, DataDirKey string // absolute paths or ""; see RunDirs and DataDir
+
+	RingBytes    int   // of one ring, a power of two
+	ShmBytesMax  int64 // of all programs of a node
+	VotersMax    int   // odd
+	DownAfter    time.Duration
+	SuspendGrace time.Duration
+}
+
+// Server is one server node; a NAME that stands for several hosts gives several.
+type Server struct {
+	Name          string // literally as expanded, never what a resolver answers
+	Port, CtlPort int    // 1 to 65535
+	CUK           string
+	CtlEndpoints  string // "host:port,host:port", ports always given, in file order; "": none
+	Endpoints     string // likewise
+	CustomSeed    string
+}
+
+// Slave is one [SLVNODE]: which hosts may be slaves with this control port.
+type Slave struct {
+	NamePattern  string // NAME as in the file
+	CtlPort      int    // 1 to 65535
+	CUK          string
+	CtlEndpoints string // as in Server
+	CustomSeed   string
+
+	names  []string       // what NamePattern stands for as a list of hosts
+	regexp *regexp.Regexp // NamePattern as a regular expression, nil when it is none
+}

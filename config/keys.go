@@ -1,0 +1,129 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Names of the sections.
+const (
+	sectionGlobal = "GLOBAL"
+	sectionServer = "SVRNODE"
+	sectionSlave  = "SLVNODE"
+)
+
+var sectionNames = []string{sectionGlobal, sectionServer, sectionSlave}
+
+// Key describes one key of a configuration file, for documentation.
+type Key struct {
+	Name    string
+	Section string // GLOBAL, SVRNODE or SLVNODE
+	Type    string // what is allowed, with units
+	Default string // "": none; "required"
+	Effect  string // one sentence; "no effect": CHMPX's, checked only
+}
+
+// Keys returns all keys in the order of the documentation. Where a key may be
+// in several sections it is listed once for each.
+func Keys() []Key {
+	var all []Key
+	for _, section := range sectionNames {
+		for _, s := range specs {
+			if slices.Contains(s.sections, section) {
+				all = append(all, Key{s.name, section, s.kind, s.def, s.effect})
+			}
+		}
+	}
+	return all
+}
+
+// spec is one key: where it may be and what it may say.
+type spec struct {
+	name     string
+	sections []string
+	kind     string // for people
+	def      string // for people and, unless "", "required" or inherited, parsed as a value
+	effect   string
+	read     func(s string) (value, error)
+	clampAt  int64 // over 0: a higher number becomes this one, with a warning, as in CHMPX
+}
+
+func in(sections ...string) []string { return sections }
+
+const (
+	noEffect  = "no effect"
+	required  = "required"
+	inherited = "as in GLOBAL"
+)
+
+// number is a count or a time in CHMPX's units; -1 is CHMPX's "default" where low allows it.
+func number(name string, low int64, kind, def, effect string) spec {
+	return spec{name: name, sections: in(sectionGlobal), kind: kind, def: def, effect: effect,
+		read: func(s string) (value, error) { return readInt(s, low, math.MaxInt32) }}
+}
+
+// limited is a number that CHMPX cuts at a limit.
+func limited(name string, low, limit int64, def, effect string) spec {
+	return spec{name: name, sections: in(sectionGlobal), kind: fmt.Sprintf("number, larger ones become %d", limit),
+		def: def, effect: effect, clampAt: limit,
+		read: func(s string) (value, error) { return readInt(s, low, math.MaxInt32) }}
+}
+
+func boolean(name, def, effect string, sections ...string) spec {
+	return spec{name: name, sections: sections, kind: "on, yes, off, no", def: def, effect: effect, read: readBool}
+}
+
+func port(name, def, effect string, sections ...string) spec {
+	return spec{name: name, sections: sections, kind: "1 to 65535", def: def, effect: effect,
+		read: func(s string) (value, error) { return readInt(s, 1, 65535) }}
+}
+
+func words(name, def, effect string, allowed, later []string) spec {
+	return spec{name: name, sections: in(sectionGlobal), kind: strings.Join(allowed, ", "), def: def, effect: effect,
+		read: func(s string) (value, error) { return readWord(s, allowed, later) }}
+}
+
+func text(name, effect string, sections ...string) spec {
+	return spec{name: name, sections: sections, kind: "text", effect: effect,
+		read: func(s string) (value, error) { return readText(s, 0, textBytesMax) }}
+}
+
+func duration(name, def, effect string, low, high time.Duration) spec {
+	return spec{name: name, sections: in(sectionGlobal), kind: "duration, " + low.String() + " to " + high.String(),
+		def: def, effect: effect, read: func(s string) (value, error) { return readDuration(s, low, high) }}
+}
+
+func certificate(name string, sections ...string) spec {
+	return spec{name: name, sections: sections, kind: "empty or NULL", effect: "TLS is not available in this version", read: readCertificate}
+}
+
+func plain(name, kind, def, effect string, read func(string) (value, error), sections ...string) spec {
+	return spec{name: name, sections: sections, kind: kind, def: def, effect: effect, read: read}
+}
+
+// readOddVoters takes 1, 3, 5 ...: an even voter only adds what can fail.
+func readOddVoters(s string) (value, error) {
+	v, err := readInt(s, 1, 63)
+	if err != nil || v.n%2 == 0 {
+		return value{}, errVoters
+	}
+	return v, nil
+}
+
+func readRingBytes(s string) (value, error) { return readSize(s, 64<<10, 256<<20, true) }
+func readShmBytes(s string) (value, error)  { return readSize(s, 1<<20, 1<<40, false) }
+func readRunDir(s string) (value, error)    { return readDir(s, socketPathBytesMax-socketNameBytes) }
+func readDataDir(s string) (value, error)   { return readDir(s, 1024) }
+func readVersion(s string) (value, error)   { return readInt(s, math.MinInt32, math.MaxInt32) }
+func readTLSSwitch(s string) (value, error) {
+	v, err := readBool(s)
+	if err == nil && v.n != 0 {
+		err = fmt.Errorf("%w; use no", errNoTLS)
+	}
+	return v, err
+}
+
+func readInclude(string) (value, error) { return value{}, errNoInclude }

@@ -1,0 +1,161 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// keys are the checked values of one section, or of all [GLOBAL] together.
+type keys struct {
+	section string
+	line    int // of the first header; 0: there is none
+	values  map[string]value
+	tried   map[string]int // line of every key that was there, right or wrong
+}
+
+func newKeys(n *notes, s section) keys {
+	k := keys{section: s.name}
+	k.add(n, s)
+	return k
+}
+
+// add checks a section and takes its values over; later ones win.
+func (k *keys) add(n *notes, s section) {
+	if k.line == 0 {
+		k.line, k.values, k.tried = s.line, map[string]value{}, map[string]int{}
+	}
+	for _, e := range s.entries {
+		spec := find(e.key, s.name)
+		if spec == nil {
+			n.warnf(e.line, "%s", strangeKey(e.key, s.name))
+			continue
+		}
+		if line, ok := k.tried[e.key]; ok {
+			n.warnf(e.line, "%s is also in line %d; this one counts", e.key, line)
+		}
+		k.tried[e.key] = e.line
+		v, err := spec.read(e.value)
+		if err != nil {
+			n.wrong(e, err)
+			continue
+		}
+		if spec.clampAt > 0 && v.n > spec.clampAt {
+			n.warnf(e.line, "%s = %d is above the limit and becomes %d", e.key, v.n, spec.clampAt)
+			v.n = spec.clampAt
+		}
+		v.line = e.line
+		k.values[e.key] = v
+	}
+}
+
+// get returns the value of a key or its default, which has line 0.
+func (k keys) get(key string) value {
+	if v, ok := k.values[key]; ok {
+		return v
+	}
+	s := find(key, k.section)
+	if s == nil {
+		panic("BUG: config: no key " + key + " in " + k.section)
+	}
+	if s.def == "" || s.def == required || s.def == inherited {
+		return value{}
+	}
+	v, err := s.read(s.def)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: config: default of %s: %v", key, err))
+	}
+	return v
+}
+
+// getOr returns a node's value or the one of [GLOBAL].
+func (k keys) getOr(global keys, key string) value {
+	if v, ok := k.values[key]; ok {
+		return v
+	}
+	return global.get(key)
+}
+
+// require notes a key that is not there; one that is there and wrong is noted already.
+func (k keys) require(n *notes, key string) bool {
+	if _, ok := k.tried[key]; !ok && k.line > 0 {
+		n.errorf(k.line, "[%s]: %s is missing: it is required, %s", k.section, key, find(key, k.section).kind)
+	}
+	_, ok := k.values[key]
+	return ok
+}
+
+// overlay returns k with the values of a later section for the same node.
+func (k keys) overlay(later keys) keys {
+	k.values = maps.Clone(k.values)
+	maps.Copy(k.values, later.values)
+	k.tried = maps.Clone(k.tried)
+	maps.Copy(k.tried, later.tried)
+	return k
+}
+
+// find returns the spec of a key in a section, nil if it has none.
+func find(key, section string) *spec {
+	i := slices.IndexFunc(specs, func(s spec) bool { return s.name == key && slices.Contains(s.sections, section) })
+	if i < 0 {
+		return nil
+	}
+	return &specs[i]
+}
+
+// strangeKey says what may be wrong with a key that a section does not have.
+func strangeKey(key, section string) string {
+	var here []string
+	for _, s := range specs {
+		switch {
+		case slices.Contains(s.sections, section):
+			here = append(here, s.name)
+		case s.name == key:
+			return fmt.Sprintf("%s has no effect in [%s]; it belongs into [%s]", key, section, strings.Join(s.sections, "] or ["))
+		}
+	}
+	return fmt.Sprintf("%s is not a key of [%s] and has no effect%s", clip(key), section, nearest(key, here))
+}
+
+// nearest suggests the known word that is most like a mistyped one.
+func nearest(word string, known []string) string {
+	upper := strings.ToUpper(word)
+	best, bestDistance := "", 1+max(1, len(word)/3)
+	for _, k := range known {
+		if d := distance(upper, k); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	switch {
+	case best == "":
+		return ""
+	case bestDistance == 0:
+		return fmt.Sprintf("; write %s in upper case", best)
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// distance is the number of bytes to insert, remove or replace between a and b.
+func distance(a, b string) int {
+	if abs := len(a) - len(b); abs > 16 || abs < -16 {
+		return 17 // not alike; saves the work for very long words
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

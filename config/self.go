@@ -1,0 +1,224 @@
+package config
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// resolveTimeout bounds what SelfNode waits for resolvers, all names together.
+const resolveTimeout = 2 * time.Second
+
+// Self is the local node as the file has it.
+type Self struct {
+	Server        bool
+	Name          string // of a slave: the local name that its NAME matched
+	Port, CtlPort int    // Port is 0 for a slave
+	CUK           string
+	CtlEndpoints  string // as in Server
+	CustomSeed    string
+}
+
+// SelfNode finds the local node: the [SVRNODE] with this control port (and
+// this CUK, unless it is "") whose host is the local one, else the [SLVNODE]
+// with this control port whose NAME matches a local name. ctlPort 0 and cuk ""
+// stand for SELFCTLPORT and SELFCUK. It asks the resolver only for names that
+// it does not know to be local or foreign, for 2 s at most. Errors wrap
+// ErrConfig and say what was looked for and what the file has.
+func (c *Config) SelfNode(ctlPort int, cuk string) (Self, error) {
+	l, err := thisHost()
+	if err != nil {
+		return Self{}, fmt.Errorf("%w: find out the names of this host: %w", ErrConfig, err)
+	}
+	return c.selfNode(l, ctlPort, cuk)
+}
+
+// locality is what a host knows about itself.
+type locality struct {
+	hostname  string
+	addresses []netip.Addr
+	lookup    func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+func thisHost() (locality, error) {
+	l := locality{lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	}}
+	var err error
+	if l.hostname, err = os.Hostname(); err != nil {
+		return l, err
+	}
+	addresses, err := net.InterfaceAddrs()
+	for _, a := range addresses {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			l.addresses = append(l.addresses, prefix.Addr().Unmap())
+		}
+	}
+	return l, err
+}
+
+// names returns the local names in the order in which a slave takes one.
+func (l locality) names() []string {
+	all := []string{l.hostname, "localhost"}
+	for _, a := range l.addresses {
+		all = append(all, a.String())
+	}
+	return append(all, "127.0.0.1", "::1")
+}
+
+func (l locality) hasAddress(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return a.IsLoopback() || slices.ContainsFunc(l.addresses, func(b netip.Addr) bool { return a == b.WithZone("") })
+}
+
+// knows reports whether a name is local, as far as that is clear without a
+// resolver; sure is false for a name that only a resolver can decide.
+func (l locality) knows(name string) (local, sure bool) {
+	if a, err := netip.ParseAddr(name); err == nil {
+		return l.hasAddress(a), true
+	}
+	local = name == "localhost" || name == l.hostname
+	return local, local
+}
+
+// resolve returns those of the servers whose names resolve to this host. The
+// error is about names that could not be asked for; unknown ones are foreign.
+func (l locality) resolve(servers []Server) ([]Server, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	const atOnce = 16
+	local := make([]bool, len(servers))
+	failed := make([]error, len(servers))
+	tickets := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		tickets <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-tickets }()
+			addresses, err := l.lookup(ctx, s.Name)
+			var dns *net.DNSError
+			if err != nil && !(errors.As(err, &dns) && dns.IsNotFound) {
+				failed[i] = fmt.Errorf("resolve %s: %w", s.Name, err)
+			}
+			local[i] = slices.ContainsFunc(addresses, l.hasAddress)
+		})
+	}
+	wg.Wait()
+	var found []Server
+	for i, s := range servers {
+		if local[i] {
+			found = append(found, s)
+		}
+	}
+	return found, cmp.Or(failed...)
+}
+
+// selfNode is SelfNode on any host.
+func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
+	ctlPort, cuk = cmp.Or(ctlPort, c.SelfCtlPort), cmp.Or(cuk, c.SelfCUK)
+	switch {
+	case ctlPort == 0:
+		return Self{}, fmt.Errorf("%w: %s: which node is this one? Set SELFCTLPORT in [GLOBAL] or use -ctlport", ErrConfig, c.Path)
+	case ctlPort < 1 || ctlPort > 65535:
+		return Self{}, fmt.Errorf("%w: control port %d: use 1 to 65535", ErrConfig, ctlPort)
+	}
+	servers, doubt := c.localServers(l, ctlPort, cuk)
+	slave, isSlave := c.localSlave(l, ctlPort, cuk)
+	var self Self
+	switch {
+	case len(servers) > 1:
+		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("%s and %s are both this host; name it once, or tell them apart with -cuk",
+			servers[0].Name, servers[1].Name))
+	case len(servers) == 1 && c.Mode == "SLAVE":
+		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("MODE = SLAVE, but [SVRNODE] %s:%d is this node", servers[0].Name, ctlPort))
+	case len(servers) == 1:
+		s := servers[0]
+		self = Self{true, s.Name, s.Port, s.CtlPort, s.CUK, s.CtlEndpoints, s.CustomSeed}
+	case c.Mode == "SERVER":
+		return Self{}, c.notSelf(l, ctlPort, cuk, errors.Join(errors.New("MODE = SERVER, but no [SVRNODE] is this node"), doubt))
+	case !isSlave:
+		return Self{}, c.notSelf(l, ctlPort, cuk, errors.Join(errors.New("no [SVRNODE] and no [SLVNODE] is this node"), doubt))
+	case doubt != nil && c.Mode == "":
+		// A server that takes itself for a slave would split its ring.
+		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("this may be a slave or a server: %w; set MODE", doubt))
+	default:
+		self = slave
+	}
+	if key := missingID(c.IDType, self); key != "" {
+		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("CHMPXIDTYPE = %s, but this node has no %s", c.IDType, key))
+	}
+	return self, nil
+}
+
+// localServers returns the entries that are this node: those that are sure
+// without a resolver, or else those that it confirms.
+func (c *Config) localServers(l locality, ctlPort int, cuk string) ([]Server, error) {
+	var found, open []Server
+	for _, s := range c.Servers {
+		if s.CtlPort != ctlPort || cuk != "" && s.CUK != cuk {
+			continue
+		}
+		if local, sure := l.knows(s.Name); local {
+			found = append(found, s)
+		} else if !sure {
+			open = append(open, s)
+		}
+	}
+	// A node that must be a slave is not made to wait for a resolver.
+	if len(found) > 0 || len(open) == 0 || c.Mode == "SLAVE" {
+		return found, nil
+	}
+	return l.resolve(open)
+}
+
+// localSlave returns the first [SLVNODE] that this host matches.
+func (c *Config) localSlave(l locality, ctlPort int, cuk string) (Self, bool) {
+	for _, name := range l.names() {
+		for _, s := range c.Slaves {
+			if s.CtlPort == ctlPort && (cuk == "" || s.CUK == "" || s.CUK == cuk) && s.Matches(name) {
+				return Self{false, name, 0, ctlPort, cmp.Or(s.CUK, cuk), s.CtlEndpoints, s.CustomSeed}, true
+			}
+		}
+	}
+	return Self{}, false
+}
+
+// missingID names the key without which the node would have no id.
+func missingID(idType string, s Self) string {
+	switch {
+	case idType == "CUK" && s.CUK == "":
+		return "CUK; set it there, or SELFCUK, or use -cuk"
+	case idType == "CUSTOM" && s.CustomSeed == "":
+		return "CUSTOM_ID_SEED"
+	}
+	return ""
+}
+
+// notSelf adds to an error what was looked for and what there is.
+func (c *Config) notSelf(l locality, ctlPort int, cuk string, why error) error {
+	wanted := fmt.Sprintf("CTLPORT %d", ctlPort)
+	if cuk != "" {
+		wanted += " and CUK " + clip(cuk)
+	}
+	var have []string
+	for _, s := range c.Servers {
+		have = append(have, fmt.Sprintf("server %s:%d", s.Name, s.CtlPort))
+	}
+	for _, s := range c.Slaves {
+		have = append(have, fmt.Sprintf("slave %s:%d", s.NamePattern, s.CtlPort))
+	}
+	const shown = 8
+	if len(have) > shown {
+		have = append(have[:shown:shown], fmt.Sprintf("and %d more", len(have)-shown))
+	}
+	return fmt.Errorf("%w: %s: %w (looked for %s on this host, %s; the file has %s)",
+		ErrConfig, c.Path, why, wanted, l.hostname, strings.Join(have, ", "))
+}

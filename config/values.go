@@ -1,0 +1,234 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/mail"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// value is what a key says, checked. Numbers, sizes (bytes), durations (ns) and
+// booleans (0, 1) are in n, everything else is in text.
+type value struct {
+	text string
+	n    int64
+	line int // 0: the default
+}
+
+const (
+	textBytesMax = 1024
+	// socketNameBytes is what a node appends to its run directory, and
+	// socketPathBytesMax what the kernel takes as the path of a Unix socket.
+	socketNameBytes    = len("/0123456789abcdef.sock")
+	socketPathBytesMax = 107
+)
+
+var errNoTLS = errors.New("TLS is not available in this version")
+
+func readInt(s string, low, high int64) (value, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	switch {
+	case err == nil && n >= low && n <= high:
+		return value{n: n}, nil
+	case high == math.MaxInt32:
+		return value{}, fmt.Errorf("use a whole number from %d", low)
+	}
+	return value{}, fmt.Errorf("use a whole number from %d to %d", low, high)
+}
+
+func readBool(s string) (value, error) {
+	switch strings.ToUpper(s) {
+	case "ON", "YES":
+		return value{text: "yes", n: 1}, nil
+	case "OFF", "NO":
+		return value{text: "no"}, nil
+	}
+	return value{}, errors.New("use on, yes, off or no")
+}
+
+// readWord takes one of the words in any case and returns it in upper case;
+// later are words of CHMPX, or planned, that this version does not know yet.
+func readWord(s string, words, later []string) (value, error) {
+	for _, w := range words {
+		if strings.EqualFold(s, w) {
+			return value{text: w}, nil
+		}
+	}
+	allowed := "use " + strings.Join(words, " or ")
+	for _, w := range later {
+		if strings.EqualFold(s, w) {
+			return value{}, fmt.Errorf("not available in this version; %s", allowed)
+		}
+	}
+	return value{}, errors.New(allowed)
+}
+
+func readText(s string, bytesMin, bytesMax int) (value, error) {
+	if len(s) < bytesMin || len(s) > bytesMax || strings.ContainsFunc(s, unicode.IsControl) {
+		return value{}, fmt.Errorf("use %d to %d bytes of text without control characters", bytesMin, bytesMax)
+	}
+	return value{text: s}, nil
+}
+
+// readGroup refuses what cannot be part of a file name.
+func readGroup(s string) (value, error) {
+	v, err := readText(s, 1, 255)
+	if err == nil && strings.Contains(s, "/") {
+		err = errors.New("use a text without /, it becomes part of a directory name")
+	}
+	return v, err
+}
+
+func readDuration(s string, low, high time.Duration) (value, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < low || d > high {
+		return value{}, fmt.Errorf("use a duration from %v to %v with its unit, like 250ms or 3s", low, high)
+	}
+	return value{n: int64(d)}, nil
+}
+
+// sizeUnits are tried in this order; no unit is bytes.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"", 1}}
+
+func readSize(s string, low, high int64, powerOfTwo bool) (value, error) {
+	kind := "a size"
+	if powerOfTwo {
+		kind = "a power of two"
+	}
+	allowed := fmt.Errorf("use %s from %s to %s, in bytes or with KiB, MiB or GiB", kind, sizeString(low), sizeString(high))
+	for _, unit := range sizeUnits {
+		digits, ok := strings.CutSuffix(s, unit.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 63)
+		size := int64(n) * unit.bytes
+		if err != nil || int64(n) > math.MaxInt64/unit.bytes || size < low || size > high || powerOfTwo && size&(size-1) != 0 {
+			break
+		}
+		return value{n: size}, nil
+	}
+	return value{}, allowed
+}
+
+func sizeString(n int64) string {
+	for i := len(sizeUnits) - 2; i >= 0; i-- {
+		if unit := sizeUnits[i]; n%unit.bytes == 0 && n >= unit.bytes {
+			return strconv.FormatInt(n/unit.bytes, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// readDir takes the path of a directory; whether it exists is seen when it is used.
+func readDir(s string, bytesMax int) (value, error) {
+	if !filepath.IsAbs(s) || len(s) > bytesMax || strings.ContainsFunc(s, unicode.IsControl) {
+		return value{}, fmt.Errorf("use an absolute path of at most %d bytes", bytesMax)
+	}
+	return value{text: filepath.Clean(s)}, nil
+}
+
+func readDate(s string) (value, error) {
+	t, err := mail.ParseDate(s)
+	if err != nil {
+		return value{}, errors.New("use a date like Mon, 02 Nov 2026 09:00:00 +0000")
+	}
+	return value{n: t.Unix()}, nil
+}
+
+// readCertificate refuses every file; CHMPX takes NULL for "none".
+func readCertificate(s string) (value, error) {
+	if s == "" || strings.EqualFold(s, "NULL") {
+		return value{}, nil
+	}
+	return value{}, errNoTLS
+}
+
+func readNames(s string) (value, error) {
+	if _, err := expand(s); err != nil {
+		return value{}, err
+	}
+	return value{text: s}, nil
+}
+
+func readPattern(s string) (value, error) {
+	if _, _, err := compilePattern(s); err != nil {
+		return value{}, err
+	}
+	return value{text: s}, nil
+}
+
+// readPeers checks a list of hosts.
+func readPeers(s string) (value, error) {
+	for _, host := range strings.Split(s, ",") {
+		if s != "" && checkHost(strings.TrimSpace(host)) != nil {
+			return value{}, errors.New("use a comma list of hosts")
+		}
+	}
+	return value{text: s}, nil
+}
+
+// readEndpoints checks host[:port],... and writes it without blanks. The port
+// of the node is not known yet, so it stays away where it was away.
+func readEndpoints(s string) (value, error) {
+	var all []string
+	for _, endpoint := range strings.Split(s, ",") {
+		endpoint = strings.TrimSpace(endpoint)
+		host, port, ok := splitEndpoint(endpoint)
+		if s != "" && (!ok || checkHost(host) != nil) {
+			return value{}, errors.New("use host:port,host:port,... with ports from 1 to 65535; an IPv6 address goes in []")
+		}
+		if port != "" {
+			endpoint = net.JoinHostPort(host, port)
+		}
+		all = append(all, endpoint)
+	}
+	return value{text: strings.Join(all, ",")}, nil
+}
+
+// splitEndpoint takes host, host:port, [v6] or [v6]:port apart.
+func splitEndpoint(s string) (host, port string, ok bool) {
+	rest := ""
+	if inner, found := strings.CutPrefix(s, "["); found {
+		if host, rest, found = strings.Cut(inner, "]"); !found {
+			return "", "", false
+		}
+	} else if i := strings.IndexByte(s, ':'); i >= 0 {
+		host, rest = s[:i], s[i:]
+	} else {
+		return s, "", true
+	}
+	if rest == "" {
+		return host, "", true
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(rest, ":"), 10, 16)
+	if err != nil || n == 0 || rest[0] != ':' {
+		return "", "", false
+	}
+	return host, strconv.FormatUint(n, 10), true
+}
+
+// fillPorts gives the endpoints without a port that of the node.
+func fillPorts(endpoints string, nodePort int) string {
+	if endpoints == "" {
+		return ""
+	}
+	all := strings.Split(endpoints, ",")
+	for i, endpoint := range all {
+		host, port, _ := splitEndpoint(endpoint)
+		if port == "" {
+			port = strconv.Itoa(nodePort)
+		}
+		all[i] = net.JoinHostPort(host, port)
+	}
+	return strings.Join(all, ",")
+}
