@@ -2,12 +2,9 @@ package testcluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +19,7 @@ var ErrLost = errors.New("testcluster: the ring did not keep its promise")
 // DemoOptions says what a demonstration does.
 type DemoOptions struct {
 	Bin       string    // directory of the binaries
-	Self      string    // program that knows the verbs _server and _client, see ServerArgs and ClientArgs
+	Self      string    // program that knows the verbs _server and _client
 	Requests  int       // 100000 in "make demo"
 	PerSecond int       // 5000
 	Keys      int       // 300
@@ -36,22 +33,11 @@ type demo struct {
 	*Cluster
 	start    time.Time
 	programs []*Proc
-	clients  *Proc
-	progress chan Progress // closed when the client program has ended; one reader
+	client   *Proc
+	progress <-chan Progress
 	killed   *Node
 	killedNs int64
 	leader   bool // killed was the leader
-}
-
-// ServerArgs are the arguments with which Self is a server program.
-func ServerArgs(conf string, name string, file string) []string {
-	return []string{"_server", "-conf", conf, "-name", name, "-records", file}
-}
-
-// ClientArgs are the arguments with which Self is the client program.
-func ClientArgs(conf string, load Load, file string) []string {
-	return []string{"_client", "-conf", conf, "-records", file, "-requests", strconv.Itoa(load.Requests),
-		"-rate", strconv.Itoa(load.PerSecond), "-keys", strconv.Itoa(load.Keys)}
 }
 
 // Demo starts a ring of three servers and a slave, sends requests through it
@@ -63,7 +49,7 @@ func Demo(ctx context.Context, o DemoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &demo{DemoOptions: o, Cluster: c, start: time.Now(), progress: make(chan Progress, 16)}
+	d := &demo{DemoOptions: o, Cluster: c, start: time.Now()}
 	defer func() {
 		if err != nil && !errors.Is(err, ErrLost) {
 			c.Logs(o.Out)
@@ -97,17 +83,14 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err := d.StartNodes(); err != nil {
 		return err
 	}
-	for _, n := range d.Servers {
-		p, err := d.Start("program-"+n.Name, nil, d.Self, ServerArgs(n.Conf(), n.Name, d.records(n.Name))...)
-		if err != nil {
-			return err
-		}
-		d.programs = append(d.programs, p)
+	var err error
+	if d.programs, err = d.StartServerPrograms(d.Self); err != nil {
+		return err
 	}
 	d.say("nodes and one server program on each server are started")
 	waitCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	err := d.Wait(waitCtx, "three servers in service", d.Nodes(), func(st controlplane.Status) bool { return InService(st) == 3 })
+	err = d.Wait(waitCtx, "three servers in service", d.Nodes(), func(st controlplane.Status) bool { return InService(st) == 3 })
 	if err != nil {
 		return err
 	}
@@ -118,9 +101,10 @@ func (d *demo) setUp(ctx context.Context) error {
 // story sends the load, kills the leader a third into it and starts it again
 // two thirds into it.
 func (d *demo) story(ctx context.Context) error {
-	load := Load{Requests: d.Requests, PerSecond: d.PerSecond, Keys: d.Keys}
+	load := Load{Requests: d.Requests, PerSecond: d.PerSecond, Keys: d.Keys, Patience: 10 * time.Second}
 	d.say("the client program sends %s requests, %s a second, for %d keys", thousands(d.Requests), thousands(d.PerSecond), d.Keys)
-	if err := d.startClient(load); err != nil {
+	var err error
+	if d.client, d.progress, err = d.StartLoad(d.Self, load); err != nil {
 		return err
 	}
 	if err := d.follow(ctx, d.Requests/3); err != nil {
@@ -137,31 +121,6 @@ func (d *demo) story(ctx context.Context) error {
 	}
 	d.say("server %s is started again", d.killed.Name)
 	return d.follow(ctx, d.Requests+1)
-}
-
-func (d *demo) startClient(load Load) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("make pipe: %w", err)
-	}
-	defer w.Close() // the program has its own
-	d.clients, err = d.Start("client", w, d.Self, ClientArgs(d.Slaves[0].Conf(), load, d.records("client"))...)
-	if err != nil {
-		r.Close()
-		return err
-	}
-	go func() { // ends with the client program
-		defer close(d.progress)
-		defer r.Close()
-		for dec := json.NewDecoder(r); ; {
-			var p Progress
-			if dec.Decode(&p) != nil {
-				return
-			}
-			d.progress <- p
-		}
-	}()
-	return nil
 }
 
 // follow prints the progress until so many requests were sent or the client program has ended.
@@ -188,7 +147,7 @@ func (d *demo) follow(ctx context.Context, sent int) error {
 
 // clientEnd checks how the client program has ended, and that it was time.
 func (d *demo) clientEnd(ctx context.Context, awaited int) error {
-	code, err := d.clients.Wait(ctx)
+	code, err := d.client.Wait(ctx)
 	if err != nil {
 		return err
 	}
@@ -252,16 +211,9 @@ func (d *demo) conclude(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var taken []Taken
-	for i, n := range d.Servers {
-		if err := d.programs[i].Stop(waitCtx); err != nil {
-			return err
-		}
-		t, err := readRecords[Taken](d.records(n.Name))
-		if err != nil {
-			return err
-		}
-		taken = append(taken, t...)
+	taken, err := d.StopServerPrograms(waitCtx, d.programs)
+	if err != nil {
+		return err
 	}
 	v := Judge(asked, taken, d.killed.Name[0], d.killedNs)
 	d.print(v)
@@ -302,8 +254,6 @@ func (d *demo) show(ctx context.Context, title string, n *Node) error {
 	fmt.Fprintln(d.Out)
 	return nil
 }
-
-func (d *demo) records(name string) string { return filepath.Join(d.Dir, name+".records") }
 
 // thousands prints a number with commas.
 func thousands(n int) string {

@@ -71,8 +71,9 @@ type Load struct {
 	PerSecond int           // open loop: requests are sent when they are due, whatever is unanswered
 	Keys      int           // spread evenly over the servers
 	Patience  time.Duration // how long after the last request answers may come
-	Every     time.Duration // of progress reports
 }
+
+const progressEvery = time.Second
 
 // Progress is what ClientProgram reports while it runs.
 type Progress struct {
@@ -196,7 +197,7 @@ func (r *loadRun) await(ctx context.Context) error {
 
 // report writes the progress until ctx ends, and once more then.
 func (r *loadRun) report(ctx context.Context, w io.Writer) {
-	tick := time.NewTicker(r.Every)
+	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	enc := json.NewEncoder(w)
 	for ended := false; !ended; {

@@ -2,14 +2,13 @@ package main
 
 import (
 	"errors"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/chmpx/chmpx/testcluster"
 )
 
-// The arguments of these verbs are made by testcluster.ServerArgs and ClientArgs.
+// The arguments of these verbs are made by testcluster, in launch.go.
 
 func serverCommand() *cli.Command {
 	return &cli.Command{
@@ -33,11 +32,12 @@ func clientCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "conf"}, &cli.StringFlag{Name: "records"},
 			&cli.IntFlag{Name: "requests"}, &cli.IntFlag{Name: "rate"}, &cli.IntFlag{Name: "keys"},
+			&cli.DurationFlag{Name: "patience"},
 		},
 		Action: func(c *cli.Context) error {
 			load := testcluster.Load{
 				Requests: c.Int("requests"), PerSecond: c.Int("rate"), Keys: c.Int("keys"),
-				Patience: 10 * time.Second, Every: time.Second,
+				Patience: c.Duration("patience"),
 			}
 			return testcluster.ClientProgram(c.Context, c.String("conf"), load, c.String("records"), c.App.Writer)
 		},

@@ -46,6 +46,6 @@ func targetOf(c *cli.Context) (target, error) {
 	if err != nil {
 		return t, fmt.Errorf("find the node in %s: %w", c.String("conf"), err)
 	}
-	t.ctlPort = self.CtlPort
+	t.ctlPort = uint16(self.CtlPort) // config allows 1 to 65535
 	return t, nil
 }

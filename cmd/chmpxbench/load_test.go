@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/chmpx/chmpx/client"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fake is a ring in which every request is answered by answer.
+type fake struct {
+	serving int
+	answer  func(hash uint64, payload []byte) ([]byte, error)
+}
+
+func (f *fake) Serving() int { return f.serving }
+
+func (f *fake) Send(_ context.Context, hash uint64, p []byte) error {
+	_, err := f.answer(hash, p)
+	return err
+}
+
+func (f *fake) Request(_ context.Context, hash uint64, p []byte, _ ...client.RequestOption) (client.Reply, error) {
+	reply, err := f.answer(hash, p)
+	return client.Reply{Payload: reply}, err
+}
+
+func (f *fake) RequestAsync(_ context.Context, hash uint64, p []byte, done func([]byte, error), _ ...client.RequestOption) error {
+	reply, err := f.answer(hash, p)
+	if errors.Is(err, errLost) {
+		return nil // nobody ever answers
+	}
+	done(reply, err)
+	return nil
+}
+
+func echo(_ uint64, p []byte) ([]byte, error) { return bytes.Clone(p), nil }
+
+func newThread(t *testing.T, s settings, c carrier) *clientThread {
+	t.Helper()
+	s.bodyBytes, s.timeout, s.window = 64, time.Second, max(1, s.window)
+	g := newGuard(context.Background(), s.timeout)
+	t.Cleanup(g.close)
+	th := &clientThread{settings: s, c: c, guard: g, body: newBody(0x61e9, s.bodyBytes), out: io.Discard}
+	th.result.latency = newHistogram()
+	return th
+}
+
+// A body is CHMPX's: thread, "-", loop, padding and a NUL, for any loop.
+func TestBody(t *testing.T) {
+	b := newBody(0x61e9, 64)
+	for _, c := range []struct {
+		loop uint64
+		text string
+	}{{0, "61e9-0@@@"}, {15, "61e9-f@@@"}, {16, "61e9-10@@"}, {0x123456, "61e9-123456@@"}} {
+		b.set(c.loop)
+		if !strings.HasPrefix(string(b.text), c.text) || len(b.text) != 64 || b.text[63] != 0 || b.text[62] != '@' {
+			t.Errorf("loop %d: %q", c.loop, b.text)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { b.set(0x123457) }); n != 0 {
+		t.Errorf("set allocates %v times", n)
+	}
+}
+
+// A server's reply is the text itself when it fills the body, else it is
+// completed with the server's thread and loop, or cut.
+func TestReply(t *testing.T) {
+	b := newBody(1, 64)
+	out := make([]byte, 64)
+	if reply(out, b.text, 0xab, 3); !bytes.Equal(out, b.text) {
+		t.Errorf("same size: %q", out)
+	}
+	if reply(out, []byte("short\x00rest"), 0xab, 3); !strings.HasPrefix(string(out), "short:ab-3@@") || out[63] != 0 {
+		t.Errorf("shorter text: %q", out)
+	}
+	if reply(out, bytes.Repeat([]byte{'x'}, 100), 0xab, 3); string(out) != strings.Repeat("x", 63)+"\x00" {
+		t.Errorf("longer text: %q", out)
+	}
+	s := serverRun{settings: settings{turnAround: true, bodyBytes: 64}}
+	if n := testing.AllocsPerRun(100, func() { s.answer(b.text, 1) }); n != 0 {
+		t.Errorf("answer to the usual body allocates %v times", n)
+	}
+}
+
+// A client thread counts what it sent and what went wrong, and why.
+func TestClientThread(t *testing.T) {
+	wrong := func(hash uint64, p []byte) ([]byte, error) {
+		switch hash {
+		case 3:
+			return []byte("else"), nil
+		case 5:
+			return nil, client.ErrNotDelivered
+		}
+		return echo(hash, p)
+	}
+	for _, window := range []int{1, 4} {
+		th := newThread(t, settings{loops: 10, turnAround: true, window: window}, &fake{1, wrong})
+		if window == 1 {
+			th.run(context.Background())
+		} else {
+			w := newWindowThread(*th, 1)
+			w.run(context.Background())
+			th = &w.clientThread
+		}
+		if r := th.result; r.Sent != 10 || r.Errors != 2 || r.FirstErr != errWrong.Error() || r.latency.TotalCount() != 10 {
+			t.Errorf("window %d: %+v", window, r)
+		}
+	}
+}
+
+// With -pr each message is printed in CHMPX's words.
+func TestPrint(t *testing.T) {
+	var b strings.Builder
+	th := newThread(t, settings{loops: 2, turnAround: true, print: true}, &fake{1, func(hash uint64, p []byte) ([]byte, error) {
+		if hash == 1 {
+			return nil, client.ErrNotDelivered
+		}
+		return echo(hash, p)
+	}})
+	th.out = &b
+	th.run(context.Background())
+	body := func(i string) string { return "61e9-" + i + strings.Repeat("@", 57) }
+	want := "Send : " + body("0") + " -> Succeed(receiver count:1)\nReceive reply : -> 1 Succeed(" + body("0") + ")\nSend : " + body("1") + " -> Failed\n"
+	if b.String() != want {
+		t.Errorf("got:\n%swant:\n%s", b.String(), want)
+	}
+}
+
+// Without a server in service a send fails when the limit is over, not before and not much later.
+func TestNoOwner(t *testing.T) {
+	th := newThread(t, settings{loops: 1, turnAround: true}, &fake{0, echo})
+	th.guard.close()
+	th.guard = newGuard(context.Background(), 50*time.Millisecond)
+	defer th.guard.close()
+	defer startWatch(context.Background(), []*guard{th.guard}, 50*time.Millisecond)()
+	th.run(context.Background())
+	if r := th.result; r.Errors != 1 || !strings.Contains(r.FirstErr, errNoOwner.Error()) || r.Busy < 50*time.Millisecond {
+		t.Errorf("result %+v", r)
+	}
+}
+
+// A guard cuts off what takes too long, then serves the next operation again.
+func TestGuard(t *testing.T) {
+	g := newGuard(context.Background(), 20*time.Millisecond)
+	defer g.close()
+	defer startWatch(context.Background(), []*guard{g}, 20*time.Millisecond)()
+	for range 3 {
+		start, ctx := g.begin()
+		<-ctx.Done()
+		if took, cut := g.end(start); !cut || took < 20*time.Millisecond {
+			t.Errorf("a stuck operation took %v, cut off: %v", took, cut)
+		}
+		start, ctx = g.begin()
+		if _, cut := g.end(start); cut || ctx.Err() != nil {
+			t.Errorf("a quick operation was cut off")
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { start, _ := g.begin(); g.end(start) }); n != 0 {
+		t.Errorf("an operation allocates %v times", n)
+	}
+}
+
+// Requests that are never answered end the run and are counted as errors.
+func TestWindowLost(t *testing.T) {
+	th := newThread(t, settings{loops: 3, turnAround: true, window: 4}, &fake{1, func(uint64, []byte) ([]byte, error) { return nil, errLost }})
+	w := newWindowThread(*th, 1)
+	w.run(context.Background())
+	if r := w.result; r.Sent != 3 || r.Errors != 3 || !strings.Contains(r.FirstErr, errNoReply.Error()) {
+		t.Errorf("result %+v", r)
+	}
+}
+
+// Lines of several threads do not mix.
+func TestLockedWriter(t *testing.T) {
+	var b strings.Builder
+	out := &lockedWriter{w: &b}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				io.WriteString(out, "line\n")
+			}
+		})
+	}
+	wg.Wait()
+	if b.String() != strings.Repeat("line\n", 800) {
+		t.Error("lines are mixed")
+	}
+}
