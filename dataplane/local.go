@@ -96,6 +96,7 @@ func (a *attachment) poll(b *batch) (done bool) {
 			p.mu.Unlock()
 			return true
 		}
+		a.seg.Awake(shm.NodeSide)
 		again := a.drain()
 		if !again {
 			// Announce the sleep, then look once more: a record published in

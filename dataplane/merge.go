@@ -8,10 +8,10 @@ import (
 // it has drained. Transfers carry no data yet: a receiver is ready at once, a
 // donor is final when every record that it handed out for the slots is taken.
 type mergeWatch struct {
-	id    uint64
-	seal_ uint64 // log index of the MergeSeal that is in force, 0 = none
-	ready bool
-	final bool
+	id     uint64
+	sealed uint64 // log index of the MergeSeal that is in force, 0 = none
+	ready  bool
+	final  bool
 }
 
 // seal returns the slots that this node, as donor, must not hand out any more
@@ -25,8 +25,8 @@ func (w *mergeWatch) seal(self ring.ID, v ring.View) *ring.SlotSet {
 	if m.ID != w.id {
 		*w = mergeWatch{id: m.ID}
 	}
-	if m.Seal != w.seal_ {
-		w.seal_, w.final = m.Seal, false
+	if m.Seal != w.sealed {
+		w.sealed, w.final = m.Seal, false
 	}
 	if m.Phase != ring.MergeSealed || v.Table == nil || v.Table.Base == nil {
 		return nil
@@ -69,8 +69,8 @@ func (w *mergeWatch) look(p *Plane) {
 		w.final = true
 		for _, t := range m.Transfers {
 			if t.Donor == p.self && !t.Final {
-				id, receiver := m.ID, t.Receiver
-				p.reports = append(p.reports, func(r Reporter) { r.TransferFinal(id, p.self, receiver) })
+				id, seal, receiver := m.ID, m.Seal, t.Receiver
+				p.reports = append(p.reports, func(r Reporter) { r.TransferFinal(id, seal, p.self, receiver) })
 			}
 		}
 	}

@@ -34,8 +34,9 @@ type Reporter interface {
 	// TransferReady tells that this node, as receiver, has caught up.
 	TransferReady(mergeID uint64, donor, receiver ring.ID)
 	// TransferFinal tells that this node, as donor, has sealed the slots and
-	// that every record handed out for them has been taken.
-	TransferFinal(mergeID uint64, donor, receiver ring.ID)
+	// that every record handed out for them has been taken. seal names the
+	// MergeSeal under which that is so.
+	TransferFinal(mergeID, seal uint64, donor, receiver ring.ID)
 }
 
 // Server names a server of the configuration: whom to dial before there is a table.
@@ -261,9 +262,14 @@ func (p *Plane) applyView(v ring.View) {
 	p.serving = countActing(v.Table)
 	for _, a := range p.attached {
 		a.tellServing(p.serving)
+		if !a.ended && p.core.Displaced(a.session) {
+			a.kill(errDisplaced)
+		}
 	}
 	p.syncDialers()
 }
+
+var errDisplaced = errors.New("what the program has not taken may be another server's now")
 
 // announceIncarnation makes peers learn the incarnation by a new hello; mu is held.
 func (p *Plane) announceIncarnation() {

@@ -1,0 +1,262 @@
+package flow
+
+import (
+	"slices"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// simLink is one connection at a time from node a to server b. As in the data
+// plane each side is a peer of its own: messages go out on a's, what answers
+// them comes back on it.
+type simLink struct {
+	w    *sim
+	a, b simEnd
+	cut_ bool // broken: takes no more frames, both sides have yet to notice
+}
+
+type sideState uint8
+
+const (
+	sideClosed  sideState = iota
+	sideOpening           // its hello has not arrived
+	sideUp
+)
+
+// simEnd is one side of a link; queue holds what travels to it.
+type simEnd struct {
+	link  *simLink
+	node  *simNode
+	far   *simEnd
+	peer  ring.ID // what node calls the other side
+	state sideState
+	queue []simFrame
+	full  bool // the core was told that there is no room towards far
+}
+
+type frameKind uint8
+
+const (
+	frameData frameKind = iota
+	frameHello
+	frameEnd // the connection is gone
+	frameTableRequest
+	frameTable
+)
+
+type simFrame struct {
+	kind frameKind
+	h    wire.Header
+	msg  *simMsg
+	inc  ring.Incarnation
+	view int
+}
+
+func (l *simLink) loop() bool { return l.a.node == l.b.node }
+func (l *simLink) idle() bool {
+	return l.a.state == sideClosed && l.b.state == sideClosed && len(l.a.queue) == 0 && len(l.b.queue) == 0
+}
+
+// connect opens the link; both sides learn it when the other's hello arrives.
+func (l *simLink) connect() {
+	l.cut_ = false
+	for _, e := range []*simEnd{&l.a, &l.b} {
+		e.state, e.full = sideOpening, false
+		hello := simFrame{kind: frameHello, view: e.far.node.table}
+		if e == &l.a {
+			hello.inc = e.far.node.inc
+		}
+		e.queue = append(e.queue, hello)
+	}
+	l.w.logf("%v connects to %v, incarnation %d", l.a.node, l.b.node, l.b.node.inc)
+}
+
+// cut breaks the link: some of what is in flight still arrives, the rest is lost.
+func (l *simLink) cut() {
+	if l.loop() || l.cut_ {
+		return
+	}
+	l.cut_ = true
+	l.w.logf("link %v-%v is cut", l.a.node, l.b.node)
+	for _, e := range []*simEnd{&l.a, &l.b} {
+		if e.state != sideClosed {
+			e.queue = append(slices.Clip(e.queue[:l.w.one(len(e.queue)+1)]), simFrame{kind: frameEnd})
+		}
+	}
+}
+
+// nodeGone is the end of a process at one side.
+func (l *simLink) nodeGone(n *simNode) {
+	l.cut()
+	for _, e := range []*simEnd{&l.a, &l.b} {
+		if e.node == n {
+			e.state, e.queue = sideClosed, nil
+		}
+	}
+}
+
+// step delivers the next frame to a side.
+func (e *simEnd) step() {
+	n, f := e.node, e.queue[0]
+	e.queue = e.queue[1:]
+	if e.far.full && e.far.state == sideUp && len(e.queue) < n.w.linkCap {
+		e.far.full = false
+		e.far.node.core.PeerRoom(n.w.now, e.far.node.core.Peer(e.far.peer))
+	}
+	p := n.core.Peer(e.peer)
+	switch f.kind {
+	case frameHello:
+		e.state = sideUp
+		n.w.opt.beforeUp(n, p, &f)
+		n.core.PeerUp(n.w.now, p, f.inc)
+		if f.view > n.table {
+			e.send(simFrame{kind: frameTableRequest})
+		}
+	case frameEnd:
+		if e.state == sideUp {
+			n.core.PeerDown(p)
+		}
+		e.state = sideClosed
+	case frameTableRequest:
+		e.send(simFrame{kind: frameTable, view: n.table})
+	case frameTable:
+		if f.view > n.table {
+			n.table = f.view
+			n.setView()
+		}
+	case frameData:
+		n.w.logf("%v gets %s %v from %v: att %d low -%d pred -%d epoch %d base %d mask %x", n, typeName(f.h.Type), f.msg, e.far.node,
+			f.h.Attempt, f.h.LowDelta, f.h.PredDelta, f.h.Epoch.Index, f.h.Seq, f.h.Hash)
+		var payload []byte
+		if f.msg != nil {
+			payload = f.msg.payload()
+		}
+		if n.w.opt.frame(e, p, &f.h) {
+			n.core.Frame(n.w.now, p, &f.h, payload)
+		}
+	}
+}
+
+// send queues a frame towards the other side; on a broken link it is lost.
+func (e *simEnd) send(f simFrame) {
+	if e.state == sideUp && !e.link.cut_ {
+		e.far.queue = append(e.far.queue, f)
+	}
+}
+
+// simPorts is a node as its core sees it.
+type simPorts simNode
+
+func (o *simPorts) Transmit(p *Peer, h *wire.Header, _ bool) {
+	e := p.Handle.(*simEnd)
+	if e.state != sideUp {
+		o.w.fail("%v transmits type %d on a link that is down", (*simNode)(o), h.Type)
+	}
+	e.send(simFrame{h: *h})
+}
+
+func (o *simPorts) TransmitRecord(p *Peer, h *wire.Header, s *Session, st Stream, r *Record) bool {
+	w, a, e := o.w, s.Handle.(*simAtt), p.Handle.(*simEnd)
+	if e.state != sideUp {
+		w.fail("%v transmits a record on a link that is down", (*simNode)(o))
+	}
+	if len(e.far.queue) >= w.linkCap && !w.calm {
+		e.full = true
+		return false
+	}
+	i := slices.IndexFunc(a.out[st], func(x simRec) bool { return x.rec.End == r.End })
+	if !a.live || i < 0 || a.out[st][i].rec.Seq != r.Seq {
+		w.fail("%v transmits record %d of %v, which was released", (*simNode)(o), r.Seq, a.prog)
+		return true
+	}
+	if h.Type == wire.TypeMessage && h.LowDelta >= Window {
+		w.fail("%v transmits %d with low delta %d", (*simNode)(o), h.Seq, h.LowDelta)
+	}
+	e.send(simFrame{h: *h, msg: a.out[st][i].org})
+	return true
+}
+
+func (o *simPorts) Deliver(s *Session, d *Delivery) (uint64, bool) {
+	w, a, n := o.w, s.Handle.(*simAtt), (*simNode)(o)
+	if !a.live || a.gone {
+		return 0, false
+	}
+	if d.Stream == Replies {
+		if !w.calm && w.chance(.1) {
+			return 0, false
+		}
+		w.judge.replied(a, d)
+		return 0, true
+	}
+	if len(a.in) >= a.inCap {
+		return 0, false
+	}
+	m := w.judge.find(d.Payload)
+	if m.seq != d.Seq || m.hash != d.Hash || m.prog.id != d.Session {
+		w.fail("%v was given the payload of %v as %d/h%d", a.prog, m, d.Seq, d.Hash)
+	}
+	w.logf("%v on %v is given %v", a.prog, n, m)
+	a.inEnd++
+	a.in = append(a.in, simIn{msg: m, d: *d, inc: n.inc, view: n.table})
+	w.opt.delivered(n, d)
+	return a.inEnd, true
+}
+
+func (o *simPorts) Settled(s *Session, st Stream, end uint64) {
+	a := s.Handle.(*simAtt)
+	if !a.live {
+		o.w.fail("Settled for a segment that is gone")
+	}
+	if end > a.end[st] || len(a.out[st]) == 0 || end < a.out[st][0].rec.End {
+		o.w.fail("%v: Settled goes from %v back to %d", a.prog, a.out[st], end)
+		return
+	}
+	for len(a.out[st]) > 0 && a.out[st][0].rec.End <= end {
+		if st == Requests {
+			o.w.judge.settled(a.out[st][0].org)
+		}
+		a.out[st] = a.out[st][1:]
+		if p := a.prog; p.att == a || p.att == nil { // else the library has copied it already
+			a.submitted[st]--
+			if st == Requests {
+				p.out = p.out[1:]
+			} else {
+				p.rep = p.rep[1:]
+			}
+		}
+	}
+}
+
+func (o *simPorts) RequestFailed(s *Session, seq uint64) {
+	a := s.Handle.(*simAtt)
+	ask := a.prog.asked[seq]
+	if ask == nil {
+		o.w.fail("RequestFailed for %v:%d, which asked nothing", a.prog, seq)
+		return
+	}
+	if !o.w.judge.excused {
+		o.w.fail("RequestFailed for %v:%d although no node ended", a.prog, seq)
+	}
+	ask.failed++
+}
+
+func (o *simPorts) PullTable(p *Peer) {
+	e := p.Handle.(*simEnd)
+	e.send(simFrame{kind: frameTableRequest})
+}
+
+func (o *simPorts) SessionEnded(s *Session) {
+	a := s.Handle.(*simAtt)
+	if !a.live {
+		o.w.fail("SessionEnded twice for %v", a.prog)
+	}
+	o.w.logf("session of %v ended", a.prog)
+	a.live = false
+	n := (*simNode)(o)
+	n.atts = slices.DeleteFunc(n.atts, func(x *simAtt) bool { return x == a })
+}
+
+func typeName(t wire.Type) string {
+	return [...]string{"", "MSG", "ACK", "LATER", "MOVED", "ROOM", "BYE", "REPLY", "REPLYACK", "REPLYLATER"}[t]
+}

@@ -1,0 +1,282 @@
+package flow
+
+import (
+	"slices"
+
+	"github.com/chmpx/chmpx/wire"
+)
+
+// mutation breaks a rule on purpose, to prove that the judge is not blind.
+// Every hook may be nil.
+type mutation struct {
+	noSeal, noDrain bool
+	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
+	onTaken         func(n *simNode)
+	onDelivered     func(n *simNode, d *Delivery)
+	onView          func(n *simNode)
+	onUp            func(n *simNode, p *Peer, hello *simFrame)
+}
+
+func (m *mutation) frame(e *simEnd, p *Peer, h *wire.Header) bool {
+	return m.onFrame == nil || m.onFrame(e, p, h)
+}
+
+func (m *mutation) afterTaken(n *simNode) {
+	if m.onTaken != nil {
+		m.onTaken(n)
+	}
+}
+
+func (m *mutation) delivered(n *simNode, d *Delivery) {
+	if m.onDelivered != nil {
+		m.onDelivered(n, d)
+	}
+}
+
+func (m *mutation) afterView(n *simNode) {
+	if m.onView != nil {
+		m.onView(n)
+	}
+}
+
+func (m *mutation) beforeUp(n *simNode, p *Peer, hello *simFrame) {
+	if m.onUp != nil {
+		m.onUp(n, p, hello)
+	}
+}
+
+// play runs the wild phase, then the calm one, and judges.
+func (w *sim) play() {
+	for range w.opt.steps {
+		if len(w.bad) > 0 {
+			return
+		}
+		w.wild()
+	}
+	w.calm = true
+	w.logf("calm")
+	for range 300 {
+		if w.settle() || len(w.bad) > 0 {
+			break
+		}
+	}
+	if len(w.bad) == 0 {
+		w.judge.finish()
+	}
+}
+
+// wild does one random thing.
+func (w *sim) wild() {
+	switch r := w.one(100); {
+	case r < 40:
+		w.deliver()
+	case r < 54:
+		if a := w.anyAtt(); a != nil && !a.gone && len(a.in) > 0 {
+			a.take()
+			w.flush(a.node)
+		}
+	case r < 60:
+		if a := w.anyAtt(); a != nil {
+			a.node.tellTaken(a)
+			w.flush(a.node)
+		}
+	case r < 74:
+		if p := w.progs[w.one(len(w.progs))]; p.alive && p.sends && w.budget > 0 {
+			p.send()
+		}
+	case r < 78:
+		if a := w.anyAtt(); a != nil {
+			a.submit()
+			a.endIfSubmitted()
+			w.flush(a.node)
+		}
+	case r < 82:
+		w.tick(int64(w.one(8_000_000)))
+	case r < 87:
+		if n := w.anyNode(); n != nil && n.raft+1 < len(w.views) {
+			n.applyRaft(n.raft + 1 + w.one(len(w.views)-n.raft-1))
+			w.flush(n)
+		}
+	case r < 91:
+		if l := w.links[w.one(len(w.links))]; l.idle() && l.a.node.alive && l.b.node.alive {
+			l.connect()
+		}
+	default:
+		w.fault()
+	}
+}
+
+// fault does one random bad thing, if the run allows it.
+func (w *sim) fault() {
+	n := w.nodes[w.one(len(w.nodes))]
+	switch r := w.one(12); {
+	case r < 2 && w.opt.cuts:
+		w.links[w.one(len(w.links))].cut()
+	case r < 5 && w.opt.merges:
+		if w.last().merge == nil {
+			w.seal()
+		} else {
+			w.finish()
+		}
+	case r == 5 && w.opt.deaths:
+		if p := w.progs[w.one(len(w.progs))]; p.alive && w.chance(.5) {
+			p.die()
+		}
+	case r == 6 && len(w.progs) < 16:
+		if n.alive {
+			w.newProg(n, n.server && w.chance(.8))
+		}
+	case r == 7 && w.opt.crash:
+		if n.alive && w.chance(.4) {
+			w.logf("%v crashes", n)
+			n.crash()
+		}
+	case r == 8 && w.opt.crash && n.server:
+		if up, _ := w.last().status(n); up && (!n.alive || w.chance(.2)) {
+			w.down(n)
+		}
+	case r == 9:
+		if !n.alive {
+			w.logf("%v restarts", n)
+			n.start()
+		} else if n.server && !w.admitted(n) {
+			w.admit(n)
+		}
+	case r == 10:
+		w.comeBack(w.progs[w.one(len(w.progs))])
+	case r == 11 && w.opt.crash:
+		if a := w.anyAtt(); a != nil && !a.gone && w.chance(.3) {
+			if w.chance(.5) {
+				a.cutOff()
+			} else {
+				w.judge.excuse()
+				a.prog.attach()
+			}
+		}
+	}
+}
+
+// comeBack attaches a program whose node runs again, or that was cut off.
+func (w *sim) comeBack(p *simProg) {
+	if p.alive && p.att == nil && p.node.alive {
+		p.attach()
+	}
+}
+
+func (w *sim) anyNode() *simNode {
+	if n := w.nodes[w.one(len(w.nodes))]; n.alive {
+		return n
+	}
+	return nil
+}
+
+func (w *sim) anyAtt() *simAtt {
+	n := w.anyNode()
+	if n == nil || len(n.atts) == 0 {
+		return nil
+	}
+	return n.atts[w.one(len(n.atts))]
+}
+
+// deliver hands a batch of frames to one side of a link.
+func (w *sim) deliver() {
+	for range 4 { // look for one that carries something
+		l := w.links[w.one(len(w.links))]
+		e := &l.a
+		if w.one(2) == 0 {
+			e = &l.b
+		}
+		if len(e.queue) == 0 || !e.node.alive {
+			continue
+		}
+		for k := 1 + w.one(4); k > 0 && len(e.queue) > 0 && e.node.alive; k-- {
+			e.step()
+		}
+		w.flush(e.node)
+		return
+	}
+}
+
+// flush ends a batch of events of a node, now or with a later one.
+func (w *sim) flush(n *simNode) {
+	if n.alive && (w.calm || w.chance(.8)) {
+		n.core.Flush()
+		n.look()
+	}
+}
+
+func (w *sim) tick(ns int64) {
+	w.now += ns
+	for _, n := range w.nodes {
+		if n.alive {
+			n.core.Tick(w.now)
+			w.flush(n)
+		}
+	}
+}
+
+// settle lets everything come back and go on, and reports whether all is quiet.
+func (w *sim) settle() bool {
+	quiet := true
+	for _, n := range w.nodes {
+		if !n.alive {
+			n.start()
+		}
+		if n.server && !w.admitted(n) {
+			w.admit(n)
+			quiet = false
+		}
+	}
+	if w.last().merge != nil {
+		w.finish()
+		quiet = false
+	}
+	for _, n := range w.nodes {
+		if n.raft+1 < len(w.views) {
+			n.applyRaft(len(w.views) - 1)
+			quiet = false
+		}
+	}
+	for _, l := range w.links {
+		if l.idle() && !l.loop() {
+			l.connect()
+		}
+	}
+	for _, p := range w.progs {
+		w.comeBack(p)
+	}
+	for _, n := range w.servers {
+		if !slices.ContainsFunc(n.atts, func(a *simAtt) bool { return a.prog.server && !a.gone }) {
+			w.newProg(n, true)
+		}
+	}
+	return w.drain() && quiet
+}
+
+// drain moves what can move, and reports whether nothing did.
+func (w *sim) drain() bool {
+	quiet := true
+	for _, l := range w.links {
+		for _, e := range []*simEnd{&l.a, &l.b} {
+			for k := len(e.queue); k > 0 && len(e.queue) > 0; k-- {
+				quiet = false
+				e.step()
+			}
+		}
+	}
+	for _, n := range w.nodes {
+		for _, a := range slices.Clone(n.atts) {
+			for !a.gone && len(a.in) > 0 {
+				quiet = false
+				a.take()
+			}
+			n.tellTaken(a)
+			a.submit()
+			a.endIfSubmitted()
+		}
+		n.look()
+		quiet = quiet && n.core.untaken == 0 && len(n.core.acks) == 0 && n.core.dueNs == never
+	}
+	w.tick(2_000_000)
+	return quiet
+}

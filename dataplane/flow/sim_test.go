@@ -1,0 +1,396 @@
+package flow
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// The simulation plays random interleavings on whole rings: servers and slaves,
+// each a real Core, with programs, links and a control plane that are models.
+// A run has a wild phase, in which everything may happen, and a calm one, in
+// which nothing fails any more; then everything must be settled. What programs
+// take is judged against the delivery contract as it happens (sim_judge_test.go).
+
+// simOptions says what may happen in a run. Mutations break a rule on purpose.
+type simOptions struct {
+	crash  bool // nodes end, DOWN verdicts, programs cut off, evictions: what excuses repeats
+	deaths bool // programs end
+	merges bool
+	cuts   bool
+	steps  int
+	mutation
+}
+
+type simNode struct {
+	w      *sim
+	idx    int
+	id     ring.ID
+	server bool
+	alive  bool
+	core   *Core
+	ups    []simUp // admissions of this process start
+	raft   int     // view applied through raft
+	table  int     // view whose table is installed
+	inc    ring.Incarnation
+	final  int // id of the merge that this node, as donor, has drained for
+	atts   []*simAtt
+	links  []*simLink
+}
+
+type simUp struct {
+	view int
+	inc  ring.Incarnation
+}
+
+// simProg is a program: the library's side of an attachment.
+type simProg struct {
+	idx    int
+	id     wire.SessionID
+	node   *simNode
+	server bool
+	sends  bool
+	alive  bool
+	att    *simAtt // nil while it has none
+	next   uint64
+	out    []simRec // sent, not settled
+	rep    []simRec
+	repSeq uint64
+	asked  map[uint64]*simAsk
+}
+
+type simAsk struct{ answered, failed int }
+
+// simRec is a record of an out-ring.
+type simRec struct {
+	rec Record
+	org *simMsg
+}
+
+// simAtt is a segment: one attachment of a program.
+type simAtt struct {
+	prog *simProg
+	node *simNode
+	s    *Session
+	live bool // the core may use it: not ended
+	gone bool // the program does not take from it any more
+	full bool // dead programs: not all submitted yet
+
+	out       [2][]simRec // submitted, by stream
+	submitted [2]int      // of prog.out, prog.rep
+	end       [2]uint64
+	in        []simIn
+	inCap     int
+	inEnd     uint64
+	head      uint64
+	told      uint64
+}
+
+// simIn is a record of an in-ring.
+type simIn struct {
+	msg  *simMsg
+	d    Delivery
+	inc  ring.Incarnation
+	view int // table of the node when it accepted
+}
+
+// simMsg is one message as the judge knows it.
+type simMsg struct {
+	prog  *simProg
+	seq   uint64
+	hash  uint64
+	takes int
+	lost  bool // its program ended, then its node: nothing is promised any more
+}
+
+type sim struct {
+	opt     simOptions
+	rng     *rand.Rand
+	now     int64
+	nodes   []*simNode
+	servers []*simNode
+	links   []*simLink
+	progs   []*simProg
+	views   []simView
+	mergeID int
+	hashes  []uint64
+	linkCap int
+	budget  int // messages still to send
+	calm    bool
+	judge   judge
+	tracing bool
+	trace   []string
+	bad     []string
+}
+
+func (w *sim) logf(format string, args ...any) {
+	if w.tracing {
+		w.trace = append(w.trace, fmt.Sprintf("%6.1fms ", float64(w.now)/1e6)+fmt.Sprintf(format, args...))
+	}
+}
+
+func (w *sim) fail(format string, args ...any) {
+	w.bad = append(w.bad, fmt.Sprintf(format, args...))
+	w.logf("VIOLATION "+format, args...)
+}
+
+func (w *sim) one(n int) int         { return w.rng.IntN(n) }
+func (w *sim) chance(p float64) bool { return w.rng.Float64() < p }
+func (n *simNode) String() string    { return fmt.Sprintf("n%d", n.idx) }
+func (p *simProg) String() string    { return fmt.Sprintf("p%d", p.idx) }
+func (m *simMsg) String() string     { return fmt.Sprintf("%v:%d/h%d", m.prog, m.seq, m.hash%100) }
+func inboundPeer(id ring.ID) ring.ID { return ^id }
+func newSim(seed uint64, opt simOptions) *sim {
+	w := &sim{opt: opt, rng: rand.New(rand.NewPCG(seed, 7))}
+	w.judge.init(w)
+	if w.opt.steps == 0 {
+		w.opt.steps = 100 + w.one(400)
+	}
+	servers, slaves := 2+w.one(2), 1+w.one(2)
+	w.linkCap = 2 + w.one(10)
+	w.budget = 10 + w.one(60)
+	for range 1 + w.one(4) {
+		w.hashes = append(w.hashes, uint64(w.one(simSlots))+simSlots*uint64(w.one(5)))
+	}
+	for i := range servers + slaves {
+		n := &simNode{w: w, idx: i, id: ring.ID(100 + i), server: i < servers}
+		w.nodes = append(w.nodes, n)
+		if n.server {
+			w.servers = append(w.servers, n)
+		}
+	}
+	for _, a := range w.nodes {
+		for _, b := range w.servers {
+			l := &simLink{w: w, a: simEnd{node: a, peer: b.id}, b: simEnd{node: b, peer: inboundPeer(a.id)}}
+			l.a.link, l.b.link, l.a.far, l.b.far = l, l, &l.b, &l.a
+			w.links = append(w.links, l)
+			a.links = append(a.links, l)
+			if a != b {
+				b.links = append(b.links, l)
+			}
+		}
+	}
+	w.firstView()
+	for _, n := range w.nodes {
+		n.start()
+		n.ups = []simUp{{0, ring.Incarnation(n.idx + 1)}}
+		n.applyRaft(0)
+	}
+	for _, n := range w.nodes {
+		for range 1 + w.one(2) {
+			w.newProg(n, n.server)
+		}
+		if n.server && w.chance(.3) {
+			w.newProg(n, false)
+		}
+	}
+	return w
+}
+
+// start begins a fresh process of a node with the table from its disk.
+func (n *simNode) start() {
+	n.alive, n.ups, n.inc, n.raft = true, nil, 0, -1
+	cfg := Config{Self: n.id, Slave: !n.server}
+	if n.w.opt.cuts {
+		cfg.ReplyHoldNs = 20e6
+	}
+	if n.w.opt.crash && n.w.chance(.3) {
+		cfg.SessionsMax = 2
+	}
+	n.core = New(cfg, (*simPorts)(n))
+	n.atts = nil
+	for _, l := range n.links {
+		for _, e := range []*simEnd{&l.a, &l.b} {
+			if e.node == n {
+				n.core.Peer(e.peer).Handle = e
+			}
+		}
+		if l.loop() {
+			l.a.queue, l.b.queue = nil, nil
+			l.a.state, l.b.state = sideUp, sideUp
+			n.core.PeerUp(n.w.now, n.core.Peer(l.a.peer), 0)
+			n.core.PeerUp(n.w.now, n.core.Peer(l.b.peer), 0)
+		}
+	}
+	if n.table > 0 {
+		n.setView()
+	}
+}
+
+// crash ends the process of a node; programs that survive keep their out-rings.
+func (n *simNode) crash() {
+	w := n.w
+	w.judge.excuse()
+	n.alive = false
+	for _, l := range n.links {
+		l.nodeGone(n)
+	}
+	for _, a := range n.atts {
+		p := a.prog
+		a.live, a.gone = false, true
+		switch {
+		case !p.alive:
+			w.judge.lose(p)
+		case p.att == a || p.att == nil:
+			p.att = nil
+			if w.chance(.3) {
+				p.alive = false
+				w.judge.lose(p)
+			}
+		}
+	}
+	n.atts, n.core = nil, nil
+}
+
+// newProg starts and attaches a program.
+func (w *sim) newProg(n *simNode, server bool) *simProg {
+	p := &simProg{idx: len(w.progs), node: n, server: server, sends: !server || w.chance(.3), alive: true, asked: map[uint64]*simAsk{}}
+	if w.chance(.3) {
+		p.next = uint64(w.one(5000))
+	}
+	binary.LittleEndian.PutUint64(p.id[:], uint64(p.idx+1))
+	binary.LittleEndian.PutUint64(p.id[8:], w.rng.Uint64())
+	w.progs = append(w.progs, p)
+	p.attach()
+	return p
+}
+
+// attach gives a program a segment: for the first time, or again under the same
+// session with what its old out-rings still hold.
+func (p *simProg) attach() {
+	n := p.node
+	a := &simAtt{prog: p, node: n, live: true, inCap: 1 + n.w.one(6)}
+	if p.att != nil { // the library noticed before the node did
+		p.att.gone = true
+		n.tellTaken(p.att)
+	}
+	a.s = n.core.Attach(n.w.now, p.id, p.server)
+	a.s.Handle = a
+	for i := range p.out {
+		p.out[i].rec.Flags |= wire.FlagMaybeRepeat
+	}
+	n.atts = append(n.atts, a)
+	p.att = a
+	n.w.logf("%v attaches to %v server=%v, %d to send again", p, n, p.server, len(p.out))
+	a.submit()
+}
+
+// submit hands over what the rings hold, as far as the core accepts it.
+func (a *simAtt) submit() {
+	if !a.live {
+		return
+	}
+	for st, ring := range [][]simRec{a.prog.out, a.prog.rep} {
+		stream := Stream(st)
+		for a.submitted[st] < len(ring) {
+			r := ring[a.submitted[st]]
+			if a.node.core.Accepts(a.s, stream) <= 0 {
+				a.full = true
+				return
+			}
+			a.end[st]++
+			r.rec.Position, r.rec.End = a.end[st]-1, a.end[st]
+			a.out[st] = append(a.out[st], r)
+			a.submitted[st]++
+			if err := a.node.core.Submit(a.node.w.now, a.s, stream, &r.rec); err != nil {
+				a.node.w.fail("Submit of %v seq %d: %v", a.prog, r.rec.Seq, err)
+				return
+			}
+			ring = [][]simRec{a.prog.out, a.prog.rep}[st] // Settled may have shortened it
+		}
+	}
+	a.full = false
+}
+
+// send is the library's Send: into the out-ring, if there is room.
+func (p *simProg) send() {
+	w := p.node.w
+	next := p.next + 1
+	if w.chance(.05) {
+		next += uint64(w.one(700))
+	}
+	if len(p.out) > 0 && next-p.out[0].rec.Seq >= Window {
+		return
+	}
+	p.next = next
+	w.budget--
+	m := &simMsg{prog: p, seq: next, hash: w.hashes[w.one(len(w.hashes))]}
+	r := Record{Seq: next, Size: 16, Hash: m.hash}
+	if w.chance(.3) {
+		r.Flags = wire.FlagWantsReply
+		p.asked[next] = &simAsk{}
+	}
+	w.judge.sent(m)
+	p.out = append(p.out, simRec{r, m})
+	w.logf("%v sends %v", p, m)
+	if p.att != nil && w.chance(.8) {
+		p.att.submit()
+	}
+}
+
+// take is the library's Receive: the oldest record leaves the in-ring.
+func (a *simAtt) take() {
+	w, n := a.node.w, a.node
+	r := a.in[0]
+	a.in = a.in[1:]
+	a.head++
+	w.logf("%v on %v takes %v flags %d", a.prog, n, r.msg, r.d.Flags)
+	w.judge.taken(a, &r)
+	if r.d.Flags&wire.FlagWantsReply != 0 {
+		p := a.prog
+		p.repSeq++
+		p.rep = append(p.rep, simRec{rec: Record{
+			Seq: p.repSeq, Size: 16, ToNode: r.d.From, ToSession: r.d.Session, ToSeq: r.d.Seq,
+		}, org: r.msg})
+		a.submit()
+	}
+	if w.chance(.5) {
+		n.tellTaken(a)
+	}
+}
+
+// tellTaken passes the head cursor of a program's in-ring to the core.
+func (n *simNode) tellTaken(a *simAtt) {
+	if !a.live || a.told == a.head && !n.core.Delivered(a.s) {
+		return
+	}
+	a.told = a.head
+	n.core.Taken(n.w.now, a.s, a.head)
+	n.w.opt.afterTaken(n)
+}
+
+// die ends a program; what it sent goes on.
+func (p *simProg) die() {
+	p.alive = false
+	a := p.att
+	p.att = nil
+	if a == nil { // not attached: nobody knows what it still had to send
+		p.node.w.judge.lose(p)
+		return
+	}
+	p.node.w.logf("%v dies", p)
+	a.gone = true
+	p.node.tellTaken(a)
+	a.submit()
+	a.endIfSubmitted()
+}
+
+// endIfSubmitted detaches a dead program once everything it wrote has been read.
+func (a *simAtt) endIfSubmitted() {
+	if a.live && a.gone && !a.full && !a.s.detached {
+		a.node.core.Detach(a.node.w.now, a.s)
+	}
+}
+
+// cutOff takes the segment of a living program away; the library will come back.
+func (a *simAtt) cutOff() {
+	a.node.w.logf("%v is cut off", a.prog)
+	a.node.w.judge.excuse()
+	a.gone = true
+	a.node.tellTaken(a)
+	a.prog.att = nil
+	a.node.core.Detach(a.node.w.now, a.s)
+}

@@ -1,0 +1,58 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// identity is what a node's chmpxid is computed from.
+func identity(s config.Self) ring.Identity {
+	return ring.Identity{Name: s.Name, CtlPort: uint16(s.CtlPort), CUK: s.CUK, CtlEndpoints: s.CtlEndpoints, CustomSeed: s.CustomSeed}
+}
+
+// member is a configured server as the control plane knows it.
+func member(group string, t ring.IDType, s config.Server) controlplane.Member {
+	id := ring.Identity{Name: s.Name, CtlPort: uint16(s.CtlPort), CUK: s.CUK, CtlEndpoints: s.CtlEndpoints, CustomSeed: s.CustomSeed}
+	return controlplane.Member{ID: ring.NodeID(group, t, id), Identity: id, Addr: net.JoinHostPort(s.Name, strconv.Itoa(s.Port))}
+}
+
+// admit says whether a node may have a data link: a server must be configured
+// here, a slave must match an SLVNODE entry by the name it gives.
+func (n *Node) admit(h *wire.Hello, from net.Addr) error {
+	if h.Role == wire.NodeServer {
+		t, err := ring.ParseIDType(n.cfg.IDType)
+		if err != nil {
+			return err
+		}
+		for _, s := range n.cfg.Servers {
+			if member(n.cfg.Group, t, s).ID == h.ID {
+				return nil
+			}
+		}
+		return fmt.Errorf("server %q at %v is not in the configuration of this node", h.Name, from)
+	}
+	for _, s := range n.cfg.Slaves {
+		if s.Matches(h.Name) {
+			return nil
+		}
+	}
+	return fmt.Errorf("slave %q at %v matches no SLVNODE entry of this node", h.Name, from)
+}
+
+// Status is what a node knows of itself, for operators: both planes side by side.
+type Status struct {
+	controlplane.Status
+	Data dataplane.Status `json:"data"`
+}
+
+// Status may be called from any goroutine.
+func (n *Node) Status() Status {
+	return Status{Status: n.control.Status(), Data: n.data.Status()}
+}

@@ -1,0 +1,249 @@
+// Package node puts one node together: configuration, control plane, data
+// plane, ports. It joins the two planes — views go one way, evidence the other
+// — and starts and stops the parts in order.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/controlplane/ctlport"
+	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/mux"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// leaveTimeout bounds the orderly part of a stop: reporting down, handing the lead over.
+const leaveTimeout = 3 * time.Second
+
+// Options say which node to run.
+type Options struct {
+	ConfigPath string       // of the configuration file
+	CtlPort    int          // 0: SELFCTLPORT of the file
+	CUK        string       // "": SELFCUK of the file
+	Logger     *slog.Logger // nil: discards
+	Version    string       // shown by the command VERSION
+}
+
+// Info is what a node says of itself at its start.
+type Info struct {
+	Name     string
+	Group    string
+	Server   bool
+	ID       ring.ID
+	Port     int // -1 for a slave
+	CtlPort  int
+	Warnings []string // of the configuration
+}
+
+// Node is one chmpx node. Create it with New, then Run it once.
+type Node struct {
+	opts Options
+	log  *slog.Logger
+	cfg  *config.Config
+	self config.Self
+	id   ring.ID
+	info Info
+
+	ctlLn   net.Listener
+	portLn  net.Listener // nil on a slave
+	mux     *mux.Server // nil on a slave
+	data    *dataplane.Plane
+	control *controlplane.Plane
+	ctl     *ctlport.Server
+}
+
+// New reads the configuration and claims everything that the node needs:
+// ports, data directory, run directory. On an error nothing stays claimed.
+// The errors of config, controlplane (ErrLocked) and dataplane (ErrInUse) show through.
+func New(o Options) (_ *Node, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{opts: o, log: o.Logger}
+	cfg, warnings, err := config.Load(o.ConfigPath)
+	if err != nil {
+		return nil, fmt.Errorf("load configuration: %w", err)
+	}
+	n.cfg = cfg
+	if n.self, err = cfg.SelfNode(o.CtlPort, o.CUK); err != nil {
+		return nil, fmt.Errorf("find this node in the configuration: %w", err)
+	}
+	idType, err := ring.ParseIDType(cfg.IDType)
+	if err != nil {
+		return nil, fmt.Errorf("read CHMPXIDTYPE: %w", err)
+	}
+	n.id = ring.NodeID(cfg.Group, idType, identity(n.self))
+	n.info = Info{Name: n.self.Name, Group: cfg.Group, Server: n.self.Server, ID: n.id, Port: n.self.Port, CtlPort: n.self.CtlPort}
+	if !n.self.Server {
+		n.info.Port = -1
+	}
+	for _, w := range warnings {
+		n.info.Warnings = append(n.info.Warnings, w.String())
+	}
+	dir, err := cfg.DataDir(n.self)
+	if err != nil {
+		return nil, fmt.Errorf("find data directory: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			n.release()
+		}
+	}()
+	if err = n.listen(); err != nil {
+		return nil, err
+	}
+	return n, n.build(dir, idType)
+}
+
+// listen claims the ports.
+func (n *Node) listen() (err error) {
+	if n.ctlLn, err = net.Listen("tcp", ":"+strconv.Itoa(n.self.CtlPort)); err != nil {
+		return fmt.Errorf("listen on CTLPORT %d: %w", n.self.CtlPort, err)
+	}
+	if !n.self.Server {
+		return nil
+	}
+	if n.portLn, err = net.Listen("tcp", ":"+strconv.Itoa(n.self.Port)); err != nil {
+		return fmt.Errorf("listen on PORT %d: %w", n.self.Port, err)
+	}
+	n.mux = mux.New(n.portLn, n.log)
+	return nil
+}
+
+// build makes the planes.
+func (n *Node) build(dir string, idType ring.IDType) (err error) {
+	members := make([]controlplane.Member, 0, len(n.cfg.Servers))
+	servers := make([]dataplane.Server, 0, len(n.cfg.Servers))
+	for _, s := range n.cfg.Servers {
+		m := member(n.cfg.Group, idType, s)
+		members = append(members, m)
+		servers = append(servers, dataplane.Server{ID: m.ID, Name: m.Name, Addr: m.Addr})
+	}
+	rep := &reports{}
+	n.data, err = dataplane.New(dataplane.Config{
+		Self: n.id, Name: n.self.Name, Group: n.cfg.Group, Slave: !n.self.Server, Servers: servers,
+		RunDirs: n.cfg.RunDirs(), DataDir: dir, Reporter: rep, Logger: n.log,
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return mux.Dial(ctx, mux.DialTCP, addr, mux.KindData)
+		},
+		Admit: n.admit, RingBytes: n.cfg.RingBytes, ShmBytesMax: n.cfg.ShmBytesMax, DownAfter: n.cfg.DownAfter,
+	})
+	if err != nil {
+		return fmt.Errorf("prepare data plane: %w", err)
+	}
+	self := controlplane.Member{ID: n.id, Identity: identity(n.self)}
+	for _, m := range members {
+		if m.ID == n.id {
+			self = m
+		}
+	}
+	n.control, err = controlplane.New(controlplane.Config{
+		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
+		Params: fsm.Params{
+			Slots: ring.DefaultSlots, Replica: n.cfg.Replica, DeliverMode: "hash", Placement: "slots", IDType: idType,
+			DoMerge: n.cfg.DoMerge, AutoMerge: n.cfg.AutoMerge, MaxVoters: n.cfg.VotersMax,
+		},
+		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		SuspendGrace: n.cfg.SuspendGrace,
+	})
+	if err != nil {
+		return fmt.Errorf("prepare control plane: %w", err)
+	}
+	rep.Plane = n.control
+	if n.mux != nil {
+		n.mux.Handle(mux.KindData, n.data.HandleConn)
+	}
+	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
+		Command: ctlport.Commands(n.opts.Version), Status: func() any { return n.Status() }, Logger: n.log,
+	})
+	return nil
+}
+
+// reports hands the data plane's observations to the control plane.
+type reports struct{ *controlplane.Plane }
+
+// ProgramsChanged implements dataplane.Reporter.
+func (r *reports) ProgramsChanged(count int) { r.Programs(count) }
+
+// release gives back what New claimed.
+func (n *Node) release() {
+	if n.ctlLn != nil {
+		_ = n.ctlLn.Close()
+	}
+	if n.portLn != nil {
+		_ = n.portLn.Close()
+	}
+	if n.control != nil {
+		_ = n.control.Close()
+	}
+	if n.data != nil {
+		_ = n.data.Close()
+	}
+}
+
+// Info returns what the node says of itself at its start.
+func (n *Node) Info() Info { return n.info }
+
+// Run serves until ctx ends, then stops in order: the node leaves the ring and
+// hands its lead over, then links, programs and ports close. It returns nil
+// after an orderly stop, or the error that ended the node.
+func (n *Node) Run(ctx context.Context) error {
+	// Each part gets a context of its own, so that they end in order.
+	dataCtx, stopData := context.WithCancel(context.WithoutCancel(ctx))
+	controlCtx, stopControl := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopData()
+	defer stopControl()
+	failed, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+
+	var control, data sync.WaitGroup
+	start := func(wg *sync.WaitGroup, what string, run func() error) {
+		wg.Go(func() {
+			if err := run(); err != nil {
+				fail(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	start(&data, "data plane", func() error { return n.data.Run(dataCtx) })
+	start(&control, "control plane", func() error { return n.control.Run(controlCtx) })
+	start(&control, "control port", func() error { return n.ctl.Run(controlCtx) })
+	if n.mux != nil {
+		start(&control, "port", func() error { return n.mux.Run(controlCtx) })
+	}
+	<-failed.Done()
+
+	var err error
+	if cause := context.Cause(failed); ctx.Err() == nil {
+		err = cause
+	} else {
+		n.leave(ctx)
+	}
+	stopData()
+	data.Wait()
+	stopControl()
+	control.Wait()
+	return err
+}
+
+// leave tells the ring that this node goes.
+func (n *Node) leave(ctx context.Context) {
+	lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := n.control.Leave(lctx); err != nil && !errors.Is(err, controlplane.ErrNoLeader) {
+		n.log.Warn("left without telling the ring", "error", err)
+	}
+}
