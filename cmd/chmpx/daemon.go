@@ -40,7 +40,8 @@ func (d *daemon) run() int {
 	code := exitStopped
 	app := &cli.App{
 		Name: "chmpx", Flags: flags(), HideHelp: true, HideVersion: true, HideHelpCommand: true,
-		Writer: d.stdout, ErrWriter: d.stderr,
+		CustomAppHelpTemplate: usage, // urfave/cli prints it for -h
+		Writer:                d.stdout, ErrWriter: d.stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w: %w", errUsage, err) },
 		Action:         func(c *cli.Context) error { return d.act(c, &code) },
@@ -69,11 +70,7 @@ func (d *daemon) run() int {
 // act does what the options ask for and sets the exit code where it is not
 // the common one of an error.
 func (d *daemon) act(c *cli.Context, code *int) error {
-	switch {
-	case c.Bool("h"):
-		fmt.Fprint(d.stdout, usage)
-		return nil
-	case c.Bool("v"):
+	if c.Bool("v") {
 		fmt.Fprintf(d.stdout, "CHMPX Version %s\n", version)
 		return nil
 	}

@@ -27,14 +27,11 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 	code := 0
 	app := &cli.App{
 		Name: "chmpxbench", Flags: flags(), HideHelp: true, HideVersion: true, HideHelpCommand: true,
-		Writer: stdout, ErrWriter: stderr,
+		CustomAppHelpTemplate: usage, // urfave/cli prints it for -h
+		Writer:                stdout, ErrWriter: stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w: %w", errUsage, err) },
 		Action: func(c *cli.Context) error {
-			if c.Bool("h") {
-				fmt.Fprintln(stdout, usage)
-				return nil
-			}
 			s, err := parse(c)
 			if err != nil {
 				return err
