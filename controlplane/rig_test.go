@@ -114,6 +114,7 @@ type rig struct {
 	group   string
 	params  fsm.Params
 	servers []Member
+	ports   map[string]net.Listener // real TCP: listeners of servers not started yet
 	nodes   map[string]*rigNode
 }
 
@@ -143,7 +144,7 @@ func newRig(t *testing.T, pipes bool, servers int) *rig {
 	for i := range servers {
 		name := string(rune('a' + i))
 		r.servers = append(r.servers, Member{
-			ID: ring.ID(10 + i), Identity: ring.Identity{Name: name, CtlPort: uint16(8021 + i)}, Addr: name + ":8020",
+			ID: ring.ID(10 + i), Identity: ring.Identity{Name: name, CtlPort: uint16(8021 + i)}, Addr: r.reserve(name),
 		})
 	}
 	t.Cleanup(func() {
@@ -154,10 +155,30 @@ func newRig(t *testing.T, pipes bool, servers int) *rig {
 	return r
 }
 
-// listener opens the PORT of a server; on real TCP it fixes its address.
+// reserve returns the address of a server's PORT.
+func (r *rig) reserve(name string) string {
+	if r.net != nil {
+		return name + ":8020"
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatalf("listen: %v", err)
+	}
+	if r.ports == nil {
+		r.ports = make(map[string]net.Listener)
+	}
+	r.ports[ln.Addr().String()] = ln
+	return ln.Addr().String()
+}
+
+// listener opens the PORT of a server.
 func (r *rig) listener(m *Member) net.Listener {
 	if r.net != nil {
 		return r.net.listen(m.Addr)
+	}
+	if ln := r.ports[m.Addr]; ln != nil {
+		delete(r.ports, m.Addr)
+		return ln
 	}
 	ln, err := net.Listen("tcp", m.Addr)
 	if err != nil {
@@ -210,9 +231,7 @@ func (r *rig) start(name string, tweak func(*Config)) *rigNode {
 	if !cfg.Slave {
 		runs++
 		go func() { n.done <- cfg.Mux.Run(ctx) }()
-		if r.net != nil {
-			go r.watchLinks(ctx, n)
-		}
+		go r.watchLinks(ctx, n)
 	}
 	go func() { n.done <- p.Run(ctx) }()
 	n.cancel = func() {
@@ -258,7 +277,7 @@ func (r *rig) watchLinks(ctx context.Context, n *rigNode) {
 			}
 			e := last[m.ID]
 			e.Peer, e.State = m.ID, ring.LinkRefused
-			if r.net.alive(m.Addr) {
+			if r.alive(ctx, m.Addr) {
 				e.State = ring.LinkAlive
 				if s := n.plane.view().Server(m.ID); s != nil && s.Status.Live() == ring.Up {
 					e.Incarnation = s.Incarnation // what its hello says by now
@@ -270,6 +289,19 @@ func (r *rig) watchLinks(ctx context.Context, n *rigNode) {
 			}
 		}
 	}
+}
+
+// alive reports whether something listens at addr.
+func (r *rig) alive(ctx context.Context, addr string) bool {
+	if r.net != nil {
+		return r.net.alive(addr)
+	}
+	conn, err := mux.Dial(ctx, mux.DialTCP, addr, mux.KindData)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 func (n *rigNode) take(v fsm.View, self ring.Incarnation) {

@@ -436,3 +436,30 @@ func TestLocked(t *testing.T) {
 		}
 	})
 }
+
+// TestRealSockets proves over loopback TCP what the stories prove over pipes:
+// a first start, a killed leader, its restart, a slave.
+func TestRealSockets(t *testing.T) {
+	r := newRig(t, false, 3)
+	r.startAll()
+	r.formed("a", "b", "c")
+	r.start("x", nil)
+	r.await("slave up", patience, func() bool {
+		st := r.nodes["x"].plane.Status()
+		return len(st.Slaves) == 1 && st.Slaves[0].Up
+	})
+	victim := r.leader()
+	r.kill(victim.name)
+	took := r.await("down", patience, func() bool {
+		for _, n := range r.nodes {
+			if n.up(victim.member.ID) {
+				return false
+			}
+		}
+		return true
+	})
+	t.Logf("killed leader down everywhere, slave included, after %v", took)
+	r.start(victim.name, nil)
+	took = r.await("up again", patience, func() bool { return r.allUp("a", "b", "c") })
+	t.Logf("up again everywhere after %v", took)
+}

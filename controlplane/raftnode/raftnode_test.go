@@ -1,0 +1,235 @@
+package raftnode
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestLogLevels proves that what a dead peer explains is one warning in 30 s
+// for each peer, that raft's chatter is debug, and that real errors stay errors.
+func TestLogLevels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		l := NewLogger(slog.New(slog.NewTextHandler(&b, nil)))
+		count := func(level string) int { return strings.Count(b.String(), "level="+level) }
+		for range 100 {
+			l.Error("failed to heartbeat to", "peer", "a", "error", io.EOF)
+			l.Error("failed to heartbeat to", "peer", "b", "error", io.EOF)
+			l.Info("pipelining replication")
+		}
+		if got := count("WARN"); got != 2 {
+			t.Errorf("%d warnings, want one for each peer:\n%s", got, b.String())
+		}
+		<-time.After(repeatEvery)
+		l.Error("failed to heartbeat to", "peer", "a", "error", io.EOF)
+		if got := count("WARN"); got != 3 {
+			t.Errorf("%d warnings after 30 s, want 3", got)
+		}
+		l.With("k", "v").Named("x").Error("failed to commit logs", "error", io.EOF)
+		if count("ERROR") != 1 || count("INFO") != 0 {
+			t.Errorf("errors and infos:\n%s", b.String())
+		}
+	})
+}
+
+// TestDir proves that a data directory has one holder at a time, who is named,
+// and that it remembers its raft id and whether raft has run.
+func TestDir(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDir(path); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "process ") {
+		t.Errorf("second holder: %v", err)
+	}
+	if id, err := d.RaftID(); id != "" || err != nil {
+		t.Errorf("raft id of an empty directory: %q, %v", id, err)
+	}
+	if err := d.SetRaftID("1.0"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.OpenStores(NewLogger(slog.New(slog.DiscardHandler)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has, err := s.HasState(); has || err != nil {
+		t.Errorf("state of empty stores: %t, %v", has, err)
+	}
+	if err := s.log.StoreLogs([]*raft.Log{{Index: 1, Term: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := s.HasState(); !has || err != nil {
+		t.Errorf("state after an entry: %t, %v", has, err)
+	}
+	if s.StalledFor() != 0 {
+		t.Error("a write is under way")
+	}
+	if err := errors.Join(s.Close(), s.Close(), d.Close(), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if id, err := again.RaftID(); id != "1.0" || err != nil {
+		t.Errorf("raft id: %q, %v", id, err)
+	}
+}
+
+// TestStalled proves that a write that does not end is seen.
+func TestStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := MemoryStores()
+		block := make(chan struct{})
+		s.watch.LogStore = blockingStore{s.watch.LogStore, block}
+		done := make(chan error, 1)
+		go func() { done <- s.log.StoreLog(&raft.Log{Index: 1, Term: 1}) }()
+		<-time.After(7 * time.Second)
+		if d := s.StalledFor(); d != 7*time.Second {
+			t.Errorf("stalled for %v", d)
+		}
+		close(block)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if d := s.StalledFor(); d != 0 {
+			t.Errorf("still stalled for %v", d)
+		}
+	})
+}
+
+type blockingStore struct {
+	raft.LogStore
+	block chan struct{}
+}
+
+func (b blockingStore) StoreLogs(l []*raft.Log) error {
+	<-b.block
+	return b.LogStore.StoreLogs(l)
+}
+
+// TestDialWaits proves that a dial to a peer that refuses succeeds soon after
+// the peer is there, for all who wait, and that Interrupt ends the rest.
+func TestDialWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := make(chan struct{})
+		var tries atomic.Int64
+		s := NewStream("1.0", "a:1", func(_ context.Context, id raft.ServerID, addr string) (net.Conn, error) {
+			tries.Add(1)
+			select {
+			case <-up:
+			default:
+				return nil, syscall.ECONNREFUSED
+			}
+			if addr != "b:1" {
+				return nil, syscall.ECONNREFUSED
+			}
+			near, far := net.Pipe()
+			go func() {
+				got, err := readTarget(far)
+				if got != id || err != nil {
+					t.Errorf("target %q, %v", got, err)
+				}
+			}()
+			return near, nil
+		}, slog.New(slog.DiscardHandler))
+		defer s.Close()
+		const waiters = 10
+		done := make(chan error, waiters)
+		for range waiters {
+			go func() {
+				_, err := s.Dial(Address("2.0", "b:1"), 0)
+				done <- err
+			}()
+		}
+		<-time.After(5 * time.Second)
+		if n := tries.Load(); n > waiters+60 {
+			t.Errorf("%d attempts in 5 s: only one dialler should try", n)
+		}
+		close(up)
+		began := time.Now()
+		for range waiters {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if d := time.Since(began); d > 2*dialRetry {
+			t.Errorf("connected %v after the peer came", d)
+		}
+		go func() {
+			_, err := s.Dial(Address("3.0", "c:1"), 0)
+			done <- err
+		}()
+		<-time.After(time.Second)
+		s.Interrupt()
+		if err := <-done; err == nil {
+			t.Error("a dial succeeded after Interrupt")
+		}
+	})
+}
+
+// TestDeliver proves that a connection for another member is refused: a server
+// that lost its disk is not who its peers think.
+func TestDeliver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStream("1.b", "a:1", nil, slog.New(slog.DiscardHandler))
+		defer s.Close()
+		for _, tc := range []struct {
+			id   raft.ServerID
+			want bool
+		}{{"1.0", false}, {"1.b", true}} {
+			near, far := net.Pipe()
+			go s.Deliver(far)
+			if err := writeTarget(near, tc.id); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if got := len(s.incoming) == 1; got != tc.want {
+				t.Errorf("connection for %s: taken %t", tc.id, got)
+			}
+			near.Close()
+		}
+	})
+}
+
+// FuzzReadTarget proves that no bytes make the reader of targets panic, and
+// that it reads no more than the target.
+func FuzzReadTarget(f *testing.F) {
+	f.Add([]byte{3, 0, '1', '.', '0', 'x'})
+	f.Add([]byte{0, 0})
+	f.Add([]byte{0xff, 0xff})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		c := &bytesConn{r: bytes.NewReader(in)}
+		id, err := readTarget(c)
+		if err == nil && (len(id) == 0 || len(id) > targetBytesMax || len(in)-c.r.Len() != 2+len(id)) {
+			t.Errorf("read %q of %d bytes, %d left", id, len(in), c.r.Len())
+		}
+	})
+}
+
+// bytesConn is a connection on which some bytes arrive.
+type bytesConn struct {
+	net.Conn
+	r *bytes.Reader
+}
+
+func (c *bytesConn) Read(b []byte) (int, error)      { return c.r.Read(b) }
+func (c *bytesConn) SetReadDeadline(time.Time) error { return nil }
