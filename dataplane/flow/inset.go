@@ -133,6 +133,16 @@ func (s *inSet) advance(low uint64) {
 // holds reports whether a sequence within the window has been accepted or taken.
 func (s *inSet) holds(seq uint64) bool { return s.accepted.has(seq) || s.taken.has(seq) }
 
+// doubt returns FlagMaybeRepeat when a program here may have taken the message
+// before this set was begun. It goes into the delivery, and into refusals, so
+// that the next owner's program is told as well.
+func (s *inSet) doubt(h *wire.Header) wire.Flags {
+	if s.suspect && h.Attempt > 1 {
+		return wire.FlagMaybeRepeat
+	}
+	return 0
+}
+
 // gather adds a sequence to base and mask, and reports whether it fits.
 func gather(base, mask *uint64, seq uint64) bool {
 	if *mask == 0 {

@@ -47,13 +47,17 @@ func (c *Core) Peer(id ring.ID) *Peer {
 // PeerUp says that a link to p is established and that its hello named inc
 // (any value for a peer that is no server). Everything that is unsettled there
 // goes again; under another incarnation it may have been taken and goes to
-// whoever owns it now, marked. A PeerUp without PeerDown between replaces the link.
+// whoever owns it now, marked. PeerUp while p is up says that the link goes on
+// and nothing in flight is lost, but the incarnation has changed: a node to itself.
 func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {
+	same := again
 	if p.up {
-		c.PeerDown(p)
+		same = keep
+	} else {
+		p.up, p.full = true, false
+		p.links++
 	}
-	p.up, p.full, p.inc = true, false, inc
-	p.links++
+	p.inc = inc
 	p.setReady()
 	for _, s := range c.sessions {
 		if p.dest >= 0 && p.dest < len(s.pairs) {
@@ -66,7 +70,7 @@ func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {
 			case e.inc != inc:
 				return repeat
 			}
-			return again
+			return same
 		})
 		c.failAwaited(s, func(a *await) bool { return a.peer == p && a.inc != inc })
 		c.scan(nowNs, s)

@@ -30,7 +30,9 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 		c.later(set, h, waitNode)
 	case c.selfIndex < 0 || c.table.Acting(h.Hash) != c.selfIndex || h.Epoch.Compare(c.admitted) < 0:
 		c.stats.Moved++
-		c.answer(p, wire.Header{Type: wire.TypeMoved, Session: set.id, Seq: seq, Attempt: h.Attempt, Epoch: c.epoch}, true)
+		c.answer(p, wire.Header{
+			Type: wire.TypeMoved, Flags: set.doubt(h), Session: set.id, Seq: seq, Attempt: h.Attempt, Epoch: c.epoch,
+		}, true)
 	case c.seal != nil && c.seal.Has(c.table.Slot(h.Hash)):
 		c.later(set, h, waitNode)
 	default:
@@ -51,11 +53,8 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 	}
 	d := &c.delivery
 	*d = Delivery{
-		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash, Flags: h.Flags,
-		DeadlineMs: h.DeadlineMs, Payload: payload,
-	}
-	if set.suspect && h.Attempt > 1 {
-		d.Flags |= wire.FlagMaybeRepeat
+		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash,
+		Flags: h.Flags | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
 	}
 	end, ok := c.ports.Deliver(s, d)
 	d.Payload = nil
@@ -81,7 +80,9 @@ const waitNode = 1 << 63
 // to hear when who says so has room again.
 func (c *Core) later(set *inSet, h *wire.Header, who uint64) {
 	c.stats.Later++
-	c.answer(set.peer, wire.Header{Type: wire.TypeLater, Session: set.id, Seq: h.Seq, Attempt: h.Attempt}, true)
+	c.answer(set.peer, wire.Header{
+		Type: wire.TypeLater, Flags: set.doubt(h), Session: set.id, Seq: h.Seq, Attempt: h.Attempt,
+	}, true)
 	c.remember(set, who)
 }
 

@@ -198,6 +198,7 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 	}
 	w.wait(e, unsent)
 	e.dest = nil
+	e.rec.Flags |= h.Flags & wire.FlagMaybeRepeat // it forgot the session: perhaps taken there before
 	c.dueDeadline(s, e)
 	if h.Type == wire.TypeMoved {
 		if h.Epoch.Compare(c.epoch) > 0 {
