@@ -92,7 +92,7 @@ func text(name, effect string, sections ...string) spec {
 }
 
 func duration(name, def, effect string, low, high time.Duration) spec {
-	return spec{name: name, sections: in(sectionGlobal), kind: "duration, " + low.String() + " to " + high.String(),
+	return spec{name: name, sections: in(sectionGlobal), kind: "duration, " + durationString(low) + " to " + durationString(high),
 		def: def, effect: effect, read: func(s string) (value, error) { return readDuration(s, low, high) }}
 }
 

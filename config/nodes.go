@@ -30,14 +30,18 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 			n.errorf(k.line, "[%s]: more than %d servers", sectionServer, namesMax)
 			return
 		}
+		said := false // once for a section of many names
 		for _, name := range names {
 			at := place{name, ctlPort}
-			if earlier, ok := found[at]; ok {
-				n.warnf(k.line, "%s:%d is also in line %d; the keys given here count", name, ctlPort, earlier.line)
-				found[at] = earlier.overlay(k)
+			earlier, again := found[at]
+			if !again {
+				found[at] = k
 				continue
 			}
-			found[at] = k
+			if found[at] = earlier.overlay(k); !said {
+				n.warnf(k.line, "[%s] %s:%d is also in line %d; the keys given here count", sectionServer, name, ctlPort, earlier.line)
+				said = true
+			}
 		}
 	}
 	order := slices.SortedFunc(maps.Keys(found), func(a, b place) int {
@@ -46,12 +50,15 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 	if limit := global.limitOfServers(); len(order) > limit {
 		n.errorf(0, "%d servers, but MAXCHMPX allows %d", len(order), limit)
 	}
-	checked := map[int]bool{}    // lines of sections that were looked at for another of their names
-	taken := map[string]string{} // a port of a host, or an id -> whose it is
+	type lines struct{ first, last int } // of the sections that a server is made of
+	checked := map[lines]bool{}          // looked at for another of their names
+	clashing := map[lines]bool{}         // have an error about taken
+	taken := map[string]string{}         // a port of a host, or an id -> whose it is
 	for _, at := range order {
 		k := found[at]
-		if !checked[k.line] {
-			checked[k.line] = true
+		made := lines{k.line, k.last}
+		if !checked[made] {
+			checked[made] = true
 			requirePort(n, global, k, "PORT")
 			c.checkID(n, k)
 		}
@@ -59,7 +66,10 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 		c.Servers = append(c.Servers, s)
 		for _, claim := range s.claims(c.IDType) {
 			if other, ok := taken[claim]; ok {
-				n.errorf(k.line, "[%s] %s:%d: %s is already %s", sectionServer, s.Name, s.CtlPort, claim, other)
+				if !clashing[made] {
+					n.errorf(k.line, "[%s] %s:%d: %s is already %s", sectionServer, s.Name, s.CtlPort, claim, other)
+				}
+				clashing[made] = true
 				continue
 			}
 			taken[claim] = fmt.Sprintf("that of %s:%d (line %d)", s.Name, s.CtlPort, k.line)

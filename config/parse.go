@@ -92,7 +92,7 @@ func parseEntry(line string) (entry, error) {
 	}
 	value, err := parseValue(rest)
 	if err != nil {
-		return entry{}, fmt.Errorf("%s = %s: %w", clip(key), clip(strings.TrimSpace(rest)), err)
+		return entry{}, fmt.Errorf("%s: %w", clip(line), err)
 	}
 	return entry{key: key, value: value}, nil
 }

@@ -11,6 +11,7 @@ import (
 type keys struct {
 	section string
 	line    int // of the first header; 0: there is none
+	last    int // of the last header
 	values  map[string]value
 	tried   map[string]int // line of every key that was there, right or wrong
 }
@@ -26,6 +27,7 @@ func (k *keys) add(n *notes, s section) {
 	if k.line == 0 {
 		k.line, k.values, k.tried = s.line, map[string]value{}, map[string]int{}
 	}
+	k.last = s.line
 	for _, e := range s.entries {
 		spec := find(e.key, s.name)
 		if spec == nil {
@@ -80,7 +82,7 @@ func (k keys) getOr(global keys, key string) value {
 // require notes a key that is not there; one that is there and wrong is noted already.
 func (k keys) require(n *notes, key string) bool {
 	if _, ok := k.tried[key]; !ok && k.line > 0 {
-		n.errorf(k.line, "[%s]: %s is missing: it is required, %s", k.section, key, find(key, k.section).kind)
+		n.errorf(k.line, "[%s]: %s is required: %s", k.section, key, find(key, k.section).kind)
 	}
 	_, ok := k.values[key]
 	return ok
@@ -88,6 +90,7 @@ func (k keys) require(n *notes, key string) bool {
 
 // overlay returns k with the values of a later section for the same node.
 func (k keys) overlay(later keys) keys {
+	k.last = later.last
 	k.values = maps.Clone(k.values)
 	maps.Copy(k.values, later.values)
 	k.tried = maps.Clone(k.tried)
@@ -106,14 +109,17 @@ func find(key, section string) *spec {
 
 // strangeKey says what may be wrong with a key that a section does not have.
 func strangeKey(key, section string) string {
-	var here []string
+	var here, elsewhere []string
 	for _, s := range specs {
 		switch {
 		case slices.Contains(s.sections, section):
 			here = append(here, s.name)
 		case s.name == key:
-			return fmt.Sprintf("%s has no effect in [%s]; it belongs into [%s]", key, section, strings.Join(s.sections, "] or ["))
+			elsewhere = append(elsewhere, s.sections...)
 		}
+	}
+	if len(elsewhere) > 0 {
+		return fmt.Sprintf("%s has no effect in [%s]; it belongs into [%s]", key, section, strings.Join(elsewhere, "] or ["))
 	}
 	return fmt.Sprintf("%s is not a key of [%s] and has no effect%s", clip(key), section, nearest(key, here))
 }

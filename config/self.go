@@ -143,9 +143,11 @@ func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
 		s := servers[0]
 		self = Self{true, s.Name, s.Port, s.CtlPort, s.CUK, s.CtlEndpoints, s.CustomSeed}
 	case c.Mode == "SERVER":
-		return Self{}, c.notSelf(l, ctlPort, cuk, errors.Join(errors.New("MODE = SERVER, but no [SVRNODE] is this node"), doubt))
+		return Self{}, c.notSelf(l, ctlPort, cuk, because("MODE = SERVER, but no [SVRNODE] is this node", doubt))
+	case c.Mode == "SLAVE" && !isSlave:
+		return Self{}, c.notSelf(l, ctlPort, cuk, errors.New("MODE = SLAVE, but no [SLVNODE] is this node"))
 	case !isSlave:
-		return Self{}, c.notSelf(l, ctlPort, cuk, errors.Join(errors.New("no [SVRNODE] and no [SLVNODE] is this node"), doubt))
+		return Self{}, c.notSelf(l, ctlPort, cuk, because("no [SVRNODE] and no [SLVNODE] is this node", doubt))
 	case doubt != nil && c.Mode == "":
 		// A server that takes itself for a slave would split its ring.
 		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("this may be a slave or a server: %w; set MODE", doubt))
@@ -156,6 +158,14 @@ func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
 		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("CHMPXIDTYPE = %s, but this node has no %s", c.IDType, key))
 	}
 	return self, nil
+}
+
+// because puts the failure of a resolver, if there was one, behind what follows from it.
+func because(what string, doubt error) error {
+	if doubt == nil {
+		return errors.New(what)
+	}
+	return fmt.Errorf("%s: %w", what, doubt)
 }
 
 // localServers returns the entries that are this node: those that are sure

@@ -36,7 +36,9 @@ func readInt(s string, low, high int64) (value, error) {
 	switch {
 	case err == nil && n >= low && n <= high:
 		return value{n: n}, nil
-	case high == math.MaxInt32:
+	case low == math.MinInt32:
+		return value{}, errors.New("use a whole number")
+	case high == math.MaxInt32 && (err != nil || n < low):
 		return value{}, fmt.Errorf("use a whole number from %d", low)
 	}
 	return value{}, fmt.Errorf("use a whole number from %d to %d", low, high)
@@ -88,9 +90,21 @@ func readGroup(s string) (value, error) {
 func readDuration(s string, low, high time.Duration) (value, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || d < low || d > high {
-		return value{}, fmt.Errorf("use a duration from %v to %v with its unit, like 250ms or 3s", low, high)
+		return value{}, fmt.Errorf("use a duration from %s to %s with its unit, like 250ms or 3s", durationString(low), durationString(high))
 	}
 	return value{n: int64(d)}, nil
+}
+
+// durationString is short: 1h instead of 1h0m0s.
+func durationString(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // sizeUnits are tried in this order; no unit is bytes.

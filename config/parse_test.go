@@ -1,0 +1,89 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// Comments, blanks and quotes in a value are read as CHMPX reads them.
+func TestParseValue(t *testing.T) {
+	for raw, want := range map[string]string{
+		" a ":               "a",
+		"a b":               "a b",
+		"a\tb ":             "a\tb",
+		"CF#G":              "CF#G",
+		"CF #G":             "CF",
+		"CF\t# G":           "CF",
+		"#":                 "",
+		"":                  "",
+		"a;b ; c":           "a;b ; c",
+		"A=B":               "A=B",
+		`"CF" x`:            "CF x",
+		`x "a # b" y # c`:   "x a # b y",
+		`'a "b" \n'`:        `a "b" \n`,
+		`"a \"b\" \\ \n"`:   `a "b" \ n`,
+		`" a "`:             " a ",
+		`a\b`:               `a\b`,
+		"value\r":           "value",
+		`""`:                "",
+		`"it's"`:            "it's",
+		"\u00fcber":         "\u00fcber",
+		`"a"#b`:             "a#b",
+		"[.]*":              "[.]*",
+		"^a[[:digit:]]+\\.": "^a[[:digit:]]+\\.",
+	} {
+		if got, err := parseValue(raw); err != nil || got != want {
+			t.Errorf("%q: got %q, %v; want %q", raw, got, err, want)
+		}
+	}
+	for _, raw := range []string{`"`, `'a`, `a"b`, `"a\`, `a \# b`, `"a'`} {
+		if got, err := parseValue(raw); err == nil {
+			t.Errorf("%q: got %q, want an error", raw, got)
+		}
+	}
+}
+
+// Line ends of other systems and a byte order mark change nothing.
+func TestParseLines(t *testing.T) {
+	unix := minimal("")
+	want := mustLoad(t, unix).Digest()
+	for name, text := range map[string]string{
+		"CRLF":            strings.ReplaceAll(unix, "\n", "\r\n"),
+		"byte order mark": "\ufeff" + unix,
+		"no last newline": strings.TrimSuffix(unix, "\n"),
+		"indented":        strings.ReplaceAll(unix, "\n", "\n\t "),
+	} {
+		if got := mustLoad(t, text).Digest(); got != want {
+			t.Errorf("%s: a different ring", name)
+		}
+	}
+}
+
+// Whatever a file says, Load ends without a panic, with a Config or an error,
+// and a Config keeps to what its fields promise.
+func FuzzParse(f *testing.F) {
+	f.Add(minimal(""))
+	f.Add(minimal("SELFCUK = \"a\\\"b\" # c\nRINGBYTES=64KiB\nCHMPXIDTYPE=CUK"))
+	f.Add("[GLOBAL]\n[SVRNODE]\nNAME=a[1-3,x][a-c],[z\nENDPOINTS=[::1]:1,b\n[SLVNODE]\nNAME=[.]*\n")
+	f.Add("[X]\n=\n[GLOBAL\n'\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, warnings, err := load("fuzz.ini", text)
+		for _, w := range warnings {
+			if w.String() == "" || w.Line < 0 {
+				t.Errorf("warning %+v", w)
+			}
+		}
+		if err != nil {
+			return
+		}
+		if c.Group == "" || len(c.Servers) == 0 || len(c.Slaves) == 0 || c.RingBytes&(c.RingBytes-1) != 0 {
+			t.Errorf("accepted %+v", c)
+		}
+		for _, s := range c.Servers {
+			if checkHost(s.Name) != nil || s.Port < 1 || s.Port > 65535 || s.CtlPort < 1 || s.CtlPort > 65535 {
+				t.Errorf("accepted server %+v", s)
+			}
+		}
+		c.Digest()
+	})
+}
