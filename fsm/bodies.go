@@ -15,8 +15,12 @@ type Params struct {
 	MaxVoters   int         `json:"max_voters"`   // RAFTMAXVOTERS, at least 1
 }
 
-// SlotsMax is the largest number of slots of a ring.
-const SlotsMax = 1 << 20
+// SlotsMax is the largest number of slots of a ring, ownersMax that of slots
+// times owners per slot.
+const (
+	SlotsMax  = 1 << 20
+	ownersMax = 1 << 22
+)
 
 // RingInit is the first entry of a ring; only the first one counts, a later
 // one is refused with ErrRingExists.

@@ -117,11 +117,11 @@ func Encode(c Command) ([]byte, error) {
 	return b, nil
 }
 
-// Decode is the inverse of Encode. It fails with ErrUnknownCommand for a type,
-// a version or a field that this program does not know, and with ErrBadCommand
-// for bytes that are no command. A leader decodes what others ask it to
-// propose before it proposes it: every node stops at a committed entry that
-// does not decode.
+// Decode is the inverse of Encode. It fails with ErrUnknownCommand for a type
+// or a version that this program does not know, and with ErrBadCommand for
+// bytes that are no command or have a field that it does not know. A leader
+// decodes what others ask it to propose before it proposes it: every node
+// stops at a committed entry that does not decode.
 func Decode(b []byte) (Command, error) {
 	if len(b) > CommandBytesMax {
 		return Command{}, fmt.Errorf("%w: %d bytes, at most %d allowed", ErrBadCommand, len(b), CommandBytesMax)

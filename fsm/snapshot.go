@@ -141,6 +141,11 @@ func (s *State) rebuild() error {
 			return fmt.Errorf("assignment of %d slots and width %d", a.Slots(), a.Width)
 		}
 	}
+	if s.pending != nil {
+		if err := s.checkPending(s.pending); err != nil {
+			return err
+		}
+	}
 	servers := make([]ring.Server, len(s.servers))
 	s.members = make([]Member, len(s.servers))
 	for i, v := range s.servers {

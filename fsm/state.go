@@ -140,6 +140,8 @@ func (b RingInit) validate() error {
 		return fmt.Errorf("%w: %d slots, 1 to %d allowed", ErrInvalid, p.Slots, SlotsMax)
 	case p.Replica < 0 || p.Replica > 63:
 		return fmt.Errorf("%w: REPLICA %d, 0 to 63 allowed", ErrInvalid, p.Replica)
+	case p.Slots*p.width() > ownersMax:
+		return fmt.Errorf("%w: %d slots of %d owners, %d owners allowed", ErrInvalid, p.Slots, p.width(), ownersMax)
 	case p.DeliverMode != "hash" && p.DeliverMode != "random":
 		return fmt.Errorf("%w: DELIVERMODE %q", ErrInvalid, p.DeliverMode)
 	case p.Placement != "slots" && p.Placement != "chmpx":

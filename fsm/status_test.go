@@ -48,6 +48,16 @@ func TestStatusTransitions(t *testing.T) {
 			r.detach(9)
 			r.status(9, stAdd|ring.Suspend)
 		}, stIn},
+		{"ADD done, program leaves", double, func(r *rig) {
+			r.up(9)
+			r.attach(9)
+			r.do(ServiceIn{ID: id(9)})
+			r.mergeTo()
+			r.ready()
+			r.status(9, stAdd.WithOperate(ring.Done))
+			r.detach(9)
+			r.status(9, stAdd|ring.Suspend)
+		}, stIn},
 		{"ADD, down", double, func(r *rig) {
 			r.up(9)
 			r.attach(9)

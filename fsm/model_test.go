@@ -1,0 +1,349 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/chmpx/chmpx/ring"
+	"pgregory.net/rapid"
+)
+
+// modelServers is how many servers the random histories know.
+const modelServers = 4
+
+// world plays a random history on a rig and on a second replica, which is
+// restored from snapshots now and then.
+type world struct {
+	*rig
+	rt      *rapid.T
+	replica *State
+}
+
+func drawParams(t *rapid.T) Params {
+	p := testParams()
+	p.Slots = rapid.SampledFrom([]int{1, 3, 12}).Draw(t, "slots")
+	p.Replica = rapid.IntRange(0, 2).Draw(t, "replica")
+	p.DoMerge = rapid.IntRange(0, 3).Draw(t, "domerge") > 0
+	p.AutoMerge = rapid.Bool().Draw(t, "automerge")
+	return p
+}
+
+// draw returns a random command: mostly sensible ones, some void ones.
+func (w *world) draw() Body {
+	v := w.s.View()
+	n := rapid.IntRange(0, modelServers-1).Draw(w.rt, "server")
+	inc := ring.Incarnation(0)
+	if s := v.Server(id(n)); s != nil {
+		inc = s.Incarnation - ring.Incarnation(rapid.SampledFrom([]int{0, 0, 0, 0, 1}).Draw(w.rt, "stale"))
+	}
+	mergeID := uint64(0)
+	if v.Merge != nil {
+		mergeID = v.Merge.ID
+	}
+	switch rapid.IntRange(0, 24).Draw(w.rt, "what") {
+	case 0, 1:
+		return w.serverUp(n, rapid.Bool().Draw(w.rt, "reboot"))
+	case 2:
+		return NodeDown{ID: id(n), Incarnation: inc}
+	case 3, 4:
+		return ProgramsChanged{ID: id(n), Incarnation: inc, Count: rapid.IntRange(0, 2).Draw(w.rt, "programs")}
+	case 5:
+		return ServiceIn{ID: id(n)}
+	case 6:
+		return ServiceOut{ID: id(n), Auto: rapid.Bool().Draw(w.rt, "auto")}
+	case 7, 8:
+		return w.plan(v)
+	case 9:
+		return MergeStart{}
+	case 10:
+		return MergeCommit{MergeID: mergeID}
+	case 11:
+		return MergeUnseal{MergeID: mergeID}
+	case 12:
+		return MergeAbort{MergeID: mergeID, Operator: rapid.Bool().Draw(w.rt, "operator")}
+	case 13:
+		return SuspendMerge{On: rapid.Bool().Draw(w.rt, "on")}
+	case 14:
+		return w.slave(ring.ID(n + 1))
+	}
+	if operating(v.Merge) && rapid.IntRange(0, 3).Draw(w.rt, "report") > 0 {
+		return w.report(v)
+	}
+	v.Params.AutoMerge, v.SuspendMerge, v.MergeHeld = true, false, false
+	if c, ok := NextMergeStep(v, w.nowUs); ok {
+		return c.Body
+	}
+	return MergeSeal{MergeID: mergeID}
+}
+
+// plan is a pending table: the planner's, any other one, or nonsense.
+func (w *world) plan(v View) Body {
+	if c, ok := PlanMerge(v); ok && rapid.Bool().Draw(w.rt, "planned") {
+		return c.Body
+	}
+	var numbers []uint16
+	for _, s := range v.Table.Servers {
+		if mayOwn(s.Status) {
+			numbers = append(numbers, s.Number)
+		}
+	}
+	if len(numbers) == 0 {
+		return PendingTable{Base: v.Table.Epoch, Delta: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(w.rt, "delta")}
+	}
+	p := ring.NewAssignment(v.Params.Slots, v.Params.width())
+	for slot := range p.Slots() {
+		owners := rapid.Permutation(numbers).Draw(w.rt, "owners")
+		copy(p.Owners[slot*p.Width:(slot+1)*p.Width], owners)
+	}
+	return PendingTable{Base: v.Table.Epoch, Delta: p.Delta(v.Table.Base)}
+}
+
+// report is what a node would say about the running merge.
+func (w *world) report(v View) Body {
+	if len(v.Merge.Transfers) == 0 {
+		return MergeSeal{MergeID: v.Merge.ID}
+	}
+	x := rapid.SampledFrom(v.Merge.Transfers).Draw(w.rt, "transfer")
+	for _, y := range v.Merge.Transfers { // what is missing is more likely than a repeat
+		if (v.Merge.Phase == ring.MergeSealed && !y.Final || !y.Ready) && rapid.Bool().Draw(w.rt, "this") {
+			x = y
+			break
+		}
+	}
+	if v.Merge.Phase == ring.MergeSealed {
+		return TransferFinal{MergeID: v.Merge.ID, Seal: v.Merge.Seal, Donor: x.Donor, Receiver: x.Receiver}
+	}
+	return TransferReady{MergeID: v.Merge.ID, Donor: x.Donor, Receiver: x.Receiver}
+}
+
+func (w *world) slave(id ring.ID) Body {
+	boot := rapid.Uint64Range(1, 3).Draw(w.rt, "boot")
+	switch rapid.IntRange(0, 2).Draw(w.rt, "slave") {
+	case 0:
+		return SlaveDown{ID: id, Boot: boot}
+	case 1:
+		return SlaveForget{ID: id}
+	}
+	return SlaveUp{ID: id, Slave: ring.Identity{Name: "c"}, Boot: boot}
+}
+
+func (w *world) serverUp(n int, reboot bool) ServerUp {
+	boot := w.s.View().Boot(id(n))
+	if boot == 0 || reboot {
+		w.boots++
+		boot = 1000 + w.boots
+	}
+	return ServerUp{
+		ID: id(n), Server: ring.Identity{Name: fmt.Sprintf("s%d", n)}, Addr: "h:1", Boot: boot,
+		Suspend: rapid.Bool().Draw(w.rt, "suspend"),
+	}
+}
+
+// step applies a body on both replicas and checks everything that must hold.
+func (w *world) step(body Body) {
+	before := w.s.View()
+	res := w.apply(body)
+	after := w.s.View()
+	if rapid.IntRange(0, 9).Draw(w.rt, "restore") == 0 {
+		fresh := New()
+		if err := fresh.Restore(w.replica.Snapshot()); err != nil {
+			w.rt.Fatalf("restore: %v", err)
+		}
+		w.replica = fresh
+	}
+	if _, err := w.replica.Apply(w.index, Command{TimeUs: w.nowUs, Body: body}); err != nil {
+		w.rt.Fatalf("replica: %v", err)
+	}
+	if a, b := w.s.Snapshot(), w.replica.Snapshot(); !bytes.Equal(a, b) {
+		w.rt.Fatalf("replicas differ after %s %+v:\n%s\n%s", body.Type(), body, a, b)
+	}
+	w.checkState(after)
+	w.checkEpoch(before, after, body, res)
+	w.checkOneOwner(before, after, body)
+	if res.Err != nil && (res.Changed || before.Table != after.Table || before.Merge != after.Merge) {
+		w.rt.Fatalf("%s was refused (%v) and changed something", body.Type(), res.Err)
+	}
+}
+
+// checkState checks what holds in every state.
+func (w *world) checkState(v View) {
+	for _, s := range v.Table.Servers {
+		if !s.Status.Safe() {
+			w.rt.Fatalf("server %d: %v", s.Number, s.Status)
+		}
+	}
+	for _, s := range v.Slaves {
+		if !s.Status.Safe() {
+			w.rt.Fatalf("slave %v: %v", s.ID, s.Status)
+		}
+	}
+	if (v.Merge == nil) != (v.Pending == nil) {
+		w.rt.Fatalf("merge %+v with pending %v", v.Merge, v.Pending)
+	}
+	if v.Merge != nil && v.Merge.Phase != ring.MergeSealed {
+		for _, x := range v.Merge.Transfers {
+			if x.Final || v.Merge.Seal != 0 {
+				w.rt.Fatalf("final without seal: %+v", v.Merge)
+			}
+		}
+	}
+	if v.Table.Base == nil {
+		return
+	}
+	for slot := range v.Table.Base.Slots() {
+		if v.Table.Base.InSync[slot] == 0 {
+			w.rt.Fatalf("slot %d: nobody is in sync", slot)
+		}
+		for _, n := range v.Table.Base.Of(slot) {
+			st := v.Table.Servers[v.Table.IndexOfNumber(n)].Status
+			if st.Ring() != ring.ServiceIn || st.Action() == ring.Add {
+				w.rt.Fatalf("slot %d is owned by a server that is %v", slot, st)
+			}
+		}
+	}
+}
+
+// routing is what an epoch names, written down in full.
+func routing(v View) string {
+	var b bytes.Buffer
+	for _, s := range v.Table.Servers {
+		fmt.Fprintln(&b, s.ID, s.Number, s.Incarnation, s.Addr, s.Status.Live(), s.Status.Suspended())
+	}
+	for slot := range v.Params.Slots {
+		fmt.Fprint(&b, v.Table.ActingSlot(slot), " ")
+	}
+	if v.Table.Base != nil {
+		fmt.Fprintln(&b, v.Table.Base.Owners, v.Table.Base.InSync)
+	}
+	return b.String()
+}
+
+// checkEpoch checks that the epoch never goes back and changes exactly when
+// routing does, or with a commit.
+func (w *world) checkEpoch(before, after View, body Body, res Result) {
+	changed := after.Table.Epoch.Compare(before.Table.Epoch)
+	if changed < 0 {
+		w.rt.Fatalf("epoch %v after %v", after.Table.Epoch, before.Table.Epoch)
+	}
+	commit := body.Type() == CommandMergeCommit && res.Err == nil
+	if want := commit || routing(before) != routing(after); want != (changed > 0) {
+		w.rt.Fatalf("%s: epoch %v after %v, routing changed: %t", body.Type(), after.Table.Epoch, before.Table.Epoch, want)
+	}
+	if before.Table != after.Table && !after.Table.Newer(before.Table) {
+		w.rt.Fatalf("%s: another table with the same names", body.Type())
+	}
+}
+
+// checkOneOwner checks that no slot passes from a server that could go on to
+// another one, except by a commit with a final transfer between them; and that
+// a sealed merge keeps its donors.
+func (w *world) checkOneOwner(before, after View, body Body) {
+	final := func(slot int, donor, receiver ring.ID) bool {
+		return body.Type() == CommandMergeCommit && slices.ContainsFunc(before.Merge.Transfers, func(x ring.Transfer) bool {
+			return x.Final && x.Donor == donor && x.Receiver == receiver && x.Slots.Has(slot)
+		})
+	}
+	for slot := range before.Params.Slots {
+		i, j := before.Table.ActingSlot(slot), after.Table.ActingSlot(slot)
+		if i < 0 || !before.Params.DoMerge && body.Type() != CommandMergeCommit {
+			continue // with DOMERGE off a server that comes back just takes over again
+		}
+		from := before.Table.Servers[i]
+		still := after.Server(from.ID)
+		if j >= 0 && after.Table.Servers[j].ID == from.ID {
+			continue
+		}
+		if still.Incarnation != from.Incarnation || still.Status.Live() == ring.Down || still.Status.Suspended() {
+			continue
+		}
+		if j < 0 || !final(slot, from.ID, after.Table.Servers[j].ID) {
+			w.rt.Fatalf("%s: slot %d passes from %v to %d", body.Type(), slot, from.ID, j)
+		}
+	}
+	if m := after.Merge; m != nil && operating(m) {
+		for _, x := range m.Transfers {
+			for slot := range before.Params.Slots {
+				if x.Slots.Has(slot) && after.Table.ActingSlot(slot) != after.Table.Index(x.Donor) {
+					w.rt.Fatalf("slot %d under transfer has left its donor %v", slot, x.Donor)
+				}
+			}
+		}
+	}
+}
+
+// newWorld is a ring with some servers in service.
+func newWorld(t *rapid.T) *world {
+	p := drawParams(t)
+	w := &world{rig: ringOf(t, p, rapid.IntRange(0, modelServers).Draw(t, "in service")), rt: t, replica: New()}
+	if err := w.replica.Restore(w.s.Snapshot()); err != nil {
+		t.Fatalf("restore: %v", err)
+	}
+	return w
+}
+
+// TestRandomHistories proves the invariants of checkState, checkEpoch and
+// checkOneOwner for any sequence of commands, and that two replicas stay equal
+// byte for byte, one of them restored from snapshots on the way.
+func TestRandomHistories(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		for range rapid.IntRange(5, 80).Draw(t, "steps") {
+			w.step(w.draw())
+		}
+	})
+}
+
+// TestRingSettles proves that from any reachable state, once all servers are
+// up with programs, NextMergeStep comes to an end within bounded steps and
+// leaves a ring in which nobody joins, leaves or lacks data.
+func TestRingSettles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.s.params.AutoMerge = true
+		w.replica.params.AutoMerge = true
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			w.step(w.draw())
+		}
+		w.apply(SuspendMerge{})
+		for n := range modelServers {
+			if s := w.s.View().Server(id(n)); s == nil || s.Status.Live() == ring.Down || rapid.Bool().Draw(t, "restart") {
+				w.do(w.serverUp(n, true))
+			}
+			w.attach(n)
+		}
+		if m := w.s.View().Merge; operating(m) && m.Phase == ring.MergeSealed && rapid.Bool().Draw(t, "unseal") {
+			w.do(MergeUnseal{MergeID: m.ID})
+		}
+		w.nowUs += SealTimeoutUs
+		w.apply(ServiceIn{ID: id(0)}) // a command: it ends the hold of ABORTMERGE
+		w.do(ServerUp{ID: id(9), Server: ring.Identity{Name: "s9"}, Addr: "h:1", Boot: 9, Suspend: true})
+		w.settle()
+		w.checkSettled()
+	})
+}
+
+func (w *world) checkSettled() {
+	v := w.s.View()
+	remains := false
+	for _, s := range v.Table.Servers {
+		remains = remains || s.Status.Ring() == ring.ServiceIn && s.Status.Action() != ring.Delete
+	}
+	if v.Merge != nil || !remains {
+		if v.Merge != nil {
+			w.rt.Fatalf("merge goes on: %+v", v.Merge)
+		}
+		return // the last servers in service are leaving: they cannot
+	}
+	for _, s := range v.Table.Servers {
+		if s.Status.Action() != ring.NoAct || s.Status.Operate() != ring.Nothing {
+			w.rt.Fatalf("server %d is %v (%v)", s.Number, s.Status, MergeBlocked(v))
+		}
+	}
+	for slot := range v.Params.Slots {
+		if v.Table.ActingSlot(slot) < 0 {
+			w.rt.Fatalf("nobody acts for slot %d", slot)
+		}
+	}
+}
