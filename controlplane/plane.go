@@ -157,8 +157,8 @@ func (p *Plane) Close() error {
 	return p.closeErr
 }
 
-// Programs tells how many server programs are attached to this server now.
-// More than before is reported to the ring at once; none is reported after
+// Programs tells how many server programs are attached to this server now. The
+// first one is reported to the ring at once; that there is none, after
 // SuspendGrace, if it is still so. It does not block.
 func (p *Plane) Programs(n int) {
 	p.mu.Lock()

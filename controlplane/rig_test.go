@@ -308,6 +308,17 @@ func (n *rigNode) take(v fsm.View, self ring.Incarnation) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.views, n.incs = append(n.views, v), append(n.incs, self)
+	if v.Merge == nil || self == 0 || n.plane == nil {
+		return
+	}
+	for _, x := range v.Merge.Transfers { // as a data plane without programs that keep data
+		switch {
+		case x.Receiver == n.member.ID && !x.Ready && v.Merge.Phase == ring.MergeCopying:
+			n.plane.TransferReady(v.Merge.ID, x.Donor, x.Receiver)
+		case x.Donor == n.member.ID && !x.Final && v.Merge.Phase == ring.MergeSealed:
+			n.plane.TransferFinal(v.Merge.ID, v.Merge.Seal, x.Donor, x.Receiver)
+		}
+	}
 }
 
 // status returns the word of a server's live state as this node sees it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -338,6 +339,97 @@ func TestSlaveRemoved(t *testing.T) {
 	})
 }
 
+// inService returns a condition: every node sees n servers that can act for all
+// they own, and no merge.
+func (r *rig) inService(n int) func() bool {
+	return func() bool {
+		for _, node := range r.nodes {
+			v := node.plane.view()
+			if v.Table == nil || v.Merge != nil {
+				return false
+			}
+			have := 0
+			for _, s := range v.Table.Servers {
+				if s.Status.CanAct() && s.Status.Operate() == ring.Nothing {
+					have++
+				}
+			}
+			if have != n {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// TestMerge proves that a server that gets its program later is merged in, with
+// every step reported by donors and receivers, and that a server that was
+// stood in for gets its data back in a merge.
+func TestMerge(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		for _, name := range []string{"a", "b"} {
+			r.nodes[name].plane.Programs(1)
+		}
+		r.await("two in service", patience, r.inService(2))
+		r.nodes["c"].plane.Programs(2)
+		took := r.await("three in service", patience, r.inService(3))
+		if took > time.Second {
+			t.Errorf("the merge took %v", took)
+		}
+		r.kill("a")
+		r.await("a down", patience, r.inService(2))
+		r.start("a", nil).plane.Programs(1)
+		r.await("a in sync again", patience, r.inService(3))
+		for slot, bits := range r.nodes["b"].plane.view().Table.Base.InSync {
+			if bits != 3 {
+				t.Errorf("slot %d: in sync %b", slot, bits)
+			}
+		}
+	})
+}
+
+// TestStorm proves that a ring of five comes back to one table after a storm of
+// kills and restarts, with programs coming and going in it.
+func TestStorm(t *testing.T) {
+	for seed := range uint64(3) {
+		story(t, 5, func(r *rig) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			r.startAll()
+			r.formed("a", "b", "c", "d", "e")
+			id := r.nodes["a"].plane.view().RingID
+			for range 40 {
+				m := r.servers[rnd.IntN(len(r.servers))]
+				if n := r.nodes[m.Name]; n == nil {
+					r.start(m.Name, nil).plane.Programs(rnd.IntN(2))
+				} else if rnd.IntN(3) == 0 {
+					n.plane.Programs(rnd.IntN(2))
+				} else {
+					r.kill(m.Name)
+				}
+				<-time.After(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+			}
+			for _, m := range r.servers {
+				if r.nodes[m.Name] == nil {
+					r.start(m.Name, nil)
+				}
+				r.nodes[m.Name].plane.Programs(1)
+			}
+			r.await("calm", 5*time.Minute, r.inService(5))
+			r.await("one table", patience, func() bool {
+				want := r.nodes["a"].plane.view()
+				for _, n := range r.nodes {
+					if v := n.plane.view(); v.RingID != id || v.Table.Epoch != want.Table.Epoch || v.Table.Version != want.Table.Version {
+						return false
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
 // TestServiceIn proves that AUTOMERGE takes servers with programs into service,
 // that a program that leaves suspends its server after the grace, and that one
 // that comes back within it does not.
@@ -345,34 +437,16 @@ func TestServiceIn(t *testing.T) {
 	story(t, 3, func(r *rig) {
 		r.startAll()
 		r.formed("a", "b", "c")
-		inService := func(n int) func() bool {
-			return func() bool {
-				for _, node := range r.nodes {
-					have := 0
-					if tab := node.plane.view().Table; tab != nil {
-						for _, s := range tab.Servers {
-							if s.Status.CanAct() {
-								have++
-							}
-						}
-					}
-					if have != n || node.plane.view().Merge != nil {
-						return false
-					}
-				}
-				return true
-			}
-		}
 		for _, n := range r.nodes {
 			n.plane.Programs(1)
 		}
-		r.await("all in service", patience, inService(3))
+		r.await("all in service", patience, r.inService(3))
 		a := r.nodes["a"]
 		a.plane.Programs(0)
 		a.plane.Programs(1)
 		at := a.plane.view().Index
 		a.plane.Programs(0)
-		took := r.await("a suspended", patience, inService(2))
+		took := r.await("a suspended", patience, r.inService(2))
 		if took < time.Second {
 			t.Errorf("suspended after %v (entry %d), the grace is 1 s", took, at)
 		}

@@ -189,8 +189,8 @@ func (p *Plane) startServer(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if id == "" {
-			return fmt.Errorf("%w: the data directory holds a raft log but no raft.id", ErrConfig)
+		if owner, ok := ownerOf(id); !ok || owner != p.cfg.Self.ID {
+			return fmt.Errorf("%w: the data directory belongs to raft member %q, this node is %s", ErrConfig, id, p.cfg.Self.ID)
 		}
 		return p.startRaft(id, nil)
 	}

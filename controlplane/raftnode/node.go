@@ -22,6 +22,7 @@ const (
 	trailingLogs      = 10240 // a smaller tail can make an InstallSnapshot loop for ever
 	snapshotThreshold = 8192
 	snapshotInterval  = 30 * time.Second
+	stopTimeout       = 10 * time.Second
 	maxAppendEntries  = 64
 	maxPool           = 3
 	maxRPCsInFlight   = 2 // more costs latency
@@ -90,10 +91,20 @@ func (n *Node) Bootstrap(servers []raft.Server) error {
 }
 
 // Stop ends the member and closes its stream and stores. It waits for raft's
-// goroutines.
+// goroutines, at most 10 s: a disk that hangs would hold them for ever. The
+// stores stay open then.
 func (n *Node) Stop() error {
 	n.stream.Interrupt() // raft waits for its dials
-	err := n.Shutdown().Error()
+	done := make(chan error, 1)
+	go func() { done <- n.Shutdown().Error() }() // ends with raft's goroutines
+	t := time.NewTimer(stopTimeout)
+	defer t.Stop()
+	var err error
+	select {
+	case err = <-done:
+	case <-t.C:
+		return fmt.Errorf("stop raft: %w", errNoStop)
+	}
 	n.stream.Close()
 	if cerr := n.stores.Close(); err == nil {
 		err = cerr
@@ -103,6 +114,9 @@ func (n *Node) Stop() error {
 	}
 	return nil
 }
+
+// errNoStop says that raft's goroutines did not end.
+var errNoStop = errors.New("raftnode: raft did not stop in time, is the disk hanging?")
 
 // Stores returns the member's stores.
 func (n *Node) Stores() *Stores { return n.stores }

@@ -148,6 +148,9 @@ func TestDialWaits(t *testing.T) {
 				if got != id || err != nil {
 					t.Errorf("target %q, %v", got, err)
 				}
+				if err := writeWelcome(far); err != nil {
+					t.Error(err)
+				}
 			}()
 			return near, nil
 		}, slog.New(slog.DiscardHandler))
@@ -200,6 +203,9 @@ func TestDeliver(t *testing.T) {
 			go s.Deliver(far)
 			if err := writeTarget(near, tc.id); err != nil {
 				t.Fatal(err)
+			}
+			if err := readWelcome(near); (err == nil) != tc.want {
+				t.Errorf("connection for %s: welcome %v", tc.id, err)
 			}
 			synctest.Wait()
 			if got := len(s.incoming) == 1; got != tc.want {

@@ -105,6 +105,10 @@ func (s *Stream) Deliver(conn net.Conn) {
 		conn.Close()
 		return
 	}
+	if err := writeWelcome(conn); err != nil {
+		conn.Close()
+		return
+	}
 	s.DeliverStream(conn)
 }
 
@@ -237,7 +241,12 @@ func (s *Stream) attempt(ctx context.Context, id raft.ServerID, hostport string)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeTarget(conn, id); err != nil {
+	// Without a welcome nobody is there yet: raft's back-off must not see it.
+	err = writeTarget(conn, id)
+	if err == nil {
+		err = readWelcome(conn)
+	}
+	if err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -280,6 +289,30 @@ func writeTarget(conn net.Conn, id raft.ServerID) error {
 		return fmt.Errorf("write target of a raft connection: %w", err)
 	}
 	return conn.SetWriteDeadline(time.Time{})
+}
+
+// welcome answers a target: the member runs here.
+const welcome = 1
+
+func writeWelcome(conn net.Conn) error {
+	if err := conn.SetWriteDeadline(time.Now().Add(targetTimeout)); err != nil {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	if _, err := conn.Write([]byte{welcome}); err != nil {
+		return fmt.Errorf("welcome a raft connection: %w", err)
+	}
+	return conn.SetWriteDeadline(time.Time{})
+}
+
+func readWelcome(conn net.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(dialAttempt)); err != nil {
+		return fmt.Errorf("set deadline: %w", err)
+	}
+	var b [1]byte
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return fmt.Errorf("raft member is not there: %w", err)
+	}
+	return conn.SetReadDeadline(time.Time{})
 }
 
 // readTarget reads what writeTarget wrote and not a byte more.
