@@ -9,9 +9,16 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
-// TestNextMergeStep proves, case by case, what the leader proposes next. The
-// answers are in testdata/next.golden; -update writes them.
-func TestNextMergeStep(t *testing.T) {
+// nextCase is one situation of the leader.
+type nextCase struct {
+	name    string
+	params  Params
+	servers int // in service before the events
+	events  func(r *rig)
+	waitUs  int64 // the leader asks so long after them
+}
+
+func nextCases() []nextCase {
 	manual := testParams()
 	manual.AutoMerge = false
 	single := testParams()
@@ -27,13 +34,7 @@ func TestNextMergeStep(t *testing.T) {
 		r.ready()
 		r.do(MergeSeal{MergeID: m.ID})
 	}
-	tests := []struct {
-		name    string
-		params  Params
-		servers int
-		events  func(r *rig)
-		waitUs  int64
-	}{
+	return []nextCase{
 		{"empty ring", testParams(), 0, func(r *rig) {}, 0},
 		{"first server without program", testParams(), 0, func(r *rig) { r.up(0) }, 0},
 		{"first server with program", testParams(), 0, func(r *rig) { r.up(0); r.attach(0) }, 0},
@@ -73,8 +74,13 @@ func TestNextMergeStep(t *testing.T) {
 		{"aborted by an operator", testParams(), 2, func(r *rig) { joining(r); r.mergeTo(); r.do(MergeAbort{Operator: true}) }, 0},
 		{"aborted by the driver", testParams(), 2, func(r *rig) { joining(r); m := r.mergeTo(); r.do(MergeAbort{MergeID: m.ID}) }, 0},
 	}
+}
+
+// TestNextMergeStep proves, case by case, what the leader proposes next. The
+// answers are in testdata/next.golden; -update writes them.
+func TestNextMergeStep(t *testing.T) {
 	var got bytes.Buffer
-	for _, tt := range tests {
+	for _, tt := range nextCases() {
 		r := ringOf(t, tt.params, tt.servers)
 		tt.events(r)
 		c, ok := NextMergeStep(r.s.View(), r.nowUs+tt.waitUs)

@@ -6,19 +6,17 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
-// TestStatusTransitions proves each row of the tables of events and commands:
-// what a server's status becomes, with 3 servers in service, one owner in
-// reserve for each slot, and nothing automatic.
-func TestStatusTransitions(t *testing.T) {
-	single := testParams()
-	single.Replica = 0
-	double := testParams()
-	tests := []struct {
-		name   string
-		params Params
-		events func(r *rig)
-		want   ring.Status // of server 0
-	}{
+// transition is one row of the tables of events and commands.
+type transition struct {
+	name   string
+	params Params
+	events func(r *rig)
+	want   ring.Status // of server 0
+}
+
+// eventRows are what happens to nodes and programs.
+func eventRows(single, double Params) []transition {
+	return []transition{
 		{"first start", double, func(r *rig) { r.up(9); r.status(9, stOutSuspend) }, stIn},
 		{"first program", double, func(r *rig) { r.up(9); r.attach(9); r.status(9, stOut) }, stIn},
 		{"out, last program", double, func(r *rig) { r.up(9); r.attach(9); r.detach(9); r.status(9, stOutSuspend) }, stIn},
@@ -35,6 +33,12 @@ func TestStatusTransitions(t *testing.T) {
 		{"in, program returns, replica acted", double, func(r *rig) { r.detach(0); r.attach(0) }, stInPending},
 		{"in, program returns, nobody acted", single, func(r *rig) { r.detach(0); r.attach(0) }, stIn},
 		{"pending, program leaves", double, func(r *rig) { r.detach(0); r.attach(0); r.detach(0) }, stInSuspend},
+	}
+}
+
+// commandRows are what operators ask for, and what becomes of it.
+func commandRows(double Params) []transition {
+	return []transition{
 		{"SERVICEIN", double, func(r *rig) {
 			r.up(9)
 			r.attach(9)
@@ -106,12 +110,19 @@ func TestStatusTransitions(t *testing.T) {
 			r.do(MergeAbort{Operator: true})
 		}, stInDown},
 	}
-	for _, tt := range tests {
+}
+
+// TestStatusTransitions proves each row of the tables of events and commands:
+// what a server's status becomes, with 3 servers in service, one owner in
+// reserve for each slot, and nothing automatic.
+func TestStatusTransitions(t *testing.T) {
+	single := testParams()
+	single.Replica = 0
+	for _, tt := range append(eventRows(single, testParams()), commandRows(testParams())...) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := tt.params
 			p.AutoMerge = false
 			r := ringOf(t, p, 3)
-			r.t = t
 			tt.events(r)
 			r.status(0, tt.want)
 		})
