@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -24,6 +26,12 @@ type hashVectors struct {
 		ChmpxID           string `json:"chmpxid"`
 		BaseMsgID         string `json:"base_msgid"`
 	} `json:"ids"`
+	KeyValues []struct {
+		Key, Value string
+		KeyHash    string `json:"key_hash"`
+		Wire       string `json:"wire"`
+		WireHash   string `json:"wire_hash"`
+	} `json:"key_values"`
 	Orders []struct {
 		Type    string     `json:"type"`
 		Servers []Identity `json:"servers"`
@@ -64,6 +72,38 @@ func TestHashVectors(t *testing.T) {
 		}
 		if got, want := SecondHash(p), number(t, v.Hash2); got != want {
 			t.Errorf("SecondHash(%s) = %#016x, want %#016x", v.Hex, got, want)
+		}
+	}
+}
+
+// A message that carries a key and a value goes by the hash of the key alone;
+// the form in which CHMPX sends the two hashes to what CHMPX says.
+func TestKeyValueVectors(t *testing.T) {
+	v := loadVectors(t).KeyValues
+	if len(v) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, v := range v {
+		var parts [3][]byte
+		for i, s := range []string{v.Key, v.Value, v.Wire} {
+			p, err := hex.DecodeString(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts[i] = p
+		}
+		if got, want := Hash(parts[0]), number(t, v.KeyHash); got != want {
+			t.Errorf("Hash of key %s = %#016x, want %#016x", v.Key, got, want)
+		}
+		var wire []byte
+		for _, p := range parts[:2] {
+			wire = append(binary.BigEndian.AppendUint64(wire, uint64(len(p))), p...)
+		}
+		if !bytes.Equal(wire, parts[2]) {
+			t.Errorf("key %s and value %s make %x, want %s", v.Key, v.Value, wire, v.Wire)
+		}
+		if got, want := Hash(wire), number(t, v.WireHash); got != want {
+			t.Errorf("Hash(%x) = %#016x, want %#016x", wire, got, want)
 		}
 	}
 }

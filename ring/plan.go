@@ -23,13 +23,15 @@ func Interleaved(slots, width int, numbers []uint16) *Assignment {
 }
 
 // Plan returns the assignment that base should become when exactly members own
-// slots, width owners each. It moves as few slots as it can: owners stay where
-// their share allows, a lost first owner is replaced by one of the slot's other
-// owners if possible. First owners are balanced within one slot per weight, all
-// owners nearly so. In-sync bits stay with owners that had them; new owners
-// have none. With base nil everybody is in sync,
-// and members of one weight are Interleaved. The result
-// depends on nothing but the arguments.
+// slots, width owners each (as many as there are members, if those are fewer).
+// It moves as few slots as it can: owners stay where their share allows, and a
+// lost first owner is replaced by another owner of the slot if possible. First
+// owners, and owners of any rank together, are balanced within one slot per
+// weight; who would have to own a slot twice owns every slot once. In-sync bits
+// stay with owners that had them; new owners have none. With base nil everybody
+// is in sync, and members of one weight are Interleaved over DefaultSlots,
+// balanced within one slot per rank. The result depends on nothing but the
+// arguments.
 func Plan(base *Assignment, members []Member, width int) *Assignment {
 	if base == nil {
 		return firstPlan(members, width)
@@ -42,9 +44,7 @@ func Plan(base *Assignment, members []Member, width int) *Assignment {
 		p.index[m.Number] = i
 	}
 	p.first()
-	for k := 1; k < min(width, len(members)); k++ {
-		p.others(k)
-	}
+	p.replicas(width)
 	return p.result(width)
 }
 
@@ -73,25 +73,31 @@ type planner struct {
 	members []Member
 	index   map[uint16]int
 	lists   [][]int // per slot, the new owners so far
-	all     []int   // owners of any rank per member, so far
+	all     []int   // owners' places of any rank per member, so far
+	quota   []int   // what all shall become
 }
 
-// quotas divides n by weight; the rest goes to the largest remainders, the
-// earlier member first.
-func (p *planner) quotas(n int) []int {
+// quotas divides n by weight among the members that are not left out; the rest
+// goes to the largest remainders, the earlier member first.
+func (p *planner) quotas(n int, out []bool) []int {
 	total := 0
-	for _, m := range p.members {
-		total += max(1, m.Weight)
+	for i, m := range p.members {
+		if !out[i] {
+			total += max(1, m.Weight)
+		}
 	}
 	q := make([]int, len(p.members))
-	order := make([]int, len(p.members))
 	rest := make([]int, len(p.members))
+	var order []int
 	left := n
 	for i, m := range p.members {
+		if out[i] {
+			continue
+		}
 		q[i] = n * max(1, m.Weight) / total
 		rest[i] = n * max(1, m.Weight) % total
 		left -= q[i]
-		order[i] = i
+		order = append(order, i)
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return rest[b] - rest[a] })
 	for _, i := range order[:left] {
@@ -113,7 +119,7 @@ func (p *planner) old(slot int, to []int) []int {
 
 // first chooses the first owners.
 func (p *planner) first() {
-	quota := p.quotas(len(p.lists))
+	quota := p.quotas(len(p.lists), make([]bool, len(p.members)))
 	held := make([]int, len(p.members))
 	var own []int
 	for slot := range p.lists {
@@ -177,42 +183,150 @@ func (p *planner) firstOf(slot int) int {
 	return -1
 }
 
-// others chooses the k-th owner of every slot.
-func (p *planner) others(k int) {
-	quota := p.quotas((k + 1) * len(p.lists))
-	for i := range quota {
-		quota[i] = min(quota[i], len(p.lists)) // a server owns a slot once
-	}
+// replicas chooses the further owners of every slot: old owners stay first,
+// then open places are filled, then surplus moves to whom owners are missing.
+func (p *planner) replicas(width int) {
+	want := min(width, len(p.members))
+	p.quota = p.ownerQuotas(want)
 	var own []int
-	var open []int
 	for slot, l := range p.lists {
-		kept := false
-		for _, m := range p.old(slot, own) {
-			if !slices.Contains(l, m) && p.all[m] < quota[m] {
-				p.lists[slot] = append(l, m)
+		own = p.old(slot, own)
+		for _, m := range own {
+			if len(l) < want && !slices.Contains(l, m) {
+				l = append(l, m)
 				p.all[m]++
-				kept = true
-				break
 			}
 		}
-		if !kept {
-			open = append(open, slot)
+		p.lists[slot] = l
+	}
+	// Neighbouring slots have the same owners: in their order the last ones
+	// would be left with nobody to choose from. A long stride mixes them.
+	stride := coprime(len(p.lists))
+	for i, slot := 0, 0; i < len(p.lists); i, slot = i+1, (slot+stride)%len(p.lists) {
+		for len(p.lists[slot]) < want {
+			m := p.neediest(slot)
+			p.lists[slot] = append(p.lists[slot], m)
+			p.all[m]++
 		}
 	}
-	for _, slot := range open {
-		best := -1
-		for i := range p.members {
-			m := (slot + i) % len(p.members)
-			if slices.Contains(p.lists[slot], m) {
+	for i, slot := 0, 0; i < len(p.lists); i, slot = i+1, (slot+stride)%len(p.lists) {
+		for k := 1; k < want; k++ {
+			if m := p.lists[slot][k]; p.all[m] > p.quota[m] {
+				if to := p.neediest(slot); p.all[to] < p.quota[to] {
+					p.replace(slot, k, to)
+				}
+			}
+		}
+	}
+	p.detours()
+}
+
+// ownerQuotas shares out all places of all slots by weight. Nobody can own a
+// slot twice: what is above the number of slots goes to the others.
+func (p *planner) ownerQuotas(want int) []int {
+	slots := len(p.lists)
+	full := make([]bool, len(p.members))
+	for places := want * slots; ; {
+		q := p.quotas(places, full)
+		again := false
+		for i := range q {
+			if !full[i] && q[i] > slots {
+				full[i], again = true, true
+				places -= slots
+			}
+		}
+		if again {
+			continue
+		}
+		for i := range q {
+			if full[i] {
+				q[i] = slots
+			}
+		}
+		return q
+	}
+}
+
+// coprime returns a number near 0.618 n that has no divisor in common with n,
+// so that its multiples modulo n visit every number once, far apart.
+func coprime(n int) int {
+	for s := max(1, n*618/1000); ; s++ {
+		a, b := n, s
+		for b != 0 {
+			a, b = b, a%b
+		}
+		if a == 1 {
+			return s
+		}
+	}
+}
+
+// neediest returns the member that lacks most owners' places and does not own
+// the slot, -1 if all own it.
+func (p *planner) neediest(slot int) int {
+	best := -1
+	for i := range p.members {
+		m := (slot + i) % len(p.members)
+		if !slices.Contains(p.lists[slot], m) && (best < 0 || p.quota[m]-p.all[m] > p.quota[best]-p.all[best]) {
+			best = m
+		}
+	}
+	return best
+}
+
+// replace gives the k-th place of a slot to another member.
+func (p *planner) replace(slot, k, to int) {
+	p.all[p.lists[slot][k]]--
+	p.lists[slot][k] = to
+	p.all[to]++
+}
+
+// detours ends what direct moves could not: where whoever has too many shares
+// each of its slots with whoever lacks some, a third member stands between.
+func (p *planner) detours() {
+	for x := range p.members {
+		for p.all[x] > p.quota[x] && p.detour(x) {
+		}
+	}
+}
+
+// detour moves one place from x, if need be over a third member, to one that
+// lacks some.
+func (p *planner) detour(x int) bool {
+	givers := make([]int, len(p.members)) // a slot in which the member could give its place to to, or -1
+	for to := range p.members {
+		if p.all[to] >= p.quota[to] {
+			continue
+		}
+		for y := range givers {
+			givers[y] = -1
+		}
+		for slot, l := range p.lists {
+			if !slices.Contains(l, to) {
+				for _, y := range l[1:] {
+					givers[y] = slot
+				}
+			}
+		}
+		if slot := givers[x]; slot >= 0 {
+			p.replace(slot, slices.Index(p.lists[slot], x), to)
+			return true
+		}
+		for slot, l := range p.lists {
+			k := slices.Index(l, x)
+			if k < 1 {
 				continue
 			}
-			if best < 0 || p.all[m]-quota[m] < p.all[best]-quota[best] {
-				best = m
+			for y, from := range givers {
+				if from >= 0 && !slices.Contains(l, y) {
+					p.replace(from, slices.Index(p.lists[from], y), to)
+					p.replace(slot, k, y)
+					return true
+				}
 			}
 		}
-		p.lists[slot] = append(p.lists[slot], best)
-		p.all[best]++
 	}
+	return false
 }
 
 // result turns the lists into an assignment with the in-sync bits of base.

@@ -1,6 +1,8 @@
 package ring
 
 import (
+	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -37,8 +39,9 @@ func moved(a, b *Assignment) (n int) {
 	return n
 }
 
-// checkPlan says what is wrong with a plan, whatever led to it.
-func checkPlan(t interface{ Fatalf(string, ...any) }, a *Assignment, members []Member, width int) {
+// checkPlan says what is wrong with a plan, whatever led to it; slack is how far
+// from its share of all places a server may be.
+func checkPlan(t interface{ Fatalf(string, ...any) }, a *Assignment, members []Member, width, slack int) {
 	first, all := firsts(a)
 	total := 0
 	for _, m := range members {
@@ -57,11 +60,63 @@ func checkPlan(t interface{ Fatalf(string, ...any) }, a *Assignment, members []M
 	if want := a.Slots() * min(width, len(members)); n != want {
 		t.Fatalf("%d owners in all, want %d", n, want)
 	}
+	for i, want := range places(a.Slots(), members, width) {
+		if got := all[members[i].Number]; math.Abs(float64(got)-want) > float64(slack) {
+			t.Fatalf("server %d of weight %d owns %d slots in any rank, its share is %.1f", members[i].Number, members[i].Weight, got, want)
+		}
+	}
 	for s := range a.Slots() {
 		if !a.wellFormed(s) {
 			t.Fatalf("slot %d has impossible owners %v", s, a.Of(s))
 		}
 	}
+}
+
+// places is each member's share of all owners' places; who would have to own a
+// slot twice owns every slot, and the rest is shared by the others.
+func places(slots int, members []Member, width int) []float64 {
+	share := make([]float64, len(members))
+	left := float64(slots * min(width, len(members)))
+	for {
+		total, full := 0, false
+		for i, m := range members {
+			if share[i] != float64(slots) {
+				total += max(1, m.Weight)
+			}
+		}
+		for i, m := range members {
+			if share[i] != float64(slots) {
+				share[i] = left * float64(max(1, m.Weight)) / float64(total)
+			}
+		}
+		for i := range share {
+			if share[i] > float64(slots) {
+				share[i], full = float64(slots), true
+			}
+		}
+		if !full {
+			return share
+		}
+		left = float64(slots * min(width, len(members)))
+		for i := range share {
+			if share[i] == float64(slots) {
+				left -= float64(slots)
+			}
+		}
+	}
+}
+
+// copies counts the owners of any rank that a slot did not have before: what
+// has to be copied to them.
+func copies(a, b *Assignment) (n int) {
+	for s := range b.Slots() {
+		for _, o := range b.Of(s) {
+			if !slices.Contains(a.Of(s), o) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // One server more moves at most 1/(N+1) of the slots and one percent, from 1
@@ -70,17 +125,20 @@ func TestPlanMovesLeast(t *testing.T) {
 	for _, width := range []int{1, 2, 3} {
 		for _, n := range []int{1, 2, 3, 4, 5, 10, 33, 100} {
 			base := Plan(nil, membersOf(n), width)
-			checkPlan(t, base, membersOf(n), width)
+			checkPlan(t, base, membersOf(n), width, width) // interleaved: one a rank
 			more := Plan(base, membersOf(n+1), width)
-			checkPlan(t, more, membersOf(n+1), width)
+			checkPlan(t, more, membersOf(n+1), width, 1)
 			if got, limit := moved(base, more), DefaultSlots/(n+1)+DefaultSlots/100; got > limit {
 				t.Errorf("width %d: %d to %d servers moves %d slots, at most %d allowed", width, n, n+1, got, limit)
+			}
+			if got, limit := copies(base, more), DefaultSlots*width/(n+1)+DefaultSlots/20; n >= width && got > limit {
+				t.Errorf("width %d: %d to %d servers copies %d slots, at most %d allowed", width, n, n+1, got, limit)
 			}
 			if n == 1 {
 				continue
 			}
 			less := Plan(base, membersOf(n)[1:], width)
-			checkPlan(t, less, membersOf(n)[1:], width)
+			checkPlan(t, less, membersOf(n)[1:], width, 1)
 			if got, limit := moved(base, less), DefaultSlots/n+DefaultSlots/100; got > limit {
 				t.Errorf("width %d: losing one of %d servers moves %d slots, at most %d allowed", width, n, got, limit)
 			}
@@ -99,10 +157,10 @@ func TestPlanProperties(t *testing.T) {
 			numbers := rapid.SliceOfNDistinct(rapid.Uint16Range(0, 40), 1, 12, rapid.ID).Draw(t, "servers")
 			members := make([]Member, len(numbers))
 			for i, n := range numbers {
-				members[i] = Member{Number: n, Weight: rapid.IntRange(1, 3).Draw(t, "weight")}
+				members[i] = Member{Number: n, Weight: rapid.IntRange(1, 6).Draw(t, "weight")}
 			}
 			next := Plan(base, members, width)
-			checkPlan(t, next, members, width)
+			checkPlan(t, next, members, width, 1)
 			if again := Plan(base, members, width); !again.Equal(next) {
 				t.Fatalf("the plan is not a function of its arguments")
 			}
@@ -145,8 +203,8 @@ func TestInterleaved(t *testing.T) {
 }
 
 func BenchmarkPlan100(b *testing.B) {
-	base := Plan(nil, membersOf(100), 2)
+	base := Plan(nil, membersOf(100), 3)
 	for b.Loop() {
-		Plan(base, membersOf(101), 2)
+		Plan(base, membersOf(101), 3)
 	}
 }

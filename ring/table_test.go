@@ -1,10 +1,12 @@
 package ring
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"strings"
 	"testing"
@@ -198,15 +200,60 @@ func TestSlotSetText(t *testing.T) {
 	}
 }
 
-// Whatever the bytes, a decoder returns an error or something that encodes again.
+// Whatever the bytes, a decoder returns an error or something that encodes
+// again. The checksum is made right, or nothing behind it would be looked at.
 func FuzzUnmarshalTable(f *testing.F) {
 	b, _ := tableOf(f, serving, serving).MarshalBinary()
-	f.Add(b)
+	f.Add(b[:len(b)-4])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if tab, err := UnmarshalTable(b); err == nil {
-			if _, err := tab.MarshalBinary(); err != nil {
-				t.Fatal(err)
+			t.Fatalf("%v was accepted without a checksum", tab)
+		}
+		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+		tab, err := UnmarshalTable(b)
+		if err != nil {
+			if !errors.Is(err, ErrTable) {
+				t.Fatalf("error %v, want ErrTable", err)
 			}
+			return
+		}
+		again, err := tab.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := UnmarshalTable(again); err != nil {
+			t.Fatalf("decoded table does not encode again: %v", err)
+		}
+	})
+}
+
+// A slot set that was accepted is within its range, counted right and encodes again.
+func FuzzSlotSetText(f *testing.F) {
+	f.Add("19:gQEE")
+	f.Add("0:")
+	f.Fuzz(func(t *testing.T, text string) {
+		var s, again SlotSet
+		if err := s.UnmarshalText([]byte(text)); err != nil {
+			if !errors.Is(err, ErrTable) {
+				t.Fatalf("error %v, want ErrTable", err)
+			}
+			return
+		}
+		n := 0
+		for i := range s.Slots() {
+			if s.Has(i) {
+				n++
+			}
+		}
+		if n != s.Len() {
+			t.Fatalf("%d slots, Len says %d", n, s.Len())
+		}
+		b, err := s.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := again.UnmarshalText(b); err != nil || again.Len() != n || again.Slots() != s.Slots() {
+			t.Fatalf("%q encodes as %q: %v", text, b, err)
 		}
 	})
 }
