@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
@@ -19,7 +20,7 @@ var (
 	// ErrConfig is wrapped by every error about an impossible Config.
 	ErrConfig = errors.New("controlplane: invalid configuration")
 	// ErrLocked says that another process holds the data directory.
-	ErrLocked = errors.New("controlplane: data directory in use")
+	ErrLocked = raftnode.ErrLocked
 	// ErrNoLeader says that no leader took a request in time.
 	ErrNoLeader = errors.New("controlplane: no leader")
 	// ErrRefused is wrapped when the leader refused a request for good.

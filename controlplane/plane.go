@@ -85,7 +85,7 @@ type Plane struct {
 	closeErr  error
 }
 
-// New checks cfg and opens the data directory (raftnode.ErrLocked when another
+// New checks cfg and opens the data directory (ErrLocked when another
 // process holds it; ErrConfig for mistakes). A Plane that is not Run must be
 // Closed.
 func New(cfg Config) (*Plane, error) {

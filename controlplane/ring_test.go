@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -505,7 +504,7 @@ func TestLocked(t *testing.T) {
 			Group: r.group, Params: r.params, Servers: r.servers, Self: r.servers[0],
 			DataDir: filepath.Join(r.dir, "a"), Mux: mux.New(r.net.listen("z:1"), testLog("a")),
 		})
-		if !errors.Is(err, raftnode.ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
 			t.Errorf("second start: %v", err)
 		}
 	})
