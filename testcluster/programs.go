@@ -15,10 +15,11 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
-// A request is the key and its N; the reply adds the name of the server that
-// answered and whether the message came with MaybeRepeat.
+// A request is the key, its N, and whether the client program asks again. The
+// reply adds the name of the server that answered and whether the message came
+// with MaybeRepeat.
 const (
-	requestBytes = 8
+	requestBytes = 9
 	replyBytes   = requestBytes + 2
 )
 
@@ -39,12 +40,12 @@ func ServerProgram(ctx context.Context, conf string, name byte, file string) err
 		}
 		t := Taken{
 			Key: binary.LittleEndian.Uint32(m.Payload), N: binary.LittleEndian.Uint32(m.Payload[4:]),
-			AtNs: time.Now().UnixNano(), MaybeRepeat: m.MaybeRepeat,
+			AtNs: time.Now().UnixNano(), MaybeRepeat: m.MaybeRepeat || m.Payload[8] == 1,
 		}
 		taken = append(taken, t)
 		reply := append(make([]byte, 0, replyBytes), m.Payload...)
 		reply = append(reply, name, 0)
-		if m.MaybeRepeat {
+		if t.MaybeRepeat {
 			reply[replyBytes-1] = 1
 		}
 		return reply, nil
@@ -83,32 +84,45 @@ type Progress struct {
 	Waiting  int            `json:"waiting"`
 }
 
+// sessions is how many attachments the client program spreads its keys over. A
+// session has room for 1,024 messages past its oldest unsettled one, so a
+// single one would stall when the owner of some keys is dead for a while.
+const sessions = 16
+
 // loadRun is one run of ClientProgram.
 type loadRun struct {
 	Load
-	c     *client.Client
-	mu    sync.Mutex // guards what follows; never held while sending
-	asked []Asked
-	sent  int
-	done  int            // answered, with a reply or an error
-	by    map[string]int // since the last report
-	errs  []error        // reasons of the first few requests that failed
+	hashes []uint64 // by key
+	again  sync.WaitGroup
+	mu     sync.Mutex // guards what follows; never held while sending
+	asked  []Asked
+	sent   int
+	done   int            // answered, with a reply or an error
+	by     map[string]int // since the last report
+	errs   []error        // reasons of the first few requests that failed
 }
 
 // ClientProgram attaches to the slave node of a configuration file, sends the
 // load, reports progress to w as lines of JSON and writes a record of Asked
 // for each request to file.
 func ClientProgram(ctx context.Context, conf string, load Load, file string, w io.Writer) error {
-	c, err := attach(ctx, conf, client.RoleClient)
-	if err != nil {
-		return err
+	var clients []*client.Client
+	for range sessions {
+		c, err := attach(ctx, conf, client.RoleClient)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		clients = append(clients, c)
 	}
-	defer c.Close()
-	r := &loadRun{Load: load, c: c, asked: make([]Asked, load.Requests), by: map[string]int{}}
+	r := &loadRun{Load: load, asked: make([]Asked, load.Requests), by: map[string]int{}, hashes: make([]uint64, load.Keys)}
+	for k := range r.hashes {
+		r.hashes[k] = ring.Hash(strconv.AppendInt([]byte("key-"), int64(k), 10))
+	}
 	reports := make(chan struct{})
 	reportCtx, stop := context.WithCancel(ctx)
 	go func() { defer close(reports); r.report(reportCtx, w) }()
-	err = r.send(ctx)
+	err := r.send(ctx, clients)
 	stop()
 	<-reports
 	r.mu.Lock()
@@ -116,22 +130,39 @@ func ClientProgram(ctx context.Context, conf string, load Load, file string, w i
 	return errors.Join(err, writeRecords(file, r.asked), errors.Join(r.errs...))
 }
 
-// send sends every request when it is due and waits for the answers.
-func (r *loadRun) send(ctx context.Context) error {
-	gap := time.Second / time.Duration(r.PerSecond)
-	last := time.Duration(r.Requests) * gap
-	ctx, cancel := context.WithTimeout(ctx, last+r.Patience)
+// send sends every request when it is due and waits for the answers. Each
+// session sends its keys from a goroutine of its own, which keeps their order.
+func (r *loadRun) send(ctx context.Context, clients []*client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(r.Requests)*r.gap()+r.Patience)
 	defer cancel()
-	hashes := make([]uint64, r.Keys)
-	for k := range hashes {
-		hashes[k] = ring.Hash(strconv.AppendInt([]byte("key-"), int64(k), 10))
-	}
 	start := time.Now()
+	for i := range r.asked {
+		due := start.Add(time.Duration(i) * r.gap())
+		r.asked[i] = Asked{Key: uint32(i % r.Keys), N: uint32(i / r.Keys), DueNs: due.UnixNano()}
+	}
+	errs := make([]error, len(clients))
+	var wg sync.WaitGroup
+	for n, c := range clients {
+		wg.Go(func() { errs[n] = r.sendSession(ctx, c, n, start) })
+	}
+	wg.Wait()
+	r.await(ctx)
+	cancel()
+	r.again.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *loadRun) gap() time.Duration { return time.Second / time.Duration(r.PerSecond) }
+
+func (r *loadRun) sendSession(ctx context.Context, c *client.Client, session int, start time.Time) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for i := range r.Requests {
-		due := start.Add(time.Duration(i) * gap)
-		if wait := time.Until(due); wait > time.Millisecond {
+		key, n := uint32(i%r.Keys), uint32(i/r.Keys)
+		if int(key)%sessions != session {
+			continue
+		}
+		if wait := time.Until(start.Add(time.Duration(i) * r.gap())); wait > 0 {
 			timer.Reset(wait)
 			select {
 			case <-timer.C:
@@ -139,20 +170,38 @@ func (r *loadRun) send(ctx context.Context) error {
 				return fmt.Errorf("send: %w", ctx.Err())
 			}
 		}
-		key := uint32(i % r.Keys)
 		r.mu.Lock()
-		r.asked[i] = Asked{Key: key, N: uint32(i / r.Keys), DueNs: due.UnixNano()}
 		r.sent++
 		r.mu.Unlock()
-		var request [requestBytes]byte
-		binary.LittleEndian.PutUint32(request[:], key)
-		binary.LittleEndian.PutUint32(request[4:], uint32(i/r.Keys))
-		err := r.c.RequestAsync(ctx, hashes[key], request[:], func(reply []byte, err error) { r.answered(i, reply, err) }, client.Repeatable())
+		err := c.RequestAsync(ctx, r.hashes[key], request(key, n, false), func(reply []byte, err error) {
+			if errors.Is(err, client.ErrMaybeDelivered) && ctx.Err() == nil {
+				r.again.Go(func() { r.askAgain(ctx, c, i, key, n) }) // ends with ctx at the latest
+				return
+			}
+			r.answered(i, reply, err)
+		})
 		if err != nil {
 			return fmt.Errorf("send request %d: %w", i, err)
 		}
 	}
-	return r.await(ctx)
+	return nil
+}
+
+// request returns the payload of a request.
+func request(key, n uint32, again bool) []byte {
+	p := binary.LittleEndian.AppendUint32(make([]byte, 0, requestBytes), key)
+	p = binary.LittleEndian.AppendUint32(p, n)
+	if again {
+		return append(p, 1)
+	}
+	return append(p, 0)
+}
+
+// askAgain repeats a request that a server took and did not answer, because it
+// ended. The repeat says so.
+func (r *loadRun) askAgain(ctx context.Context, c *client.Client, i int, key, n uint32) {
+	reply, err := c.Request(ctx, r.hashes[key], request(key, n, true), client.Repeatable())
+	r.answered(i, reply.Payload, err)
 }
 
 // answered takes the answer to request i.
@@ -175,9 +224,9 @@ func (r *loadRun) answered(i int, reply []byte, err error) {
 	r.by[string(reply[requestBytes:requestBytes+1])]++
 }
 
-// await returns when every request has its answer, or at the end of ctx, whose
-// reason is no error: who is unanswered then is lost, and the records say so.
-func (r *loadRun) await(ctx context.Context) error {
+// await returns when every request has its answer, or at the end of ctx: who
+// is unanswered then is lost, and the records say so.
+func (r *loadRun) await(ctx context.Context) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -185,12 +234,12 @@ func (r *loadRun) await(ctx context.Context) error {
 		all := r.done == r.Requests
 		r.mu.Unlock()
 		if all {
-			return nil
+			return
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

@@ -102,12 +102,14 @@ func (s settings) load(ctx context.Context, c *client.Client, out io.Writer) (*r
 		}
 		return run.counted(ctx), nil
 	}
+	// A message that nobody may take for a long time is not to be accepted.
+	opts := []client.CallOption{client.FailWithoutOwner(s.timeout)}
 	guards := make([]*guard, s.threads)
 	threads := make([]clientThread, s.threads)
 	for i := range threads {
 		guards[i] = newGuard(ctx, s.timeout)
 		defer guards[i].close()
-		threads[i] = clientThread{settings: s, c: c, guard: guards[i], body: newBody(thread+uint64(i), s.bodyBytes), out: out}
+		threads[i] = clientThread{settings: s, c: c, guard: guards[i], opts: opts, body: newBody(thread+uint64(i), s.bodyBytes), out: out}
 		threads[i].result.latency = newHistogram()
 	}
 	stopWatch := startWatch(ctx, guards, s.timeout)

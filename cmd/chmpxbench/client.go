@@ -7,24 +7,20 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/chmpx/chmpx/client"
 )
 
 // carrier is what a client thread needs of client.Client.
 type carrier interface {
-	Serving() int
-	Send(ctx context.Context, hash uint64, payload []byte) error
-	Request(ctx context.Context, hash uint64, payload []byte, opts ...client.RequestOption) (client.Reply, error)
+	Send(ctx context.Context, hash uint64, payload []byte, opts ...client.CallOption) error
+	Request(ctx context.Context, hash uint64, payload []byte, opts ...client.CallOption) (client.Reply, error)
 	RequestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error)) error
 }
 
 var (
-	errNoOwner  = errors.New("no server is in service")
-	errWrong    = errors.New("the reply differs from the request")
-	errNoReply  = errors.New("no reply in time")
-	servingPoll = 10 * time.Millisecond
+	errWrong   = errors.New("the reply differs from the request")
+	errNoReply = errors.New("no reply in time")
 )
 
 // clientThread sends one message after the other.
@@ -32,6 +28,7 @@ type clientThread struct {
 	settings
 	c      carrier
 	guard  *guard
+	opts   []client.CallOption // of every call
 	body   body
 	out    io.Writer // for -pr; safe for several threads
 	result result
@@ -69,15 +66,12 @@ func (t *clientThread) run(ctx context.Context) {
 
 // once sends one message and waits for its reply if it is to have one.
 func (t *clientThread) once(ctx context.Context, hash uint64) (sendErr, replyErr error) {
-	if err := waitServing(ctx, t.c); err != nil {
-		return err, nil
-	}
 	if !t.turnAround {
-		return t.c.Send(ctx, hash, t.body.text), nil
+		return t.c.Send(ctx, hash, t.body.text, t.opts...), nil
 	}
-	r, err := t.c.Request(ctx, hash, t.body.text)
+	r, err := t.c.Request(ctx, hash, t.body.text, t.opts...)
 	switch {
-	case errors.Is(err, client.ErrNotDelivered) || errors.Is(err, client.ErrNoOwner) || errors.Is(err, client.ErrTooLarge):
+	case errors.Is(err, client.ErrNotDelivered) || errors.Is(err, client.ErrTooLarge):
 		return err, nil
 	case err != nil:
 		return nil, err
@@ -85,21 +79,6 @@ func (t *clientThread) once(ctx context.Context, hash uint64) (sendErr, replyErr
 		return nil, errWrong
 	}
 	return nil, nil
-}
-
-// waitServing waits until some server is in service, so that a message is not
-// accepted that nobody may take for a long time.
-func waitServing(ctx context.Context, c carrier) error {
-	for c.Serving() == 0 {
-		timer := time.NewTimer(servingPoll)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return errNoOwner
-		case <-timer.C:
-		}
-	}
-	return nil
 }
 
 func (t *clientThread) printOnce(sendErr, replyErr error) {

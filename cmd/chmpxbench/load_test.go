@@ -19,23 +19,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a ring in which every request is answered by answer.
 type fake struct {
-	serving int
-	answer  func(hash uint64, payload []byte) ([]byte, error)
+	answer func(hash uint64, payload []byte) ([]byte, error)
 }
 
-func (f *fake) Serving() int { return f.serving }
-
-func (f *fake) Send(_ context.Context, hash uint64, p []byte) error {
+func (f *fake) Send(_ context.Context, hash uint64, p []byte, _ ...client.CallOption) error {
 	_, err := f.answer(hash, p)
 	return err
 }
 
-func (f *fake) Request(_ context.Context, hash uint64, p []byte, _ ...client.RequestOption) (client.Reply, error) {
+func (f *fake) Request(_ context.Context, hash uint64, p []byte, _ ...client.CallOption) (client.Reply, error) {
 	reply, err := f.answer(hash, p)
 	return client.Reply{Payload: reply}, err
 }
 
-func (f *fake) RequestAsync(_ context.Context, hash uint64, p []byte, done func([]byte, error), _ ...client.RequestOption) error {
+func (f *fake) RequestAsync(_ context.Context, hash uint64, p []byte, done func([]byte, error)) error {
 	reply, err := f.answer(hash, p)
 	if errors.Is(err, errLost) {
 		return nil // nobody ever answers
@@ -105,7 +102,7 @@ func TestClientThread(t *testing.T) {
 		return echo(hash, p)
 	}
 	for _, window := range []int{1, 4} {
-		th := newThread(t, settings{loops: 10, turnAround: true, window: window}, &fake{1, wrong})
+		th := newThread(t, settings{loops: 10, turnAround: true, window: window}, &fake{wrong})
 		if window == 1 {
 			th.run(context.Background())
 		} else {
@@ -122,7 +119,7 @@ func TestClientThread(t *testing.T) {
 // With -pr each message is printed in CHMPX's words.
 func TestPrint(t *testing.T) {
 	var b strings.Builder
-	th := newThread(t, settings{loops: 2, turnAround: true, print: true}, &fake{1, func(hash uint64, p []byte) ([]byte, error) {
+	th := newThread(t, settings{loops: 2, turnAround: true, print: true}, &fake{func(hash uint64, p []byte) ([]byte, error) {
 		if hash == 1 {
 			return nil, client.ErrNotDelivered
 		}
@@ -134,19 +131,6 @@ func TestPrint(t *testing.T) {
 	want := "Send : " + body("0") + " -> Succeed(receiver count:1)\nReceive reply : -> 1 Succeed(" + body("0") + ")\nSend : " + body("1") + " -> Failed\n"
 	if b.String() != want {
 		t.Errorf("got:\n%swant:\n%s", b.String(), want)
-	}
-}
-
-// Without a server in service a send fails when the limit is over, not before and not much later.
-func TestNoOwner(t *testing.T) {
-	th := newThread(t, settings{loops: 1, turnAround: true}, &fake{0, echo})
-	th.guard.close()
-	th.guard = newGuard(context.Background(), 50*time.Millisecond)
-	defer th.guard.close()
-	defer startWatch(context.Background(), []*guard{th.guard}, 50*time.Millisecond)()
-	th.run(context.Background())
-	if r := th.result; r.Errors != 1 || !strings.Contains(r.FirstErr, errNoOwner.Error()) || r.Busy < 50*time.Millisecond {
-		t.Errorf("result %+v", r)
 	}
 }
 
@@ -173,7 +157,7 @@ func TestGuard(t *testing.T) {
 
 // Requests that are never answered end the run and are counted as errors.
 func TestWindowLost(t *testing.T) {
-	th := newThread(t, settings{loops: 3, turnAround: true, window: 4}, &fake{1, func(uint64, []byte) ([]byte, error) { return nil, errLost }})
+	th := newThread(t, settings{loops: 3, turnAround: true, window: 4}, &fake{func(uint64, []byte) ([]byte, error) { return nil, errLost }})
 	w := newWindowThread(*th, 1)
 	w.run(context.Background())
 	if r := w.result; r.Sent != 3 || r.Errors != 3 || !strings.Contains(r.FirstErr, errNoReply.Error()) {

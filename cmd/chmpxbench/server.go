@@ -16,7 +16,7 @@ import (
 type receiver interface {
 	Receive(ctx context.Context) (*client.Message, error)
 	Reply(ctx context.Context, m *client.Message, payload []byte) error
-	Serve(ctx context.Context, threads int, h func(ctx context.Context, m *client.Message) ([]byte, error)) error
+	Serve(ctx context.Context, threads int, h client.Handler) error
 }
 
 // serverRun is the server's side of one process.
