@@ -110,6 +110,7 @@ func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pr
 	e.attempt++
 	s.lastTry = max(s.lastTry, e.attempt)
 	e.dest, e.inc = p, p.inc
+	e.waited = false // who waited for it comes later in the same scan
 	w.sent(e)
 	return true
 }
@@ -207,10 +208,7 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 			return
 		}
 		if c.route(e.rec.Hash) != p { // our table is as new and names another
-			if c.forward(nowNs, s, e) && e.waited || e.state == settled {
-				c.release(s, Requests)
-				c.scan(nowNs, s)
-			}
+			c.scan(nowNs, s)
 			return
 		}
 	}

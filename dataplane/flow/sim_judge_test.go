@@ -89,6 +89,10 @@ func (j *judge) taken(a *simAtt, r *simIn) {
 	j.count.taken++
 	up, inc := w.last().status(n)
 	unaware := !up || inc != r.inc
+	slot := int(r.d.Hash % simSlots)
+	if v := &w.views[n.table]; v.owner(w, slot) != n || v.incarnation(n) != r.inc {
+		w.fail("OWNER: %v takes %v of slot %d, although %v knows that it is not the owner", a.prog, m, slot, n)
+	}
 	flagged := r.d.Flags&wire.FlagMaybeRepeat != 0
 	if flagged && !j.excused {
 		w.fail("REPEAT: %v is marked without any reason", m)

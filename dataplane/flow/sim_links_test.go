@@ -32,7 +32,8 @@ type simEnd struct {
 	peer  ring.ID // what node calls the other side
 	state sideState
 	queue []simFrame
-	full  bool // the core was told that there is no room towards far
+	full  bool          // the core was told that there is no room towards far
+	old   []wire.Header // refusals that arrived over the present link
 }
 
 type frameKind uint8
@@ -107,7 +108,7 @@ func (e *simEnd) step() {
 	p := n.core.Peer(e.peer)
 	switch f.kind {
 	case frameHello:
-		e.state = sideUp
+		e.state, e.old = sideUp, nil
 		n.w.opt.beforeUp(n, p, &f)
 		n.core.PeerUp(n.w.now, p, f.inc)
 		if f.view > n.table {
@@ -134,6 +135,25 @@ func (e *simEnd) step() {
 		}
 		if n.w.opt.frame(e, p, &f.h) {
 			n.core.Frame(n.w.now, p, &f.h, payload)
+		}
+		e.replay(p, &f.h)
+	}
+}
+
+// replay lets earlier refusals of the present link come a second time.
+func (e *simEnd) replay(p *Peer, h *wire.Header) {
+	n := e.node
+	if !n.w.opt.replays {
+		return
+	}
+	if h.Type == wire.TypeLater || h.Type == wire.TypeMoved {
+		e.old = append(e.old, *h)
+	}
+	if len(e.old) > 0 && n.w.chance(.3) {
+		again := e.old[n.w.one(len(e.old))]
+		n.w.logf("%v gets an old %s of %d again, att %d", n, typeName(again.Type), again.Seq, again.Attempt)
+		if n.w.opt.frame(e, p, &again) {
+			n.core.Frame(n.w.now, p, &again, nil)
 		}
 	}
 }

@@ -39,6 +39,14 @@ func (v *simView) status(n *simNode) (up bool, inc ring.Incarnation) {
 	return s.Status.Live() == ring.Up, s.Incarnation
 }
 
+// incarnation returns the incarnation under which a server is UP, 0 if it is not.
+func (v *simView) incarnation(n *simNode) ring.Incarnation {
+	if up, inc := v.status(n); up {
+		return inc
+	}
+	return 0
+}
+
 func (v *simView) owner(w *sim, slot int) *simNode {
 	return w.servers[v.table.Base.Owners[slot]]
 }

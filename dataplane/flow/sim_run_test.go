@@ -3,11 +3,7 @@ package flow
 import (
 	"strings"
 	"testing"
-
-	"github.com/chmpx/chmpx/wire"
 )
-
-var _ = wire.TypeAck
 
 // run plays one seed; on a violation it plays it again and keeps the events.
 func run(seed uint64, opt simOptions) *sim {
@@ -41,7 +37,8 @@ var simKinds = []struct {
 	{"links are cut", simOptions{cuts: true}, 600},
 	{"slots move", simOptions{cuts: true, merges: true}, 800},
 	{"programs end", simOptions{cuts: true, merges: true, deaths: true}, 1000},
-	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 3000},
+	{"refusals come twice", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 800},
+	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 4000},
 }
 
 // Proves the delivery contract over random interleavings of everything that

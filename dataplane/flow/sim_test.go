@@ -17,11 +17,12 @@ import (
 
 // simOptions says what may happen in a run. Mutations break a rule on purpose.
 type simOptions struct {
-	crash  bool // nodes end, DOWN verdicts, programs cut off, evictions: what excuses repeats
-	deaths bool // programs end
-	merges bool
-	cuts   bool
-	steps  int
+	replays bool // links deliver old refusals again
+	crash   bool // nodes end, DOWN verdicts, programs cut off, evictions: what excuses repeats
+	deaths  bool // programs end
+	merges  bool
+	cuts    bool
+	steps   int
 	mutation
 }
 
@@ -147,11 +148,11 @@ func newSim(seed uint64, opt simOptions) *sim {
 	w := &sim{opt: opt, rng: rand.New(rand.NewPCG(seed, 7))}
 	w.judge.init(w)
 	if w.opt.steps == 0 {
-		w.opt.steps = 100 + w.one(400)
+		w.opt.steps = 100 + w.one(700)
 	}
 	servers, slaves := 2+w.one(2), 1+w.one(2)
 	w.linkCap = 2 + w.one(10)
-	w.budget = 10 + w.one(60)
+	w.budget = 10 + w.one(120)
 	for range 1 + w.one(4) {
 		w.hashes = append(w.hashes, uint64(w.one(simSlots))+simSlots*uint64(w.one(5)))
 	}
