@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/chmpx/chmpx/client"
-	"github.com/chmpx/chmpx/ring"
 )
 
 // A request is the key, its N, and whether the client program asks again. The
@@ -70,7 +68,7 @@ func attach(ctx context.Context, conf string, role client.Role) (*client.Client,
 type Load struct {
 	Requests  int
 	PerSecond int           // open loop: requests are sent when they are due, whatever is unanswered
-	Keys      int           // spread evenly over the servers
+	Keys      int           // 0, 1, 2 ...; they are their own hashes, so that they spread evenly over the servers
 	Patience  time.Duration // how long after the last request answers may come
 }
 
@@ -92,14 +90,13 @@ const sessions = 16
 // loadRun is one run of ClientProgram.
 type loadRun struct {
 	Load
-	hashes []uint64 // by key
-	again  sync.WaitGroup
-	mu     sync.Mutex // guards what follows; never held while sending
-	asked  []Asked
-	sent   int
-	done   int            // answered, with a reply or an error
-	by     map[string]int // since the last report
-	errs   []error        // reasons of the first few requests that failed
+	again sync.WaitGroup
+	mu    sync.Mutex // guards what follows; never held while sending
+	asked []Asked
+	sent  int
+	done  int            // answered, with a reply or an error
+	by    map[string]int // since the last report
+	errs  []error        // reasons of the first few requests that failed
 }
 
 // ClientProgram attaches to the slave node of a configuration file, sends the
@@ -115,10 +112,7 @@ func ClientProgram(ctx context.Context, conf string, load Load, file string, w i
 		defer c.Close()
 		clients = append(clients, c)
 	}
-	r := &loadRun{Load: load, asked: make([]Asked, load.Requests), by: map[string]int{}, hashes: make([]uint64, load.Keys)}
-	for k := range r.hashes {
-		r.hashes[k] = ring.Hash(strconv.AppendInt([]byte("key-"), int64(k), 10))
-	}
+	r := &loadRun{Load: load, asked: make([]Asked, load.Requests), by: map[string]int{}}
 	reports := make(chan struct{})
 	reportCtx, stop := context.WithCancel(ctx)
 	go func() { defer close(reports); r.report(reportCtx, w) }()
@@ -173,7 +167,7 @@ func (r *loadRun) sendSession(ctx context.Context, c *client.Client, session int
 		r.mu.Lock()
 		r.sent++
 		r.mu.Unlock()
-		err := c.RequestAsync(ctx, r.hashes[key], request(key, n, false), func(reply []byte, err error) {
+		err := c.RequestAsync(ctx, uint64(key), request(key, n, false), func(reply []byte, err error) {
 			if errors.Is(err, client.ErrMaybeDelivered) && ctx.Err() == nil {
 				r.again.Go(func() { r.askAgain(ctx, c, i, key, n) }) // ends with ctx at the latest
 				return
@@ -200,7 +194,7 @@ func request(key, n uint32, again bool) []byte {
 // askAgain repeats a request that a server took and did not answer, because it
 // ended. The repeat says so.
 func (r *loadRun) askAgain(ctx context.Context, c *client.Client, i int, key, n uint32) {
-	reply, err := c.Request(ctx, r.hashes[key], request(key, n, true), client.Repeatable())
+	reply, err := c.Request(ctx, uint64(key), request(key, n, true), client.Repeatable())
 	r.answered(i, reply.Payload, err)
 }
 
