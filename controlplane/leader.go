@@ -300,7 +300,7 @@ func outOfService(v fsm.View, downOut time.Duration, now time.Time) (fsm.Command
 		st := s.Status
 		if st.Ring() == ring.ServiceIn && st.Live() == ring.Down && st.Action() == ring.NoAct && staying > 0 &&
 			now.Sub(time.UnixMicro(s.StatusTime)) >= downOut && v.Covered(s.ID) {
-			return fsm.Command{Body: fsm.ServiceOut{ID: s.ID}}, true
+			return fsm.Command{Body: fsm.ServiceOut{ID: s.ID, Auto: true}}, true
 		}
 	}
 	return fsm.Command{}, false

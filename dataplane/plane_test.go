@@ -56,10 +56,10 @@ func (n *testNode) note(f func()) {
 	n.changed = make(chan struct{})
 }
 
-func (n *testNode) ProgramsChanged(c int)                       { n.note(func() { n.programs = c }) }
-func (n *testNode) Link(e ring.Evidence)                        { n.note(func() { n.evidence[e.Peer] = e }) }
-func (n *testNode) TransferReady(uint64, ring.ID, ring.ID)      { n.note(func() { n.ready++ }) }
-func (n *testNode) TransferFinal(id uint64, donor, rec ring.ID) { n.note(func() { n.final++ }) }
+func (n *testNode) ProgramsChanged(c int)                          { n.note(func() { n.programs = c }) }
+func (n *testNode) Link(e ring.Evidence)                           { n.note(func() { n.evidence[e.Peer] = e }) }
+func (n *testNode) TransferReady(uint64, ring.ID, ring.ID)         { n.note(func() { n.ready++ }) }
+func (n *testNode) TransferFinal(uint64, uint64, ring.ID, ring.ID) { n.note(func() { n.final++ }) }
 
 // await waits until cond holds, looking again at each report, for at most 20 s.
 func (n *testNode) await(what string, cond func() bool) {

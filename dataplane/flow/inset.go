@@ -178,9 +178,6 @@ func (c *Core) ack(set *inSet, seq uint64) {
 
 // sendAck transmits what has gathered for a session.
 func (c *Core) sendAck(set *inSet) {
-	if set.ackMask == 0 {
-		return
-	}
 	c.answer(set.peer, wire.Header{Type: wire.TypeAck, Session: set.id, Seq: set.ackBase, Hash: set.ackMask}, false)
 	set.ackMask = 0
 }

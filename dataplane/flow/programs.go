@@ -167,7 +167,7 @@ func (c *Core) withdraw(s *Session) {
 			r.set.accepted.del(r.seq)
 			if a := r.set.attempts[r.seq%Window]; a != 0 && r.set.links == r.set.peer.links {
 				h := wire.Header{Seq: r.seq, Attempt: a}
-				c.later(r.set, &h, waitNode)
+				c.later(r.set, &h, waitNode, &c.waiters)
 			}
 		}
 		*r = handed{}
@@ -177,7 +177,7 @@ func (c *Core) withdraw(s *Session) {
 	c.joining = slices.DeleteFunc(c.joining, func(o *Session) bool { return o == s })
 	for _, set := range waiters {
 		set.waits &^= pr.waitBit()
-		c.remember(set, waitNode)
+		c.remember(set, waitNode, &c.waiters)
 	}
 	c.prune()
 	if len(c.programs) > 0 {

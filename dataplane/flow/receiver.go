@@ -27,14 +27,14 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 		set.attempts[seq%Window] = h.Attempt
 	case h.Epoch.Compare(c.epoch) > 0:
 		c.wantTable(nowNs, p, h.Epoch)
-		c.later(set, h, waitNode)
+		c.later(set, h, waitNode, &c.waiters)
 	case c.selfIndex < 0 || c.table.Acting(h.Hash) != c.selfIndex || h.Epoch.Compare(c.admitted) < 0:
 		c.stats.Moved++
 		c.answer(p, wire.Header{
 			Type: wire.TypeMoved, Flags: set.doubt(h), Session: set.id, Seq: seq, Attempt: h.Attempt, Epoch: c.epoch,
 		}, true)
 	case c.seal != nil && c.seal.Has(c.table.Slot(h.Hash)):
-		c.later(set, h, waitNode)
+		c.later(set, h, waitNode, &c.waiters)
 	default:
 		c.accept(set, h, payload)
 	}
@@ -43,12 +43,12 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 // accept gives a message of ours to a program, unless it must wait.
 func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 	if pred := h.Pred(); pred >= set.low && pred != 0 && !set.holds(pred) {
-		c.later(set, h, 0) // it was refused, or is still elsewhere; what lifts that lifts this
+		c.later(set, h, 0, nil) // it was refused, or is still elsewhere; what lifts that lifts this
 		return
 	}
 	s, free := c.choose(h.Hash)
 	if !free {
-		c.later(set, h, waitNode)
+		c.later(set, h, waitNode, &c.waiters)
 		return
 	}
 	d := &c.delivery
@@ -60,7 +60,7 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 	d.Payload = nil
 	if !ok {
 		s.program.fullAt = max(s.program.fullAt, s.program.untaken())
-		c.later(set, h, s.program.waitBit())
+		c.later(set, h, s.program.waitBit(), &s.program.waiters)
 		return
 	}
 	c.stats.Accepted++
@@ -76,41 +76,25 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 // other's room and tries again by its own back-off.
 const waitNode = 1 << 63
 
-// later refuses one transmission for now, and remembers the session if it is
-// to hear when who says so has room again.
-func (c *Core) later(set *inSet, h *wire.Header, who uint64) {
+// later refuses one transmission for now, and remembers the session in a list,
+// nil for none, if it is to hear when who says so has room again.
+func (c *Core) later(set *inSet, h *wire.Header, who uint64, list *[]*inSet) {
 	c.stats.Later++
 	c.answer(set.peer, wire.Header{
 		Type: wire.TypeLater, Flags: set.doubt(h), Session: set.id, Seq: h.Seq, Attempt: h.Attempt,
 	}, true)
-	c.remember(set, who)
+	if list != nil {
+		c.remember(set, who, list)
+	}
 }
 
 // remember notes that a session waits. Not more of them are kept than
 // sessions; the rest tries again by its own back-off.
-func (c *Core) remember(set *inSet, who uint64) {
-	if who == 0 || set.waits&who != 0 {
-		return
+func (c *Core) remember(set *inSet, who uint64, list *[]*inSet) {
+	if set.waits&who == 0 && len(*list) < c.cfg.SessionsMax {
+		set.waits |= who
+		*list = append(*list, set)
 	}
-	list := &c.waiters
-	if who != waitNode {
-		list = c.waitersOf(who)
-	}
-	if list == nil || len(*list) >= c.cfg.SessionsMax {
-		return
-	}
-	set.waits |= who
-	*list = append(*list, set)
-}
-
-// waitersOf returns the list of a program by its bit, nil if there is none.
-func (c *Core) waitersOf(bit uint64) *[]*inSet {
-	for _, s := range c.programs {
-		if s.program.waitBit() == bit {
-			return &s.program.waiters
-		}
-	}
-	return nil
 }
 
 // lift tells every session of a list that there is room, and empties it.

@@ -401,3 +401,63 @@ func TestComingBackTakesTheSessionOver(t *testing.T) {
 		r.expect("one goodbye", "BYE to 100", "session 1 ended")
 	}
 }
+
+// Proves that a pair which is refused once comes back to full rate when its
+// messages are taken again.
+func TestLimitIsLiftedByAcknowledgements(t *testing.T) {
+	r := newRig(t, 1)
+	s, p := r.attach(1, false), r.up(100)
+	for seq := uint64(1); seq <= 1000; seq++ {
+		r.send(s, seq, hashA)
+	}
+	for seq := uint64(1); seq <= 1000; seq++ {
+		r.gets(p, later(seq, 1))
+	}
+	r.log = nil
+	r.gets(p, wire.Header{Type: wire.TypeRoom})
+	sent := len(r.log)
+	if sent != roomCredit {
+		t.Errorf("%d messages after ROOM, want %d", sent, roomCredit)
+	}
+	acked := 0
+	for rounds := 0; sent < 1000; rounds++ {
+		if rounds == 10 {
+			t.Fatalf("%d of 1000 sent after %d round trips", sent, rounds)
+		}
+		r.log = nil
+		for upTo := sent; acked < upTo; acked++ {
+			r.gets(p, ack(uint64(acked)+1, 1))
+		}
+		for _, line := range r.log {
+			if line[:3] == "MSG" {
+				sent++
+			}
+		}
+	}
+}
+
+// Proves that hashes which share a chain are told apart, and that the rest of
+// the deadline travels with the message.
+func TestPredecessorAmongOtherHashes(t *testing.T) {
+	same := []uint64{0}
+	for h := uint64(4); len(same) < 2; h += 4 {
+		if chainOf(h) == chainOf(0) {
+			same = append(same, h)
+		}
+	}
+	r := newRig(t, 1)
+	s := r.attach(1, false)
+	r.up(100)
+	r.send(s, 1, same[0])
+	r.send(s, 2, same[1])
+	r.send(s, 3, same[0])
+	r.expect("chained", "MSG 1 attempt 1 low 1 pred 0 to 100", "MSG 2 attempt 1 low 1 pred 0 to 100", "MSG 3 attempt 1 low 1 pred 1 to 100")
+	for _, tc := range []struct {
+		now, deadline int64
+		want          uint32
+	}{{5, 0, 0}, {0, 1, 1}, {0, ms, 1}, {0, ms + 1, 2}, {2 * ms, ms, 1}, {0, 1 << 62, 1<<32 - 1}} {
+		if got := remaining(tc.now, tc.deadline); got != tc.want {
+			t.Errorf("remaining(%d, %d) = %d, want %d", tc.now, tc.deadline, got, tc.want)
+		}
+	}
+}

@@ -81,7 +81,7 @@ var mutants = []struct {
 		onFrame: onMessages(func(n *simNode, p *Peer, h *wire.Header) bool {
 			if set := n.core.sets[h.Session]; set != nil && h.Epoch.Compare(n.core.epoch) > 0 {
 				n.core.wantTable(n.w.now, p, h.Epoch)
-				n.core.later(set, h, waitNode)
+				n.core.later(set, h, waitNode, &n.core.waiters)
 				return false
 			}
 			return true

@@ -1,0 +1,6 @@
+//go:build !race
+
+package flow
+
+// simShare of the runs is played: all of them.
+const simShare = 1
