@@ -434,6 +434,12 @@ func TestLimitIsLiftedByAcknowledgements(t *testing.T) {
 			}
 		}
 	}
+	for ; acked < 1000; acked++ {
+		r.gets(p, ack(uint64(acked)+1, 1))
+	}
+	if pr := s.known(p); pr.limited {
+		t.Errorf("still limited to %d", pr.credit)
+	}
 }
 
 // Proves that hashes which share a chain are told apart, and that the rest of
