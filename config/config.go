@@ -25,7 +25,7 @@ type Config struct {
 	IDType      string    // "NAME", "CUK", "CTLENDPOINTS" or "CUSTOM"
 	Placement   string    // "SLOTS"
 
-	Replica      int  // further owners of every hash, 0 or more
+	Replica      int  // further owners of every hash, 0 to 63
 	DoMerge      bool // data is merged when owners change
 	AutoMerge    bool // merges start and end by themselves; false without DoMerge
 	MergeTimeout time.Duration

@@ -21,7 +21,7 @@ var specs = []spec{
 	words("DELIVERMODE", required, "messages go to the owner of their hash", []string{"HASH"}, []string{"RANDOM"}),
 	words("CHMPXIDTYPE", "NAME", "what a node's id is made of", []string{"NAME", "CUK", "CTLENDPOINTS", "CUSTOM", "CTLEPS"}, nil),
 	limited("MAXCHMPX", 1, 32768, "1024", "upper limit of REPLICA and of the servers in the file"),
-	limited("REPLICA", 0, 32768, "0", "further owners of every hash"),
+	limited("REPLICA", 0, 63, "0", "further owners of every hash"),
 	boolean("DOMERGE", "no", "data is merged when owners change", sectionGlobal),
 	boolean("AUTOMERGE", "no", "merges start and end by themselves; needs DOMERGE", sectionGlobal),
 	number("MERGETIMEOUT", -1, "seconds; 0: none", "0", "a merge that lasts longer is aborted"),
