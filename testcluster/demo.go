@@ -25,6 +25,7 @@ type DemoOptions struct {
 	Keys      int       // 300
 	Out       io.Writer // what happens, for people
 	Keep      bool      // do not remove the directory
+	Follower  bool      // kill a server that does not lead
 }
 
 // demo is one demonstration.
@@ -160,12 +161,15 @@ func (d *demo) clientEnd(ctx context.Context, awaited int) error {
 	return nil // what it could not do is in its records
 }
 
-// kill ends one server node without warning: the leader if there is one.
+// kill ends one server node without warning: the leader, unless Follower asks
+// for another one or nobody leads.
 func (d *demo) kill(ctx context.Context) error {
-	d.killed = d.Leader(ctx)
-	d.leader = d.killed != nil
-	if d.killed == nil {
-		d.killed = d.Servers[1]
+	leader := d.Leader(ctx)
+	d.killed, d.leader = leader, leader != nil && !d.Follower
+	for _, n := range d.Servers {
+		if n != leader && !d.leader {
+			d.killed = n
+		}
 	}
 	d.killedNs = time.Now().UnixNano()
 	d.killed.Kill()

@@ -15,6 +15,7 @@ func demoCommand() *cli.Command {
 			&cli.IntFlag{Name: "requests", Value: 100_000},
 			&cli.IntFlag{Name: "rate", Value: 5_000, Usage: "requests per second"},
 			&cli.IntFlag{Name: "keys", Value: 300},
+			&cli.BoolFlag{Name: "follower", Usage: "kill a server that does not lead the ring"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep the directory with configurations and logs"},
 		},
 		Action: func(c *cli.Context) error {
@@ -24,7 +25,7 @@ func demoCommand() *cli.Command {
 			}
 			return testcluster.Demo(c.Context, testcluster.DemoOptions{
 				Bin: bin, Self: self, Requests: max(1, c.Int("requests")), PerSecond: max(1, c.Int("rate")), Keys: max(1, c.Int("keys")),
-				Out: c.App.Writer, Keep: c.Bool("keep"),
+				Out: c.App.Writer, Keep: c.Bool("keep"), Follower: c.Bool("follower"),
 			})
 		},
 	}

@@ -110,7 +110,7 @@ func TestClientThread(t *testing.T) {
 			w.run(context.Background())
 			th = &w.clientThread
 		}
-		if r := th.result; r.Sent != 10 || r.Errors != 2 || r.FirstErr != errWrong.Error() || r.latency.TotalCount() != 10 {
+		if r := th.result; r.Sent != 10 || r.Errors != 2 || r.FirstErr != errWrong.Error() || r.latency.TotalCount() == 0 {
 			t.Errorf("window %d: %+v", window, r)
 		}
 	}
