@@ -29,9 +29,11 @@ const (
 	TypeMessage Type = iota + 1
 	// TypeAck settles messages: Session, Seq (base), Hash (mask: bit i settles Seq+i).
 	TypeAck
-	// TypeLater refuses one transmission for now: Session, Seq, Attempt.
+	// TypeLater refuses one transmission for now: Session, Seq, Attempt, Flags
+	// (FlagMaybeRepeat: the refusing node may have forgotten that it took it).
 	TypeLater
-	// TypeMoved refuses one transmission, the slot has another owner: Session, Seq, Attempt, Epoch of the refusing node.
+	// TypeMoved refuses one transmission, the slot has another owner: Session,
+	// Seq, Attempt, Flags (as Later), Epoch of the refusing node.
 	TypeMoved
 	// TypeRoom lifts an earlier Later: Session.
 	TypeRoom

@@ -138,14 +138,17 @@ func (w *sim) fail(format string, args ...any) {
 	w.logf("VIOLATION "+format, args...)
 }
 
-func (w *sim) one(n int) int         { return w.rng.IntN(n) }
-func (w *sim) chance(p float64) bool { return w.rng.Float64() < p }
-func (n *simNode) String() string    { return fmt.Sprintf("n%d", n.idx) }
-func (p *simProg) String() string    { return fmt.Sprintf("p%d", p.idx) }
-func (m *simMsg) String() string     { return fmt.Sprintf("%v:%d/h%d", m.prog, m.seq, m.hash%100) }
-func inboundPeer(id ring.ID) ring.ID { return ^id }
-func newSim(seed uint64, opt simOptions) *sim {
-	w := &sim{opt: opt, rng: rand.New(rand.NewPCG(seed, 7))}
+func (w *sim) one(n int) int                  { return w.rng.IntN(n) }
+func (w *sim) chance(p float64) bool          { return w.rng.Float64() < p }
+func (n *simNode) String() string             { return fmt.Sprintf("n%d", n.idx) }
+func (p *simProg) String() string             { return fmt.Sprintf("p%d", p.idx) }
+func (m *simMsg) String() string              { return fmt.Sprintf("%v:%d/h%d", m.prog, m.seq, m.hash%100) }
+func inboundPeer(id ring.ID) ring.ID          { return ^id }
+func newSim(seed uint64, opt simOptions) *sim { return newSimOf(rand.NewPCG(seed, 7), opt) }
+
+// newSimOf takes every choice of the run from src.
+func newSimOf(src rand.Source, opt simOptions) *sim {
+	w := &sim{opt: opt, rng: rand.New(src)}
 	w.judge.init(w)
 	if w.opt.steps == 0 {
 		w.opt.steps = 100 + w.one(700)
