@@ -3,7 +3,10 @@ package chmpx_test
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,4 +60,28 @@ func keyTables() string {
 	}
 	fmt.Fprintf(&b, "\n## Without effect\n\nCHMPX's keys that have no meaning here. They are read and checked, so that a\nmistake is found, and do nothing: %s; in [SVRNODE] and [SLVNODE] FORWARD_PEERS\nand REVERSE_PEERS.\n\n", strings.Join(idle, ", "))
 	return b.String()
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)\)`)
+
+// Every document that another one links to exists.
+func TestLinks(t *testing.T) {
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(p) != ".md" {
+			return err
+		}
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return err
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(p), m[1])); err != nil {
+				t.Errorf("%s links to %s, which is not there", p, m[1])
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
