@@ -71,7 +71,7 @@ func work(s settings, stdout, stderr io.Writer, signals <-chan os.Signal, orders
 		Config: s.conf, CtlPort: s.ctlPort, CUK: s.cuk, Role: role, Name: "chmpxbench", Logger: ops.NewLogger(s.level, stderr),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("attach within %v: %w", s.attachTimeout, err)
+		return nil, fmt.Errorf("attach: %w", err)
 	}
 	defer c.Close()
 	if err := ready(); err != nil {
