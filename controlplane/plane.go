@@ -40,7 +40,8 @@ type Plane struct {
 
 	dir      *raftnode.Dir // nil on a slave
 	stores   *raftnode.Stores
-	hadState bool // raft has run on these stores before
+	hadState bool          // raft has run on these stores before
+	realm    atomic.Uint64 // id of the ring whose log this node has, 0: none yet; servers keep it on disk
 	sessions *mux.Sessions
 	client   *rpcClient
 	server   *rpcServer
@@ -133,6 +134,9 @@ func (p *Plane) open() error {
 	if err == nil {
 		p.hadState, err = p.stores.HasState()
 	}
+	if err == nil && p.hadState {
+		err = p.loadRealm()
+	}
 	if err != nil {
 		return errors.Join(err, p.Close())
 	}
@@ -207,7 +211,7 @@ func (p *Plane) addTransfer(t transferReport) {
 // startRaft starts the raft member id, with servers as first configuration if
 // there are any.
 func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
-	stream := raftnode.NewStream(id, p.cfg.Self.Addr, p.dialRaft, p.log)
+	stream := raftnode.NewStream(id, p.cfg.Self.Addr, p.dialRaft, p.realmName, p.log)
 	n, err := raftnode.Start(raftnode.Options{
 		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm, AddressOf: p.raftAddress, Log: p.log,
 	})
@@ -258,10 +262,13 @@ func (p *Plane) viewLoop(ctx context.Context) {
 	last := uint64(0)
 	for p.applied.wait(ctx) {
 		v := p.view()
-		if p.cfg.OnView == nil || v.Table == nil || v.Index == last {
+		if v.Table == nil || v.Index == last || !p.keepRealm(v.RingID) {
 			continue
 		}
 		last = v.Index
+		if p.cfg.OnView == nil {
+			continue
+		}
 		p.cfg.OnView(v, p.incarnation(v))
 	}
 }

@@ -35,7 +35,7 @@ type proposeAnswer struct {
 
 // request returns a request of this node; body may be nil.
 func (p *Plane) request(o op, body any) *request {
-	req := &request{Op: o, Group: p.cfg.Group, RingID: p.view().RingID, From: p.cfg.Self.ID, Slave: p.cfg.Slave}
+	req := &request{Op: o, Group: p.cfg.Group, RingID: p.realm.Load(), From: p.cfg.Self.ID, Slave: p.cfg.Slave}
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {

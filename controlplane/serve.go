@@ -25,14 +25,14 @@ const evidenceLinksMax = 1024
 
 // handle answers one request. It is called from many goroutines.
 func (p *Plane) handle(ctx context.Context, req *request) *response {
-	v := p.view()
+	own := p.realm.Load()
 	switch {
 	case req.Group != p.cfg.Group:
 		return &response{Code: codeOtherRing, Text: fmt.Sprintf("group %q, ours is %q", req.Group, p.cfg.Group)}
-	case req.RingID != 0 && v.RingID != 0 && req.RingID != v.RingID:
-		return &response{Code: codeOtherRing, Text: fmt.Sprintf("ring %016x, ours is %016x", req.RingID, v.RingID)}
+	case req.RingID != 0 && own != 0 && req.RingID != own:
+		return &response{Code: codeOtherRing, Text: fmt.Sprintf("ring %016x, ours is %016x", req.RingID, own)}
 	case req.Op == opProbe:
-		return p.reply(p.answerProbe(v), nil)
+		return p.reply(p.answerProbe(), nil)
 	case req.From == 0 || !req.Slave && p.cfg.server(req.From) == nil:
 		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
 	case !p.leads():
@@ -72,8 +72,8 @@ func (p *Plane) reply(body any, err error) *response {
 	return &response{Body: b}
 }
 
-func (p *Plane) answerProbe(v fsm.View) probeAnswer {
-	a := probeAnswer{ID: p.cfg.Self.ID, Digest: p.digest, RingID: v.RingID, Empty: !p.hadState && !p.cfg.Slave}
+func (p *Plane) answerProbe() probeAnswer {
+	a := probeAnswer{ID: p.cfg.Self.ID, Digest: p.digest, RingID: p.realm.Load(), Empty: !p.hadState && !p.cfg.Slave}
 	_, a.Leader = p.leader()
 	if id := p.raftID.Load(); id != nil {
 		a.RaftID = string(*id)
@@ -81,7 +81,7 @@ func (p *Plane) answerProbe(v fsm.View) probeAnswer {
 	if n := p.node.Load(); n != nil {
 		a.Applied = n.AppliedIndex()
 		// A first voter that knows only the first configuration has no ring yet.
-		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && v.RingID == 0
+		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && a.RingID == 0
 	}
 	return a
 }

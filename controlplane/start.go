@@ -190,7 +190,7 @@ func (p *Plane) startServer(ctx context.Context) error {
 			return err
 		}
 		if owner, ok := ownerOf(id); !ok || owner != p.cfg.Self.ID {
-			return fmt.Errorf("%w: the data directory belongs to raft member %q, this node is %s", ErrConfig, id, p.cfg.Self.ID)
+			return fmt.Errorf("%w: the data directory %s belongs to raft member %q, this node is %s", ErrConfig, p.dir.Path(), id, p.cfg.Self.ID)
 		}
 		return p.startRaft(id, nil)
 	}
@@ -254,6 +254,10 @@ func (p *Plane) askToJoin(ctx context.Context, answers []answer, want raft.Serve
 // startFresh records the raft id and starts raft without state, with voters as
 // first configuration if there are any.
 func (p *Plane) startFresh(id raft.ServerID, voters []Member) error {
+	// What may lie there of an earlier ring, whose log is gone, goes first.
+	if err := p.dir.SetRealm(realmText(0)); err != nil {
+		return err
+	}
 	if err := p.dir.SetRaftID(id); err != nil {
 		return err
 	}

@@ -144,7 +144,7 @@ func TestDialWaits(t *testing.T) {
 			}
 			near, far := net.Pipe()
 			go func() {
-				got, err := readTarget(far)
+				got, _, err := readTarget(far)
 				if got != id || err != nil {
 					t.Errorf("target %q, %v", got, err)
 				}
@@ -153,7 +153,7 @@ func TestDialWaits(t *testing.T) {
 				}
 			}()
 			return near, nil
-		}, slog.New(slog.DiscardHandler))
+		}, func() string { return "" }, slog.New(slog.DiscardHandler))
 		defer s.Close()
 		const waiters = 10
 		done := make(chan error, waiters)
@@ -190,26 +190,36 @@ func TestDialWaits(t *testing.T) {
 }
 
 // TestDeliver proves that a connection for another member is refused: a server
-// that lost its disk is not who its peers think.
+// that lost its disk is not who its peers think; and one from another group
+// whose members go by the same ids.
 func TestDeliver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewStream("1.b", "a:1", nil, slog.New(slog.DiscardHandler))
+		realm := ""
+		s := NewStream("1.b", "a:1", nil, func() string { return realm }, slog.New(slog.DiscardHandler))
 		defer s.Close()
 		for _, tc := range []struct {
-			id   raft.ServerID
-			want bool
-		}{{"1.0", false}, {"1.b", true}} {
+			id         raft.ServerID
+			realm, own string
+			want       bool
+		}{
+			{"1.0", "", "", false}, {"1.b", "", "", true},
+			{"1.b", "r1", "r1", true}, {"1.b", "", "r1", true}, {"1.b", "r1", "", true}, {"1.b", "r2", "r1", false},
+		} {
+			realm = tc.own
 			near, far := net.Pipe()
 			go s.Deliver(far)
-			if err := writeTarget(near, tc.id); err != nil {
+			if err := writeTarget(near, tc.id, tc.realm); err != nil {
 				t.Fatal(err)
 			}
 			if err := readWelcome(near); (err == nil) != tc.want {
-				t.Errorf("connection for %s: welcome %v", tc.id, err)
+				t.Errorf("connection %+v: welcome %v", tc, err)
 			}
 			synctest.Wait()
 			if got := len(s.incoming) == 1; got != tc.want {
-				t.Errorf("connection for %s: taken %t", tc.id, got)
+				t.Errorf("connection %+v: taken %t", tc, got)
+			}
+			if tc.want {
+				(<-s.incoming).Close()
 			}
 			near.Close()
 		}
@@ -219,14 +229,15 @@ func TestDeliver(t *testing.T) {
 // FuzzReadTarget proves that no bytes make the reader of targets panic, and
 // that it reads no more than the target.
 func FuzzReadTarget(f *testing.F) {
-	f.Add([]byte{3, 0, '1', '.', '0', 'x'})
+	f.Add([]byte{5, 0, '1', '.', '0', '@', 'r', 'x'})
+	f.Add([]byte{2, 0, '@', 'r'})
 	f.Add([]byte{0, 0})
 	f.Add([]byte{0xff, 0xff})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c := &bytesConn{r: bytes.NewReader(in)}
-		id, err := readTarget(c)
-		if err == nil && (len(id) == 0 || len(id) > targetBytesMax || len(in)-c.r.Len() != 2+len(id)) {
-			t.Errorf("read %q of %d bytes, %d left", id, len(in), c.r.Len())
+		id, realm, err := readTarget(c)
+		if read := len(in) - c.r.Len(); err == nil && (len(id) == 0 || len(id)+len(realm) > targetBytesMax || read > 2+len(id)+1+len(realm)) {
+			t.Errorf("read %q of %q: %d bytes of %d", id, realm, read, len(in))
 		}
 	})
 }

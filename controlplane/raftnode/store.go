@@ -26,6 +26,7 @@ var ErrLocked = errors.New("raftnode: data directory in use")
 const (
 	lockFile = "lock"
 	idFile   = "raft.id"
+	ringFile = "ring.id"
 	logFile  = "raft.db"
 )
 
@@ -86,30 +87,50 @@ func (d *Dir) Close() error {
 	return err
 }
 
+// Path returns the directory's name.
+func (d *Dir) Path() string { return d.path }
+
 // RaftID returns the raft id this directory belongs to, "" when it has none.
 func (d *Dir) RaftID() (raft.ServerID, error) {
-	b, err := os.ReadFile(filepath.Join(d.path, idFile))
+	id, err := d.read(idFile)
+	return raft.ServerID(id), err
+}
+
+// SetRaftID records the raft id, durably.
+func (d *Dir) SetRaftID(id raft.ServerID) error { return d.write(idFile, string(id)) }
+
+// Realm returns the name of the ring whose log lies here, "" when it is not
+// known yet.
+func (d *Dir) Realm() (string, error) { return d.read(ringFile) }
+
+// SetRealm records the name of the ring, durably.
+func (d *Dir) SetRealm(realm string) error { return d.write(ringFile, realm) }
+
+// read returns the one word in a file, "" if there is no such file.
+func (d *Dir) read(file string) (string, error) {
+	name := filepath.Join(d.path, file)
+	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("read raft id: %w", err)
+		return "", fmt.Errorf("read identity: %w", err)
 	}
 	id := strings.TrimSpace(string(b))
 	if id == "" || len(id) > idBytesMax {
-		return "", fmt.Errorf("read raft id: %s holds %d bytes, 1 to %d expected", idFile, len(id), idBytesMax)
+		return "", fmt.Errorf("read identity: %s holds %d bytes, 1 to %d expected", name, len(id), idBytesMax)
 	}
-	return raft.ServerID(id), nil
+	return id, nil
 }
 
-// SetRaftID records the raft id, durably.
-func (d *Dir) SetRaftID(id raft.ServerID) error {
-	name := filepath.Join(d.path, idFile)
+// write replaces a file by one word, durably.
+func (d *Dir) write(file, word string) error {
+	name := filepath.Join(d.path, file)
 	f, err := os.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, dataFileMode)
 	if err != nil {
-		return fmt.Errorf("write raft id: %w", err)
+		return fmt.Errorf("write identity: %w", err)
 	}
-	_, err = fmt.Fprintln(f, id)
+	_, err = fmt.Fprintln(f, word)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -123,7 +144,7 @@ func (d *Dir) SetRaftID(id raft.ServerID) error {
 		err = syncDir(d.path)
 	}
 	if err != nil {
-		return fmt.Errorf("write raft id: %w", err)
+		return fmt.Errorf("write identity: %w", err)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ const (
 	dialAttempt     = 2 * time.Second        // one attempt
 	dialWaitersMax  = 64                     // dials that wait for one peer
 	targetTimeout   = 5 * time.Second
-	targetBytesMax  = 128
+	targetBytesMax  = 256
 	incomingConnMax = 16
 )
 
@@ -39,10 +39,11 @@ type DialFunc func(ctx context.Context, id raft.ServerID, addr string) (net.Conn
 // errors, and a restarted server would be without news for as long. One
 // dialler per peer tries; the others wait for it.
 type Stream struct {
-	self raft.ServerID
-	addr net.Addr
-	dial DialFunc
-	log  *slog.Logger
+	self  raft.ServerID
+	addr  net.Addr
+	dial  DialFunc
+	realm func() string
+	log   *slog.Logger
 
 	dials     context.Context // ended by Interrupt
 	interrupt context.CancelFunc
@@ -61,12 +62,14 @@ type gate struct {
 	waiters int
 }
 
-// NewStream returns a stream layer for the member self, at addr as others see it.
-func NewStream(self raft.ServerID, addr string, dial DialFunc, log *slog.Logger) *Stream {
+// NewStream returns a stream layer for the member self, at addr as others see
+// it. realm names the raft group whose log this member has, "" while it has
+// none; members of different groups do not talk, even if their ids fit.
+func NewStream(self raft.ServerID, addr string, dial DialFunc, realm func() string, log *slog.Logger) *Stream {
 	ctx, cancel := context.WithCancel(context.Background())
 	dials, interrupt := context.WithCancel(ctx)
 	return &Stream{
-		self: self, addr: memberAddr(Address(self, addr)), dial: dial, log: log,
+		self: self, addr: memberAddr(Address(self, addr)), dial: dial, realm: realm, log: log,
 		dials: dials, interrupt: interrupt, ctx: ctx, cancel: cancel,
 		incoming: make(chan net.Conn, incomingConnMax),
 		conns:    make(map[*streamConn]struct{}),
@@ -99,9 +102,11 @@ func splitAddress(a raft.ServerAddress) (raft.ServerID, string) {
 // it is (a server that lost its disk has another id than the caller thinks)
 // and hands it to raft, or closes it. It returns when that is done.
 func (s *Stream) Deliver(conn net.Conn) {
-	id, err := readTarget(conn)
-	if err != nil || id != s.self {
-		s.log.Debug("raft connection refused", "remote", conn.RemoteAddr().String(), "for", string(id), "self", string(s.self), "err", err)
+	id, realm, err := readTarget(conn)
+	own := s.realm()
+	if err != nil || id != s.self || realm != "" && own != "" && realm != own {
+		s.log.Debug("raft connection refused", "remote", conn.RemoteAddr().String(),
+			"for", string(id), "self", string(s.self), "realm", realm, "own", own, "err", err)
 		conn.Close()
 		return
 	}
@@ -242,7 +247,7 @@ func (s *Stream) attempt(ctx context.Context, id raft.ServerID, hostport string)
 		return nil, err
 	}
 	// Without a welcome nobody is there yet: raft's back-off must not see it.
-	err = writeTarget(conn, id)
+	err = writeTarget(conn, id, s.realm())
 	if err == nil {
 		err = readWelcome(conn)
 	}
@@ -279,13 +284,15 @@ func (c *streamConn) Close() error {
 	return c.Conn.Close()
 }
 
-// writeTarget says for whom a connection is: length u16, id.
-func writeTarget(conn net.Conn, id raft.ServerID) error {
+// writeTarget says for whom a connection is and of which group: length u16,
+// "id@realm".
+func writeTarget(conn net.Conn, id raft.ServerID, realm string) error {
 	if err := conn.SetWriteDeadline(time.Now().Add(targetTimeout)); err != nil {
 		return fmt.Errorf("set deadline: %w", err)
 	}
-	b := binary.LittleEndian.AppendUint16(nil, uint16(len(id)))
-	if _, err := conn.Write(append(b, id...)); err != nil {
+	target := string(id) + "@" + realm
+	b := binary.LittleEndian.AppendUint16(nil, uint16(len(target)))
+	if _, err := conn.Write(append(b, target...)); err != nil {
 		return fmt.Errorf("write target of a raft connection: %w", err)
 	}
 	return conn.SetWriteDeadline(time.Time{})
@@ -316,21 +323,25 @@ func readWelcome(conn net.Conn) error {
 }
 
 // readTarget reads what writeTarget wrote and not a byte more.
-func readTarget(conn net.Conn) (raft.ServerID, error) {
+func readTarget(conn net.Conn) (id raft.ServerID, realm string, err error) {
 	if err := conn.SetReadDeadline(time.Now().Add(targetTimeout)); err != nil {
-		return "", fmt.Errorf("set deadline: %w", err)
+		return "", "", fmt.Errorf("set deadline: %w", err)
 	}
 	var head [2]byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
-		return "", fmt.Errorf("read target of a raft connection: %w", err)
+		return "", "", fmt.Errorf("read target of a raft connection: %w", err)
 	}
 	n := binary.LittleEndian.Uint16(head[:])
 	if n == 0 || n > targetBytesMax {
-		return "", fmt.Errorf("read target of a raft connection: %d bytes, 1 to %d allowed", n, targetBytesMax)
+		return "", "", fmt.Errorf("read target of a raft connection: %d bytes, 1 to %d allowed", n, targetBytesMax)
 	}
-	id := make([]byte, n)
-	if _, err := io.ReadFull(conn, id); err != nil {
-		return "", fmt.Errorf("read target of a raft connection: %w", err)
+	target := make([]byte, n)
+	if _, err := io.ReadFull(conn, target); err != nil {
+		return "", "", fmt.Errorf("read target of a raft connection: %w", err)
 	}
-	return raft.ServerID(id), conn.SetReadDeadline(time.Time{})
+	word, realm, _ := strings.Cut(string(target), "@")
+	if word == "" {
+		return "", "", errors.New("read target of a raft connection: no member in it")
+	}
+	return raft.ServerID(word), realm, conn.SetReadDeadline(time.Time{})
 }
