@@ -132,7 +132,14 @@ func (c *Core) replyRefused(nowNs int64, p *Peer, h *wire.Header) {
 // reply handles TypeReply at the asker's node.
 func (c *Core) reply(_ int64, p *Peer, h *wire.Header, payload []byte) {
 	s := c.session(&h.Session)
-	if s == nil || s.detached {
+	switch {
+	case s == nil:
+		// After a restart of this node the asker's program is about to attach
+		// again; the sender gives up by itself if it does not.
+		c.stats.RepliesStray++
+		c.answer(p, wire.Header{Type: wire.TypeReplyLater, Seq: h.Seq, Attempt: h.Attempt}, true)
+		return
+	case s.detached:
 		c.stats.RepliesStray++
 		c.ackReply(p, h)
 		return
