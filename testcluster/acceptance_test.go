@@ -2,6 +2,7 @@ package testcluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -243,10 +244,7 @@ func TestKilledLeader(t *testing.T) {
 	taken, err := c.StopServerPrograms(ctx, programs)
 	must(t, err)
 	v := Judge(asked, taken, leader.Name[0], killedNs)
-	if v.Lost != 0 || v.Unmarked != 0 {
-		t.Errorf("verdict: %+v", v)
-	}
-	t.Logf("verdict: %+v", v)
+	kept(t, v)
 }
 
 // A ring whose servers were all killed comes back from disk as the same ring,
@@ -299,4 +297,47 @@ func TestOneOfThree(t *testing.T) {
 			t.Fatalf("key %d of the server that is left was not answered by it: %+v", a.Key, a)
 		}
 	}
+}
+
+// kept fails the test unless the run kept the delivery contract.
+func kept(t *testing.T, v Verdict) {
+	t.Helper()
+	if v.Lost != 0 || v.Unmarked != 0 || v.WrongOrder != 0 {
+		t.Errorf("verdict: %+v", v)
+	}
+	t.Logf("verdict: %+v", v)
+}
+
+// The sender's own node is killed under load and started again: its programs
+// attach again, nothing is lost, and what is repeated is marked.
+func TestRestartedSlave(t *testing.T) {
+	c, ctx, programs := newRing(t)
+	var startErr error
+	load := Load{Requests: 12000, PerSecond: 3000, Keys: 48, Patience: 15 * time.Second}
+	asked, err := c.RunLoad(ctx, self(), load, 3000, func() {
+		c.Slaves[0].Kill()
+		startErr = c.Slaves[0].Start()
+	})
+	must(t, errors.Join(err, startErr))
+	taken, err := c.StopServerPrograms(ctx, programs)
+	must(t, err)
+	kept(t, Judge(asked, taken, 0, 0))
+}
+
+// Each server is stopped in order and started again under load: the ring
+// serves on, and nothing is lost.
+func TestRollingRestart(t *testing.T) {
+	c, ctx, programs := newRing(t)
+	var rollErr error
+	load := Load{Requests: 30000, PerSecond: 3000, Keys: 48, Patience: 15 * time.Second}
+	asked, err := c.RunLoad(ctx, self(), load, 3000, func() {
+		for _, n := range c.Servers {
+			whole := func(st controlplane.Status) bool { return InService(st) == 3 }
+			rollErr = errors.Join(rollErr, n.Stop(ctx), n.Start(), c.Wait(ctx, "all in service", c.Nodes(), whole))
+		}
+	})
+	must(t, errors.Join(err, rollErr))
+	taken, err := c.StopServerPrograms(ctx, programs)
+	must(t, err)
+	kept(t, Judge(asked, taken, 0, 0))
 }
