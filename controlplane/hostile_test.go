@@ -1,11 +1,22 @@
 package controlplane
 
 import (
+	"context"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/controlplane/raftnode"
+	"github.com/chmpx/chmpx/ring"
 )
 
 // TestStaleDirectory proves that a server with the data directory of a ring
@@ -46,4 +57,180 @@ func TestStaleDirectory(t *testing.T) {
 			t.Error("the stale server changed who is UP")
 		}
 	})
+}
+
+// TestSilentServers proves that a slave gets in although the first servers it
+// could ask are hosts that answer nothing at all.
+func TestSilentServers(t *testing.T) {
+	story(t, 5, func(r *rig) {
+		for _, m := range r.servers[:2] {
+			defer r.net.listen(m.Addr).Close() // takes no connection and refuses none
+		}
+		for _, m := range r.servers[2:] {
+			r.start(m.Name, nil)
+		}
+		r.formed("c", "d", "e")
+		s := r.start("s", nil)
+		r.await("slave listed", patience, func() bool { return slaveIsUp(s.plane.view(), s.member.ID, s.plane.boot) })
+	})
+}
+
+// TestForgottenSlave proves that a slave which raft knows and the ring does not
+// list (its leader ended in between, and the slave too) is removed in the end.
+func TestForgottenSlave(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		for _, m := range r.servers {
+			r.start(m.Name, func(c *Config) { c.SlaveGC = time.Minute })
+		}
+		r.formed("a", "b", "c")
+		l := r.leader().plane
+		ghost := slaveRaftID(4711)
+		ctx, cancel := context.WithTimeout(context.Background(), memberTimeout)
+		defer cancel()
+		if err := l.addNonvoter(ctx, l.clusterOf(), ghost, raftnode.Address(ghost, "")); err != nil {
+			t.Fatal(err)
+		}
+		r.await("ghost removed", 2*time.Minute, func() bool { return memberIndex(l.clusterOf(), ghost) < 0 })
+	})
+}
+
+// TestTwins proves that two processes which run as the same slave, and so push
+// each other out, do it at a bounded pace.
+func TestTwins(t *testing.T) {
+	story(t, 1, func(r *rig) {
+		r.startAll()
+		r.formed("a")
+		var dials atomic.Int64
+		count := func(c *Config) {
+			dial := c.Dial
+			c.Self.ID = 2000
+			c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+				if dials.Add(1) > 10_000 {
+					return nil, syscall.EADDRNOTAVAIL
+				}
+				return dial(ctx, addr)
+			}
+		}
+		r.start("s", count)
+		r.start("t", count)
+		r.await("listed", patience, func() bool { return len(r.leader().plane.view().Slaves) == 1 })
+		before := r.leader().plane.Status().Raft.LastIndex
+		<-time.After(20 * time.Second)
+		if n := dials.Load(); n > 200 {
+			t.Errorf("%d connections in 20 s", n)
+		}
+		if n := r.leader().plane.Status().Raft.LastIndex - before; n > 200 {
+			t.Errorf("%d log entries in 20 s", n)
+		}
+	})
+}
+
+// TestRefusedServer proves that a server which the leader does not know from
+// its configuration says why it does not get in.
+func TestRefusedServer(t *testing.T) {
+	story(t, 4, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c", "d")
+		for _, m := range r.servers {
+			r.kill(m.Name)
+		}
+		for _, m := range r.servers[:3] {
+			r.start(m.Name, func(c *Config) { c.Servers = r.servers[:3] })
+		}
+		d := r.start("d", nil)
+		r.await("reason said", patience, func() bool {
+			return strings.Contains(d.plane.Status().WaitsFor, "is not in our configuration")
+		})
+	})
+}
+
+// TestVerdictAfterPause proves that a leader which did not run for a while does
+// not judge by what it believed before, even if the verdict comes to run first.
+func TestVerdictAfterPause(t *testing.T) {
+	story(t, 2, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b")
+		l := r.leader().plane
+		known := make(map[ring.ID]knownServer)
+		if _, ok := l.gather(l.view(), known, time.Now()); !ok {
+			t.Fatal("no verdict at all")
+		}
+		if _, ok := l.gather(l.view(), known, time.Now().Add(5*time.Second)); ok {
+			t.Error("a verdict right after a pause of 5 s")
+		}
+	})
+}
+
+// TestHungDisk proves that a leader whose disk hangs loses the lead, although
+// its heartbeats would go on for ever, that its ring goes on without it, that
+// it takes part again when the disk does, and that it can be stopped meanwhile.
+func TestHungDisk(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		disks := make(map[string]*hangingStore)
+		r.prepare = func(p *Plane) {
+			p.stores.Intercept(func(s raft.LogStore) raft.LogStore {
+				d := &hangingStore{LogStore: s, turn: make(chan struct{}, 1)}
+				disks[p.cfg.Self.Name] = d
+				return d
+			})
+		}
+		r.startAll()
+		r.formed("a", "b", "c")
+		was := r.leader()
+		free := disks[was.name].hang()
+		was.plane.Programs(1) // something to write
+		r.await("another leader", patience, func() bool {
+			for _, n := range r.nodes {
+				if n != was && n.plane.leading.Load() {
+					return true
+				}
+			}
+			return false
+		})
+		free()
+		r.await("the old leader follows", patience, func() bool {
+			st := was.plane.Status()
+			return st.Raft.Role == "follower" && st.Raft.LeaderID != 0 && st.Raft.LeaderID != was.member.ID
+		})
+		r.formed("a", "b", "c")
+
+		is := r.leader()
+		free = disks[is.name].hang()
+		defer free()
+		is.plane.Programs(1)
+		<-time.After(time.Second)
+		was = r.nodes[is.name]
+		delete(r.nodes, is.name)
+		was.stop()
+		select {
+		case err := <-was.done:
+			if err == nil {
+				err = <-was.done // that was the port
+			}
+			if !errors.Is(err, raftnode.ErrNoStop) {
+				t.Errorf("stopped with %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("a node with a hanging disk does not stop")
+		}
+	})
+}
+
+// hangingStore is a log on a disk that can hang.
+type hangingStore struct {
+	raft.LogStore
+	turn chan struct{} // capacity 1; a mutex that fake time can wait for
+}
+
+// hang makes writes hang until free is called, which may be called again.
+func (s *hangingStore) hang() (free func()) {
+	s.turn <- struct{}{}
+	return sync.OnceFunc(func() { <-s.turn })
+}
+
+// StoreLogs implements raft.LogStore.
+func (s *hangingStore) StoreLogs(l []*raft.Log) error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.LogStore.StoreLogs(l)
 }

@@ -20,7 +20,6 @@ const (
 	mergeCoalesce  = 150 * time.Millisecond // several changes of membership make one plan
 	mergeRefused   = 100 * time.Millisecond
 	diskStallMax   = 5 * time.Second
-	transferLimit  = 2 * time.Second
 )
 
 // leadershipLoop runs the leader's duties while this node leads.
@@ -107,12 +106,14 @@ func (p *Plane) commitLoop(ctx context.Context) {
 
 // watchLoop notices when this process did not run for a while (what it and its
 // links believe about others then is worth nothing), and when a leader's disk
-// hangs, which does not cost it the lead by itself.
+// hangs: raft's heartbeats go on then, and nothing else. Nor does raft hand the
+// lead over, for that waits behind the write, so this node plays dead until
+// the write is done. Its data plane goes on.
 func (p *Plane) watchLoop(ctx context.Context) {
 	tick := time.NewTicker(judgeTick)
 	defer tick.Stop()
 	last := time.Now()
-	handed := last
+	held := false
 	for {
 		select {
 		case <-tick.C:
@@ -120,18 +121,27 @@ func (p *Plane) watchLoop(ctx context.Context) {
 			return
 		}
 		now := time.Now()
-		if gap := now.Sub(last); gap > pauseLimit {
-			p.mu.Lock()
+		gap := now.Sub(last)
+		p.mu.Lock()
+		p.ranAt = now
+		if gap > pauseLimit {
 			p.pausedAt = now
 			clear(p.observed)
-			p.mu.Unlock()
+		}
+		p.mu.Unlock()
+		if gap > pauseLimit {
 			p.log.Warn("this process did not run for a while", "ms", gap.Milliseconds())
 		}
 		last = now
-		if d := p.stores.StalledFor(); d > diskStallMax && p.leads() && now.Sub(handed) > diskStallMax {
-			handed = now
-			p.log.Error("the disk does not take the log, handing the lead over", "write_ms", d.Milliseconds())
-			p.node.Load().LeadershipTransfer() // its outcome shows as a new leader, or here again
+		switch d := p.stores.StalledFor(); {
+		case !held && d > diskStallMax && p.leads():
+			held = true
+			p.log.Error("the disk does not take the log, giving the lead up", "write_ms", d.Milliseconds())
+			p.stream.Load().Hold(true)
+		case held && d == 0:
+			held = false
+			p.log.Warn("the disk takes the log again")
+			p.stream.Load().Hold(false)
 		}
 	}
 }
@@ -194,7 +204,8 @@ func (p *Plane) gather(v fsm.View, known map[ring.ID]knownServer, now time.Time)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now.Sub(p.pausedAt) < pauseLimit {
+	// After a pause the verdict may come to run before the watch does.
+	if now.Sub(p.pausedAt) < pauseLimit || now.Sub(p.ranAt) > pauseLimit {
 		return c, false
 	}
 	for id, e := range p.links {

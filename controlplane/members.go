@@ -267,6 +267,31 @@ func (p *Plane) watchSlaves(ctx context.Context, since time.Time) {
 			p.log.Debug("slave not changed", "slave", s.Name, "err", err)
 		}
 	}
+	p.removeStraySlaves(ctx, since, now)
+}
+
+// removeStraySlaves removes slaves that are members of raft and not listed by
+// the ring: their admission ended in between, and they never came back.
+func (p *Plane) removeStraySlaves(ctx context.Context, since, now time.Time) {
+	listed := p.view().Slaves
+	for _, m := range p.clusterOf() {
+		owner, _ := ownerOf(m.ID)
+		if !isSlaveID(m.ID) || slices.ContainsFunc(listed, func(s fsm.Slave) bool { return s.ID == owner }) {
+			continue
+		}
+		has, gone := p.sessions.Has(string(m.ID))
+		if gone.Before(since) {
+			gone = since
+		}
+		if has || now.Sub(gone) < p.cfg.SlaveGC {
+			continue
+		}
+		if err := await(ctx, p.node.Load().RemoveServer(m.ID, 0, memberTimeout)); err != nil {
+			p.log.Debug("stray slave not removed", "raft_id", string(m.ID), "err", err)
+			return
+		}
+		p.sessions.Forget(string(m.ID))
+	}
 }
 
 func (p *Plane) removeSlave(ctx context.Context, s fsm.Slave) error {

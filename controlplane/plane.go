@@ -63,13 +63,14 @@ type Plane struct {
 
 	leading atomic.Bool // this node leads and has applied everything committed before it did
 
+	turn      atomic.Uint32 // which server to ask next while no leader is known
 	proposing chan struct{} // token: one proposal of this node at a time, in order of Number
 	number    uint64        // of the last proposal; owned by the token's holder
 	applying  chan struct{} // tokens: bound of raft.Apply under way
 
 	mu        sync.Mutex // guards what follows; nothing blocks under it
 	waits     string
-	refused   string // slave: why the ring does not take it
+	refused   string // why the ring does not admit this start, if it said so
 	programs  int
 	noneSince time.Time // since when no program is attached
 	links     map[ring.ID]ring.Evidence
@@ -78,7 +79,8 @@ type Plane struct {
 	downs     []time.Time // when this start was declared DOWN while it ran
 	reach     map[ring.ID]bool
 	observed  map[ring.ID]observer // leader: evidence of the other servers
-	pausedAt  time.Time
+	ranAt     time.Time            // when the watch loop last ran
+	pausedAt  time.Time            // when it ran again after a pause
 	alarm     string
 	slaveJoin time.Time // leader: when the next slave may be admitted
 
@@ -103,6 +105,7 @@ func New(cfg Config) (*Plane, error) {
 		proposing: make(chan struct{}, 1),
 		applying:  make(chan struct{}, appliesMax),
 		noneSince: time.Now(),
+		ranAt:     time.Now(),
 		links:     make(map[ring.ID]ring.Evidence),
 		reach:     make(map[ring.ID]bool),
 		observed:  make(map[ring.ID]observer),

@@ -117,9 +117,11 @@ func (p *Plane) reportLoop(ctx context.Context) {
 		cancel()
 		switch {
 		case err == nil:
+			p.setRefused("")
 			p.awaitApplied(ctx, body)
 		case errors.Is(err, ErrRefused), errors.Is(err, ErrOtherRing):
 			refused, refusedAt = now, v.Index
+			p.setRefused("the ring does not take this server: " + err.Error()) // shown only while it is not admitted
 			p.log.Debug("report refused", "type", body.Type().String(), "err", err)
 		case ctx.Err() == nil:
 			p.log.Debug("report not committed, trying again", "type", body.Type().String(), "err", err)

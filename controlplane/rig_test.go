@@ -116,6 +116,7 @@ type rig struct {
 	servers []Member
 	ports   map[string]net.Listener // real TCP: listeners of servers not started yet
 	nodes   map[string]*rigNode
+	prepare func(*Plane) // nil, or what to do to a plane before it runs
 }
 
 // rigNode is one running node of a rig.
@@ -123,7 +124,8 @@ type rigNode struct {
 	name   string
 	member Member
 	plane  *Plane
-	cancel context.CancelFunc
+	stop   context.CancelFunc
+	cancel func() // stop, and wait
 	done   chan error
 
 	mu    sync.Mutex // guards views
@@ -216,7 +218,7 @@ func (r *rig) start(name string, tweak func(*Config)) *rigNode {
 	}
 	n.member = cfg.Self
 	ctx, cancel := context.WithCancel(context.Background())
-	n.cancel = cancel
+	n.stop = cancel
 	runs := 1
 	if !cfg.Slave {
 		cfg.DataDir = filepath.Join(r.dir, name)
@@ -228,6 +230,9 @@ func (r *rig) start(name string, tweak func(*Config)) *rigNode {
 		r.t.Fatalf("start %s: %v", name, err)
 	}
 	n.plane = p
+	if r.prepare != nil {
+		r.prepare(p)
+	}
 	if !cfg.Slave {
 		runs++
 		go func() { n.done <- cfg.Mux.Run(ctx) }()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/fsm"
 )
 
@@ -22,7 +23,8 @@ const (
 
 // Run takes part in the ring until ctx ends (nil) or the node must stop
 // because it can no longer follow the log (ErrStateMachine). It returns when
-// everything it started has ended and the data directory is closed. Call it once.
+// everything it started has ended and the data directory is closed, unless the
+// disk hangs: then the process should end. Call it once.
 func (p *Plane) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -56,7 +58,11 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	err := p.Close() // before wg.Wait: loops may wait for raft, which answers when it stops
-	wg.Wait()
+	if errors.Is(err, raftnode.ErrNoStop) {
+		p.log.Error("loops that wait for raft are left behind", "err", err)
+	} else {
+		wg.Wait()
+	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		err = errors.Join(cause, err)
 	}
@@ -113,12 +119,22 @@ func (p *Plane) reachLoop(ctx context.Context) {
 		v := p.view()
 		why := p.waitsFor(v, addr != "", foreign)
 		p.mu.Lock()
-		if why != "" && p.refused != "" {
+		if (p.cfg.Slave && why != "" || why == waitsAdmission) && p.refused != "" {
 			why = p.refused
 		}
 		p.mu.Unlock()
 		p.setWaiting(why)
 	}
+}
+
+// waitsAdmission is what a node waits for whose ring has a leader.
+const waitsAdmission = "waiting for the ring to admit this start"
+
+// setRefused notes why the ring does not admit this node, "" for no reason.
+func (p *Plane) setRefused(why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = why
 }
 
 // lookAround probes all servers and notes who answers; it returns those that
@@ -152,7 +168,7 @@ func (p *Plane) waitsFor(v fsm.View, led bool, foreign []string) string {
 		return fmt.Sprintf("no quorum: %d of %d voters reachable, %d needed, missing %s",
 			q.Have, q.Voters, q.Need, strings.Join(q.Missing, ", "))
 	case p.cfg.Slave && !slaveIsUp(v, p.cfg.Self.ID, p.boot), !p.cfg.Slave && p.incarnation(v) == 0:
-		return "waiting for the ring to admit this start"
+		return waitsAdmission
 	}
 	return ""
 }

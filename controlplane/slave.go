@@ -37,8 +37,15 @@ func (p *Plane) sessionLoop(ctx context.Context, server Member) {
 			wait = min(2*wait, sessionRetryMax)
 			continue
 		}
-		wait = sessionRetryMin
+		began := time.Now()
 		p.serveSession(ctx, s)
+		if time.Since(began) >= sessionRetryMax {
+			wait = sessionRetryMin
+			continue
+		}
+		// Another process with our id may be pushing us out, as we do it.
+		sleep(ctx, wait)
+		wait = min(2*wait, sessionRetryMax)
 	}
 }
 
@@ -83,12 +90,11 @@ func (p *Plane) joinLoop(ctx context.Context) {
 		switch {
 		case err == nil:
 			p.awaitListed(ctx)
+			sleep(ctx, reportRetry) // if somebody else with our id is listed next: at this pace
 		case errors.Is(err, ErrRefused), errors.Is(err, ErrOtherRing):
 			refused = "the ring does not take this slave: " + err.Error()
 		}
-		p.mu.Lock()
-		p.refused = refused
-		p.mu.Unlock()
+		p.setRefused(refused)
 		if refused != "" {
 			p.looking.raise()
 			sleep(ctx, reportRetry)

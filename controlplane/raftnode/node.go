@@ -92,7 +92,7 @@ func (n *Node) Bootstrap(servers []raft.Server) error {
 
 // Stop ends the member and closes its stream and stores. It waits for raft's
 // goroutines, at most 10 s: a disk that hangs would hold them for ever. The
-// stores stay open then.
+// stores stay open then (ErrNoStop).
 func (n *Node) Stop() error {
 	n.stream.Interrupt() // raft waits for its dials
 	done := make(chan error, 1)
@@ -103,7 +103,7 @@ func (n *Node) Stop() error {
 	select {
 	case err = <-done:
 	case <-t.C:
-		return fmt.Errorf("stop raft: %w", errNoStop)
+		return fmt.Errorf("stop raft: %w", ErrNoStop)
 	}
 	n.stream.Close()
 	if cerr := n.stores.Close(); err == nil {
@@ -115,8 +115,8 @@ func (n *Node) Stop() error {
 	return nil
 }
 
-// errNoStop says that raft's goroutines did not end.
-var errNoStop = errors.New("raftnode: raft did not stop in time, is the disk hanging?")
+// ErrNoStop says that raft's goroutines did not end.
+var ErrNoStop = errors.New("raftnode: raft did not stop in time, is the disk hanging?")
 
 // Stores returns the member's stores.
 func (n *Node) Stores() *Stores { return n.stores }

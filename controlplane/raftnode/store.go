@@ -211,6 +211,10 @@ func MemoryStores() *Stores {
 	return &Stores{log: watch, stable: s, snaps: raft.NewInmemSnapshotStore(), watch: watch}
 }
 
+// Intercept puts something between raft and its log; before Start only. Tests
+// make disks hang with it.
+func (s *Stores) Intercept(f func(raft.LogStore) raft.LogStore) { s.watch.LogStore = f(s.watch.LogStore) }
+
 // HasState reports whether raft has run on these stores.
 func (s *Stores) HasState() (bool, error) {
 	has, err := raft.HasExistingState(s.log, s.stable, s.snaps)

@@ -54,6 +54,7 @@ type Stream struct {
 	mu    sync.Mutex // guards what follows; nothing blocks under it
 	conns map[*streamConn]struct{}
 	gates map[raft.ServerAddress]*gate
+	held  bool
 }
 
 // gate lets one dial at a time try an absent peer.
@@ -154,6 +155,10 @@ func (s *Stream) Close() error {
 // come to an end; later dials fail at once. Idempotent.
 func (s *Stream) Interrupt() {
 	s.interrupt()
+	s.closeAll()
+}
+
+func (s *Stream) closeAll() {
 	s.mu.Lock()
 	all := make([]*streamConn, 0, len(s.conns))
 	for c := range s.conns {
@@ -164,6 +169,20 @@ func (s *Stream) Interrupt() {
 		c.Close()
 	}
 }
+
+// Hold cuts this member off: its connections are closed and there are no new
+// ones, until Hold(false). To its peers it is as if it were dead.
+func (s *Stream) Hold(on bool) {
+	s.mu.Lock()
+	s.held = on
+	s.mu.Unlock()
+	if on {
+		s.closeAll()
+	}
+}
+
+// errHeld is returned to raft while the stream is held.
+var errHeld = errors.New("raftnode: this member is cut off")
 
 // Dial implements raft.StreamLayer. timeout is not used: see dialWait.
 func (s *Stream) Dial(address raft.ServerAddress, _ time.Duration) (net.Conn, error) {
@@ -237,6 +256,12 @@ func (s *Stream) leave(address raft.ServerAddress, g *gate) {
 }
 
 func (s *Stream) attempt(ctx context.Context, id raft.ServerID, hostport string) (net.Conn, error) {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held {
+		return nil, errHeld
+	}
 	if hostport == "" { // a slave: its session is waited for by the dial itself
 		return s.dial(ctx, id, "")
 	}
@@ -262,8 +287,9 @@ func (s *Stream) track(conn net.Conn) *streamConn {
 	c := &streamConn{Conn: conn, s: s}
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
+	held := s.held
 	s.mu.Unlock()
-	if s.dials.Err() != nil {
+	if held || s.dials.Err() != nil {
 		c.Close()
 		return nil
 	}
