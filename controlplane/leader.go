@@ -255,6 +255,7 @@ func (p *Plane) setAlarm(v fsm.View, held []verdict) {
 func (p *Plane) mergeLoop(ctx context.Context) {
 	tick := time.NewTicker(mergeTick)
 	defer tick.Stop()
+	waits := new(leaderWaits)
 	for {
 		select {
 		case <-p.merging:
@@ -267,18 +268,19 @@ func (p *Plane) mergeLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for ctx.Err() == nil && p.mergeStep(ctx) {
+		for ctx.Err() == nil && p.mergeStep(ctx, waits) {
 		}
 	}
 }
 
 // mergeStep proposes at most one command and reports whether there may be more.
-func (p *Plane) mergeStep(ctx context.Context) bool {
+func (p *Plane) mergeStep(ctx context.Context, waits *leaderWaits) bool {
 	v := p.view()
 	now := time.Now()
-	c, ok := fsm.NextMergeStep(v, now.UnixMicro())
+	waits.look(v, now)
+	c, ok := fsm.NextMergeStep(v, waits.nowUs(now))
 	if !ok {
-		c, ok = outOfService(v, p.cfg.DownOut, now)
+		c, ok = outOfService(v, p.cfg.DownOut, func(id ring.ID) time.Duration { return waits.downFor(id, now) })
 	}
 	if !ok {
 		return false
@@ -297,7 +299,7 @@ func (p *Plane) mergeStep(ctx context.Context) bool {
 
 // outOfService returns the SERVICEOUT that AUTOMERGE owes a server that has
 // been DOWN for downOut, if all its data is served by others. It is pure.
-func outOfService(v fsm.View, downOut time.Duration, now time.Time) (fsm.Command, bool) {
+func outOfService(v fsm.View, downOut time.Duration, downFor func(ring.ID) time.Duration) (fsm.Command, bool) {
 	if v.Table == nil || !v.Params.AutoMerge || v.SuspendMerge || v.MergeHeld || v.Operating() || downOut < 0 {
 		return fsm.Command{}, false
 	}
@@ -310,7 +312,7 @@ func outOfService(v fsm.View, downOut time.Duration, now time.Time) (fsm.Command
 	for _, s := range v.Table.Servers {
 		st := s.Status
 		if st.Ring() == ring.ServiceIn && st.Live() == ring.Down && st.Action() == ring.NoAct && staying > 0 &&
-			now.Sub(time.UnixMicro(s.StatusTime)) >= downOut && v.Covered(s.ID) {
+			downFor(s.ID) >= downOut && v.Covered(s.ID) {
 			return fsm.Command{Body: fsm.ServiceOut{ID: s.ID, Auto: true}}, true
 		}
 	}

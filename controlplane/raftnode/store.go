@@ -213,7 +213,9 @@ func MemoryStores() *Stores {
 
 // Intercept puts something between raft and its log; before Start only. Tests
 // make disks hang with it.
-func (s *Stores) Intercept(f func(raft.LogStore) raft.LogStore) { s.watch.LogStore = f(s.watch.LogStore) }
+func (s *Stores) Intercept(f func(raft.LogStore) raft.LogStore) {
+	s.watch.LogStore = f(s.watch.LogStore)
+}
 
 // HasState reports whether raft has run on these stores.
 func (s *Stores) HasState() (bool, error) {

@@ -1,0 +1,42 @@
+package controlplane
+
+import (
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// TestLeaderWaits proves that the leader's waits do not depend on what the
+// clocks of other hosts, or an earlier leader, have left in the log.
+func TestLeaderWaits(t *testing.T) {
+	begin := time.Unix(1_000_000, 0)
+	id := ring.ID(7)
+	for name, skew := range map[string]time.Duration{"behind": -time.Hour, "equal": 0, "ahead": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			stamp := begin.Add(skew).UnixMicro()
+			v := fsm.View{
+				RingID: 1, MergeTimeUs: stamp,
+				Merge: &ring.Merge{ID: 3, Phase: ring.MergeSealed, Seal: 5, Transfers: []ring.Transfer{{}}},
+				Table: &ring.Table{Servers: []ring.Server{{ID: id, Incarnation: 2, Status: ring.ServiceIn | ring.Down, StatusTime: stamp}}},
+			}
+			w := new(leaderWaits)
+			w.look(v, begin)
+			for after, want := range map[time.Duration]bool{0: false, 4 * time.Second: false, 5 * time.Second: true} {
+				w.look(v, begin.Add(after))
+				if _, got := fsm.NextMergeStep(v, w.nowUs(begin.Add(after))); got != want {
+					t.Errorf("unsealed after %v: %t", after, got)
+				}
+				if got := w.downFor(id, begin.Add(after)); got != after {
+					t.Errorf("down for %v after %v", got, after)
+				}
+			}
+			v.Table = &ring.Table{Servers: []ring.Server{{ID: id, Incarnation: 9, Status: ring.ServiceIn | ring.Down}}}
+			w.look(v, begin.Add(time.Minute))
+			if got := w.downFor(id, begin.Add(time.Minute)); got != 0 {
+				t.Errorf("a later incarnation is down for %v", got)
+			}
+		})
+	}
+}
