@@ -219,6 +219,10 @@ func (c *Consumer) Release(end uint64) {
 // Released returns the cursor up to which everything was given back.
 func (c *Consumer) Released() uint64 { return c.released }
 
-// Empty reports whether Next would find nothing. It may be called from any
-// goroutine only if no Next runs.
+// Tail returns the producer's cursor, unchecked: good for seeing that it
+// changed. Any goroutine.
+func (c *Consumer) Tail() uint64 { return atomic.LoadUint64(c.tail) }
+
+// Empty reports whether Next would find nothing. Like Next, it
+// belongs to the consumer's goroutine.
 func (c *Consumer) Empty() bool { return atomic.LoadUint64(c.tail) == c.pos }

@@ -1,0 +1,219 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/shm"
+	"github.com/chmpx/chmpx/wire"
+	"golang.org/x/sys/unix"
+)
+
+// handshakeTimeout bounds the exchange of attach messages.
+const handshakeTimeout = 5 * time.Second
+
+// attachment is one connection to a node: a socket that lives as long as it,
+// a segment, and the doorbells. Who may touch the segment: see Client.
+type attachment struct {
+	conn     *net.UnixConn
+	reply    *wire.AttachReply
+	mem      []byte
+	seg      *shm.Segment
+	bell     shm.Doorbell // ours
+	nodeBell shm.Doorbell
+
+	// The leader's. Of requests it reads the cursor only.
+	control, replies, requests *shm.Consumer
+	requestsSeen               uint64 // tail of requests that receivers were told of
+
+	once sync.Once // guards why
+	why  error     // why it ended; read by the keeper after watch
+}
+
+// dial attaches through one of the paths.
+func dial(ctx context.Context, paths []string, req *wire.AttachRequest) (*attachment, error) {
+	var errs []error
+	for _, path := range paths {
+		at, err := dialPath(ctx, path, req)
+		if err == nil {
+			return at, nil
+		}
+		errs = append(errs, err)
+		if errors.Is(err, ErrRefused) || errors.Is(err, ErrNoRoom) {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+func dialPath(ctx context.Context, path string, req *wire.AttachRequest) (*attachment, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("connect to node: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	at, err := handshake(conn.(*net.UnixConn), req)
+	if !stop() && err == nil {
+		at.end()
+		at.free()
+		err = ctx.Err()
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("attach through %s: %w", path, err)
+	}
+	return at, nil
+}
+
+func handshake(conn *net.UnixConn, req *wire.AttachRequest) (*attachment, error) {
+	b, err := req.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write(b); err != nil {
+		return nil, fmt.Errorf("send request: %w", err)
+	}
+	reply, fds, err := readReply(conn)
+	if err != nil {
+		return nil, err
+	}
+	return newAttachment(conn, reply, fds)
+}
+
+// readReply returns an accepting reply and its three descriptors.
+func readReply(conn *net.UnixConn) (*wire.AttachReply, []int, error) {
+	const descriptors = 3
+	buf := make([]byte, wire.AttachBytesMax)
+	n, fds, err := shm.RecvFds(conn, buf, descriptors)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read reply: %w", err)
+	}
+	reply, err := decodeReply(conn, buf, n)
+	switch {
+	case err != nil:
+	case reply.Code == wire.AttachRefusedRoom:
+		err = fmt.Errorf("%w: %s", ErrNoRoom, reply.Text)
+	case reply.Code != wire.AttachOK:
+		err = &refusal{reply.Code, reply.Text}
+	case len(fds) != descriptors:
+		err = fmt.Errorf("read reply: %w: none came", shm.ErrDescriptors)
+	default:
+		return reply, fds, nil
+	}
+	closeFds(fds)
+	return nil, nil, err
+}
+
+// decodeReply reads what is missing of a message whose first n bytes are in buf.
+func decodeReply(conn io.Reader, buf []byte, n int) (*wire.AttachReply, error) {
+	if n < wire.AttachPrefixBytes {
+		if _, err := io.ReadFull(conn, buf[n:wire.AttachPrefixBytes]); err != nil {
+			return nil, fmt.Errorf("read reply: %w", err)
+		}
+		n = wire.AttachPrefixBytes
+	}
+	length, err := wire.AttachLength(buf)
+	if err != nil {
+		return nil, err
+	}
+	end := wire.AttachPrefixBytes + length
+	if n < end {
+		if _, err := io.ReadFull(conn, buf[n:end]); err != nil {
+			return nil, fmt.Errorf("read reply: %w", err)
+		}
+	}
+	return wire.DecodeAttachReply(buf[wire.AttachPrefixBytes:end])
+}
+
+// refusal is a node's refusal; it is ErrRefused.
+type refusal struct {
+	code wire.AttachCode
+	text string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%v: %v: %s", ErrRefused, r.code, r.text) }
+
+func (r *refusal) Unwrap() error { return ErrRefused }
+
+// newAttachment maps and checks what came with a reply. It owns the descriptors.
+func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int) (at *attachment, err error) {
+	mem, err := shm.MapMemfd(fds[0])
+	_ = unix.Close(fds[0])
+	if err != nil {
+		closeFds(fds[1:])
+		return nil, err
+	}
+	at = &attachment{conn: conn, reply: reply, mem: mem}
+	if at.bell, err = shm.NewEventfdDoorbell(fds[1]); err != nil {
+		closeFds(fds[1:])
+		return nil, errors.Join(err, shm.Unmap(mem))
+	}
+	if at.nodeBell, err = shm.NewEventfdDoorbell(fds[2]); err != nil {
+		closeFds(fds[2:])
+		return nil, errors.Join(err, at.bell.Close(), shm.Unmap(mem))
+	}
+	if err = shm.Guard(at.open); err != nil {
+		at.end()
+		at.free()
+		return nil, err
+	}
+	return at, nil
+}
+
+func (at *attachment) open() (err error) {
+	if at.seg, err = shm.Open(at.mem); err != nil {
+		return err
+	}
+	if id := wire.SessionID(at.seg.Session()); id != at.reply.Session || id == (wire.SessionID{}) {
+		return fmt.Errorf("%w: segment of session %v, attached as %v", shm.ErrCorrupt, id, at.reply.Session)
+	}
+	if n := at.seg.RingBytes(); n != int(at.reply.RingBytes) {
+		return fmt.Errorf("%w: rings of %d bytes, announced %d", shm.ErrCorrupt, n, at.reply.RingBytes)
+	}
+	at.control = at.seg.Consumer(shm.ToProgram, shm.Control)
+	at.replies = at.seg.Consumer(shm.ToProgram, shm.Reply)
+	at.requests = at.seg.Consumer(shm.ToProgram, shm.Request)
+	return nil
+}
+
+// watch returns when the socket has ended: the node is gone, or fail or end
+// was called. The node sends nothing after its reply.
+func (at *attachment) watch() {
+	var b [1]byte
+	_, err := at.conn.Read(b[:])
+	if err == nil {
+		err = errors.New("the node sent more than a reply on the attach socket")
+	}
+	at.fail(err)
+}
+
+// fail ends the attachment because of err; any goroutine.
+func (at *attachment) fail(err error) {
+	at.once.Do(func() { at.why = err })
+	_ = at.conn.Close()
+}
+
+// end closes socket and doorbells; idempotent, any goroutine.
+func (at *attachment) end() {
+	at.fail(os.ErrClosed)
+	_ = at.bell.Close()
+	_ = at.nodeBell.Close()
+}
+
+// free unmaps the segment. Nobody uses it any more.
+func (at *attachment) free() { _ = shm.Unmap(at.mem) }
+
+func closeFds(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}

@@ -1,0 +1,192 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// Client is the attachment of this program to its node, through restarts of
+// the node. All methods may be called from any goroutine at any time.
+//
+// Who may touch a segment: senders under the mutex of their ring, receivers
+// under theirs, the leader (see reader) under lead. The keeper takes these one
+// after the other to change the attachment, so that afterwards nobody uses the
+// old one. Only the leader holds one of them (lead) while it takes another.
+type Client struct {
+	log             *slog.Logger
+	paths           []string
+	request         wire.AttachRequest // how to attach again
+	messageBytesMax int
+	ringBytes       int
+
+	current  atomic.Pointer[attachment] // nil while detached; to ring bells and close only
+	node     atomic.Uint64              // ring.ID of the newest node
+	requests sender
+	replies  sender
+	received receiver
+	pending  pending
+	in       reader
+	serving  serving
+	kickFunc func() // kick, made once
+
+	answered, failed, unanswered, roomWaits, reattached atomic.Uint64
+
+	closeOnce sync.Once
+	closing   chan struct{}      // closed by Close
+	cancel    context.CancelFunc // ends what the keeper does
+	work      sync.WaitGroup     // keeper and standby goroutine
+}
+
+// Back-off between attempts to attach.
+const (
+	attachBackoffMin = 10 * time.Millisecond
+	attachBackoffMax = 250 * time.Millisecond
+)
+
+// Attach attaches to the node that o names. It waits until ctx ends for the
+// node to be there (ErrNoNode); a refusal is final (ErrRefused, ErrNoRoom).
+func Attach(ctx context.Context, o Options) (*Client, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	paths, err := socketPaths(&o)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{log: o.Logger, paths: paths, closing: make(chan struct{}),
+		request: wire.AttachRequest{Role: o.Role, PID: uint32(os.Getpid()), Name: o.Name}}
+	c.requests.room, c.replies.room = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.in.standby, c.in.message = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.in.poll, c.kickFunc = c.pollRings, c.kick
+	c.serving.n = -1
+
+	at, err := c.firstAttach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.request.Session = at.reply.Session
+	c.ringBytes = int(at.reply.RingBytes)
+	c.messageBytesMax = wire.MessageBytesMax(c.ringBytes)
+	run, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	c.install(at, newProducers(at))
+	c.work.Go(func() { c.keep(run, at) })
+	c.work.Go(c.runStandby)
+	return c, nil
+}
+
+func (c *Client) firstAttach(ctx context.Context) (*attachment, error) {
+	pause := attachBackoffMin
+	for {
+		at, err := dial(ctx, c.paths, &c.request)
+		var refused *refusal
+		switch {
+		case err == nil:
+			return at, nil
+		case errors.As(err, &refused) && refused.code == wire.AttachRefusedStopping: // another may come
+		case errors.Is(err, ErrRefused), errors.Is(err, ErrNoRoom):
+			return nil, err
+		}
+		if !wait(ctx, pause) {
+			return nil, fmt.Errorf("%w: %w: %w", ErrNoNode, err, ctx.Err())
+		}
+		pause = min(2*pause, attachBackoffMax)
+	}
+}
+
+// wait returns false when ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// Close detaches and returns when all goroutines of the Client have ended.
+// Calls that wait return ErrClosed. Messages that were accepted stay with the
+// node, which still delivers them; outcomes of requests that are out are
+// unknown (ErrMaybeDelivered). Idempotent. Not to be called from a callback.
+func (c *Client) Close() error {
+	c.closeOnce.Do(func() {
+		for _, s := range []*sender{&c.requests, &c.replies} {
+			s.mu.Lock()
+			s.closed = true
+			s.mu.Unlock()
+		}
+		close(c.closing)
+		c.cancel()
+		if at := c.current.Load(); at != nil {
+			at.fail(ErrClosed)
+		}
+	})
+	c.work.Wait()
+	return nil
+}
+
+func (c *Client) isClosed() bool {
+	select {
+	case <-c.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// Node returns the id of the node that the Client is, or was last, attached to.
+func (c *Client) Node() ring.ID { return ring.ID(c.node.Load()) }
+
+// Session returns the id of this attachment. It stays the same through
+// restarts of the node.
+func (c *Client) Session() wire.SessionID { return c.request.Session }
+
+// MessageBytesMax returns the largest payload of a message or reply.
+func (c *Client) MessageBytesMax() int { return c.messageBytesMax }
+
+// Serving returns how many servers are in service as the node last told, 0
+// while it has not told or there is no node. It may be up to a second old.
+func (c *Client) Serving() int {
+	n, _ := c.serving.get()
+	return int(max(n, 0))
+}
+
+// Stats are the counters of a Client since Attach.
+type Stats struct {
+	Attached   bool   // there is a node now
+	Sent       uint64 // messages and requests accepted
+	Answered   uint64 // requests that got their reply
+	Failed     uint64 // requests that were accepted and got none
+	Received   uint64 // messages taken
+	Replied    uint64 // replies accepted
+	Unanswered uint64 // messages taken by Serve that got no reply because of an error
+	RoomWaits  uint64 // sends that had to wait for room or for a node
+	Reattached uint64 // times that the Client attached again
+}
+
+// Stats returns the counters.
+func (c *Client) Stats() Stats {
+	s := Stats{Attached: c.current.Load() != nil, Answered: c.answered.Load(), Failed: c.failed.Load(),
+		Unanswered: c.unanswered.Load(), RoomWaits: c.roomWaits.Load(), Reattached: c.reattached.Load()}
+	c.requests.mu.Lock()
+	s.Sent = c.requests.seq
+	c.requests.mu.Unlock()
+	c.replies.mu.Lock()
+	s.Replied = c.replies.seq
+	c.replies.mu.Unlock()
+	c.received.mu.Lock()
+	s.Received = c.received.taken
+	c.received.mu.Unlock()
+	return s
+}

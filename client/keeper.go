@@ -1,0 +1,230 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/chmpx/chmpx/shm"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// producers are the writing ends of a segment.
+type producers struct{ requests, replies *shm.Producer }
+
+func newProducers(at *attachment) producers {
+	return producers{at.seg.Producer(shm.ToNode, shm.Request), at.seg.Producer(shm.ToNode, shm.Reply)}
+}
+
+// keep watches the attachment and replaces it when its node is gone, until
+// Close. It owns every attachment: it alone installs and frees them.
+func (c *Client) keep(ctx context.Context, at *attachment) {
+	for {
+		at.watch()
+		c.detach(at)
+		if ctx.Err() == nil {
+			c.log.Warn("lost the node", "node", at.reply.Node, "error", at.why)
+		}
+		next, ends := c.reattach(ctx, at)
+		at.free()
+		if next == nil {
+			break
+		}
+		at = next
+		c.reattached.Add(1)
+		c.log.Info("attached again", "node", at.reply.Node, "session", at.reply.Session)
+		c.install(at, ends)
+	}
+	for _, a := range c.pending.takeAll(0) {
+		c.giveUp(a, fmt.Errorf("%w: %w", ErrMaybeDelivered, ErrClosed))
+	}
+}
+
+func (c *Client) giveUp(a answer, err error) {
+	c.failed.Add(1)
+	a.give(nil, err)
+	if a.done != nil {
+		c.in.async.Add(-1)
+	}
+}
+
+// install makes at the present attachment. Close may have come meanwhile; then
+// it did not see at, so it is failed here.
+func (c *Client) install(at *attachment, ends producers) {
+	c.node.Store(uint64(at.reply.Node))
+	c.in.lead.Lock()
+	c.in.at = at
+	c.in.lead.Unlock()
+	c.requests.set(at, ends.requests)
+	c.replies.set(at, ends.replies)
+	c.received.set(at, at.seg.Consumer(shm.ToProgram, shm.Request))
+	c.current.Store(at)
+	if c.isClosed() {
+		at.fail(ErrClosed)
+	}
+	c.requests.look()
+	c.replies.look()
+	notify(c.in.message)
+	notify(c.in.standby)
+}
+
+// detach takes an ended attachment out of use. When it returns nobody but the
+// keeper touches its segment.
+func (c *Client) detach(at *attachment) {
+	c.current.Store(nil)
+	at.end() // ends the leader's wait
+	c.requests.set(nil, nil)
+	c.replies.set(nil, nil)
+	c.received.set(nil, nil)
+	c.in.lead.Lock()
+	defer c.in.lead.Unlock()
+	c.in.at = nil
+	// Replies that came before the end are as good as any. Untaken messages
+	// are not taken: their senders send them again.
+	_ = shm.Guard(func() error {
+		for {
+			worked, err := c.drain(at)
+			if !worked || err != nil {
+				return err
+			}
+		}
+	})
+	c.serving.set(-1)
+}
+
+func (s *sender) set(at *attachment, prod *shm.Producer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at, s.prod = at, prod
+}
+
+func (r *receiver) set(at *attachment, ring *shm.Consumer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at, r.ring = at, ring
+}
+
+// reattach attaches with the same session and copies what the old node has not
+// settled. It tries until it succeeds, or returns nil when ctx ends.
+func (c *Client) reattach(ctx context.Context, old *attachment) (*attachment, producers) {
+	pause := attachBackoffMin
+	for wait(ctx, pause) {
+		pause = min(2*pause, attachBackoffMax)
+		next, err := dial(ctx, c.paths, &c.request)
+		if err == nil {
+			var ends producers
+			if ends, err = c.adopt(old, next); err == nil {
+				return next, ends
+			}
+			next.end()
+			next.free()
+		}
+		if ctx.Err() == nil {
+			c.log.Debug("attach again", "error", err)
+			if errors.Is(err, ErrRefused) || errors.Is(err, ErrNoRoom) || errors.Is(err, errAdopt) {
+				c.log.Warn("the node does not take this program back", "error", err)
+			}
+		}
+	}
+	return nil, producers{}
+}
+
+// errAdopt says that a new attachment cannot take over what the old one holds.
+var errAdopt = errors.New("client: the new segment does not fit")
+
+// adopt copies the unsettled records of old into next, which nobody else uses
+// yet, in order and with their sequences. They always fit: the rings are as
+// large, and begin without the gap that a record at the end may leave.
+func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
+	if next.reply.Session != c.request.Session {
+		return ends, fmt.Errorf("%w: it is of session %v instead of %v", errAdopt, next.reply.Session, c.request.Session)
+	}
+	if n := int(next.reply.RingBytes); n < c.ringBytes {
+		return ends, fmt.Errorf("%w: rings of %d bytes instead of %d", errAdopt, n, c.ringBytes)
+	}
+	ends = newProducers(next)
+	requests, lastSeq, oldErr, err := copyRing(old, ends.requests, shm.Request, markRepeat)
+	if err != nil {
+		return ends, err
+	}
+	replies, _, oldErr2, err := copyRing(old, ends.replies, shm.Reply, checkReply)
+	if err != nil {
+		return ends, err
+	}
+	if oldErr = errors.Join(oldErr, oldErr2); oldErr != nil {
+		c.log.Error("the segment of the lost node is damaged, unsettled records may be lost",
+			"requests", requests, "replies", replies, "error", oldErr)
+		for _, a := range c.pending.takeAll(lastSeq) {
+			c.giveUp(a, fmt.Errorf("%w: %w", ErrMaybeDelivered, oldErr))
+		}
+	}
+	return ends, shm.Guard(func() error {
+		ends.requests.Publish()
+		ends.replies.Publish()
+		if next.seg.WakeNeeded(shm.NodeSide) {
+			return next.nodeBell.Ring()
+		}
+		return nil
+	})
+}
+
+// copyRing copies the unreleased records of an out-ring. edit checks a copy,
+// changes it and returns its sequence. oldErr says why it stopped early
+// because of the old ring, err that the new one cannot be written.
+func copyRing(old *attachment, to *shm.Producer, c shm.Class, edit func(rec []byte) (uint64, error)) (n int, lastSeq uint64, oldErr, err error) {
+	var rec []byte
+	var from *shm.Consumer
+	oldErr = shm.Guard(func() error { from = old.seg.Consumer(shm.ToNode, c); return nil })
+	for oldErr == nil {
+		var more bool
+		oldErr = shm.Guard(func() error {
+			shared, _, _, ok, err := from.Next()
+			rec, more = append(rec[:0], shared...), ok
+			return err
+		})
+		if !more || oldErr != nil {
+			break
+		}
+		seq, bad := edit(rec)
+		if bad != nil {
+			oldErr = bad
+			break
+		}
+		if err = shm.Guard(func() error { return appendRecord(to, rec) }); err != nil {
+			return n, lastSeq, oldErr, err
+		}
+		lastSeq = seq
+		n++
+	}
+	return n, lastSeq, oldErr, nil
+}
+
+func appendRecord(to *shm.Producer, rec []byte) error {
+	shared, ok, err := to.Reserve(len(rec))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%w: no room for what the old one holds", errAdopt)
+	}
+	copy(shared, rec)
+	to.Commit()
+	return nil
+}
+
+// markRepeat marks a request: the lost node may have delivered it.
+func markRepeat(rec []byte) (uint64, error) {
+	var r wire.OutRequest
+	if _, err := r.Get(rec); err != nil {
+		return 0, err
+	}
+	r.Flags |= wire.FlagMaybeRepeat
+	r.Put(rec)
+	return r.Seq, nil
+}
+
+func checkReply(rec []byte) (uint64, error) {
+	var r wire.OutReply
+	_, err := r.Get(rec)
+	return r.Seq, err
+}

@@ -1,0 +1,14 @@
+package client
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if nodeMain() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -1,0 +1,424 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
+	"github.com/chmpx/chmpx/wire"
+	"golang.org/x/sys/unix"
+)
+
+const testRingBytes = 64 << 10
+
+// testNode plays the node: real socket, memfd and eventfds. Requests go to the
+// attached server program, or are echoed while there is none. It settles a
+// request when the server program has taken it, as a node does.
+type testNode struct {
+	path      string
+	ringBytes int
+	echo      bool // answer requests when no server program is attached, else keep them
+
+	mu       sync.Mutex
+	listener *net.UnixListener
+	programs map[wire.SessionID]*testProgram
+	server   *testProgram
+	refuse   []wire.AttachReply // answers to the next attempts, first come first served
+	spoil    func(mem []byte)   // changes the next segment before it is handed out
+	drop     int                // how many of the next attachments end at once
+	sessions byte
+	paused   bool // nothing is read or settled
+	work     sync.WaitGroup
+}
+
+// testProgram is one attachment as the node has it.
+type testProgram struct {
+	conn           *net.UnixConn
+	mem            []byte
+	seg            *shm.Segment
+	bell, progBell shm.Doorbell
+	session        wire.SessionID
+	role           wire.Role
+
+	outRequests, outReplies       *shm.Consumer
+	inControl, inReplies, inReqs  *shm.Producer
+	heldRequest, heldReply        []byte // read, but there was no room
+	heldRequestEnd, heldReplyEnd  uint64
+	unsettled                     []unsettled
+	requestSeqs                   []uint64 // as they came, for tests
+	repeats                       int
+	requestsForwarded, deliveries int
+}
+
+// unsettled is a request that was put into a server program's ring.
+type unsettled struct {
+	to          *testProgram
+	inEnd, end  uint64
+	wantedReply bool
+}
+
+func newTestNode(t testing.TB) *testNode {
+	n := &testNode{path: t.TempDir() + "/node.sock", ringBytes: testRingBytes, echo: true}
+	n.start(t)
+	t.Cleanup(n.stop)
+	return n
+}
+
+// start listens; after stop it is the same node, restarted, with nothing in memory.
+func (n *testNode) start(t testing.TB) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: n.path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listener, n.programs, n.server = l, map[wire.SessionID]*testProgram{}, nil
+	n.work.Go(func() {
+		for {
+			conn, err := l.AcceptUnix()
+			if err != nil {
+				return
+			}
+			n.work.Go(func() { n.serve(conn) })
+		}
+	})
+	n.work.Go(func() { // as a node does, it looks at heads each millisecond
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for {
+			<-tick.C
+			n.mu.Lock()
+			n.pump()
+			stopped := n.listener != l
+			n.mu.Unlock()
+			if stopped {
+				return
+			}
+		}
+	})
+}
+
+// stop ends the node and everything it holds, as a crash does.
+func (n *testNode) stop() {
+	n.mu.Lock()
+	if n.listener != nil {
+		_ = n.listener.Close()
+	}
+	n.listener = nil
+	for _, p := range n.programs {
+		_ = p.conn.Close()
+		_ = p.bell.Close()
+	}
+	n.mu.Unlock()
+	n.work.Wait()
+}
+
+// do runs f with the node held still.
+func (n *testNode) do(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f()
+}
+
+func (n *testNode) serve(conn *net.UnixConn) {
+	defer func() { _ = conn.Close() }()
+	p, err := n.accept(conn)
+	if err != nil || p == nil {
+		return
+	}
+	n.work.Go(func() { // the end of the program
+		_, _ = io.Copy(io.Discard, conn)
+		_ = p.bell.Close()
+	})
+	_ = shm.Guard(func() error { return p.bell.Wait(func() bool { return n.poll(p) }) })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_ = conn.Close()
+	if n.programs[p.session] == p {
+		delete(n.programs, p.session)
+	}
+	if n.server == p {
+		n.server = nil
+	}
+	for _, q := range n.programs {
+		q.forget(p)
+	}
+	_ = errors.Join(p.bell.Close(), p.progBell.Close(), shm.Unmap(p.mem))
+}
+
+// forget settles what an ended server program held: tests that need more restart the node.
+func (p *testProgram) forget(gone *testProgram) {
+	for i := range p.unsettled {
+		if p.unsettled[i].to == gone {
+			p.unsettled[i].to = nil
+		}
+	}
+}
+
+func readRequest(conn net.Conn) (*wire.AttachRequest, error) {
+	buf := make([]byte, wire.AttachBytesMax)
+	if _, err := io.ReadFull(conn, buf[:wire.AttachPrefixBytes]); err != nil {
+		return nil, err
+	}
+	length, err := wire.AttachLength(buf)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.ReadFull(conn, buf[:length]); err != nil {
+		return nil, err
+	}
+	return wire.DecodeAttachRequest(buf[:length])
+}
+
+// accept answers the request of a program; nil: refused.
+func (n *testNode) accept(conn *net.UnixConn) (*testProgram, error) {
+	req, err := readRequest(conn)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	reply := wire.AttachReply{Node: 77, NodeRole: wire.NodeServer, RingBytes: uint32(n.ringBytes), Session: req.Session}
+	if len(n.refuse) > 0 {
+		reply, n.refuse = n.refuse[0], n.refuse[1:]
+		reply.NodeRole = wire.NodeServer
+		b, err := reply.Encode()
+		if err != nil {
+			return nil, err
+		}
+		return nil, shm.SendFds(conn, b)
+	}
+	if reply.Session == (wire.SessionID{}) {
+		n.sessions++
+		reply.Session = wire.SessionID{0xaa, n.sessions}
+	}
+	if n.listener == nil || n.programs[reply.Session] != nil {
+		return nil, errors.New("stopped, or attached already")
+	}
+	p, err := newTestProgram(conn, &reply, n.spoil)
+	n.spoil = nil
+	if err != nil {
+		return nil, err
+	}
+	p.role = req.Role
+	n.programs[reply.Session] = p
+	if req.Role == wire.RoleServer {
+		n.server = p
+	}
+	if n.drop > 0 {
+		n.drop--
+		_ = p.bell.Close()
+	}
+	return p, nil
+}
+
+func newTestProgram(conn *net.UnixConn, reply *wire.AttachReply, spoil func([]byte)) (*testProgram, error) {
+	fd, mem, err := shm.CreateMemfd(shm.SegmentBytes(int(reply.RingBytes)))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	p := &testProgram{conn: conn, mem: mem, session: reply.Session}
+	if p.seg, err = shm.Format(mem, p.session, int(reply.RingBytes)); err != nil {
+		return nil, err
+	}
+	if spoil != nil {
+		spoil(mem)
+	}
+	var fds [2]int
+	for i := range fds {
+		if fds[i], err = shm.NewEventfd(); err != nil {
+			return nil, err
+		}
+	}
+	b, err := reply.Encode()
+	if err != nil {
+		return nil, err
+	}
+	sent := shm.SendFds(conn, b, fd, fds[0], fds[1])
+	if p.progBell, err = shm.NewEventfdDoorbell(fds[0]); err != nil {
+		return nil, err
+	}
+	if p.bell, err = shm.NewEventfdDoorbell(fds[1]); err != nil {
+		return nil, err
+	}
+	p.outRequests, p.outReplies = p.seg.Consumer(shm.ToNode, shm.Request), p.seg.Consumer(shm.ToNode, shm.Reply)
+	p.inControl, p.inReplies = p.seg.Producer(shm.ToProgram, shm.Control), p.seg.Producer(shm.ToProgram, shm.Reply)
+	p.inReqs = p.seg.Producer(shm.ToProgram, shm.Request)
+	return p, sent
+}
+
+// poll is the node's side of the protocol in shm/DESIGN.md.
+func (n *testNode) poll(p *testProgram) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for {
+		p.seg.Awake(shm.NodeSide)
+		n.pump()
+		p.seg.Sleep(shm.NodeSide)
+		if n.paused || p.heldRequest != nil || p.heldReply != nil {
+			return false // looked at again when somebody releases, or by the ticker
+		}
+		if p.outRequests.Empty() && p.outReplies.Empty() {
+			return false
+		}
+	}
+}
+
+// pump moves everything that can be moved; mu is held.
+func (n *testNode) pump() {
+	if n.paused {
+		return
+	}
+	for _, p := range n.programs {
+		n.pumpReplies(p)
+		n.pumpRequests(p)
+	}
+	for _, p := range n.programs {
+		p.inControl.Publish()
+		p.inReplies.Publish()
+		p.inReqs.Publish()
+		p.settle()
+		wake, room := p.seg.WakeNeeded(shm.ProgramSide), p.seg.RoomWanted(shm.ProgramSide)
+		if wake || room {
+			_ = p.progBell.Ring()
+		}
+	}
+}
+
+func (p *testProgram) settle() {
+	for len(p.unsettled) > 0 {
+		u := p.unsettled[0]
+		if u.to != nil && u.to.inReqs.Head() < u.inEnd {
+			return
+		}
+		p.outRequests.Release(u.end)
+		p.unsettled = p.unsettled[1:]
+	}
+}
+
+func (n *testNode) pumpRequests(p *testProgram) {
+	for {
+		rec, end := p.heldRequest, p.heldRequestEnd
+		if rec == nil {
+			var ok bool
+			if rec, _, end, ok, _ = p.outRequests.Next(); !ok {
+				return
+			}
+			var r wire.OutRequest
+			if _, err := r.Get(rec); err == nil {
+				p.requestSeqs = append(p.requestSeqs, r.Seq)
+				if r.Flags&wire.FlagMaybeRepeat != 0 {
+					p.repeats++
+				}
+			}
+		}
+		p.heldRequest, p.heldRequestEnd = nil, 0
+		if !n.forward(p, rec, end) {
+			p.heldRequest, p.heldRequestEnd = rec, end
+			return
+		}
+	}
+}
+
+// forward hands one request to the server program, or answers it.
+func (n *testNode) forward(p *testProgram, rec []byte, end uint64) bool {
+	var r wire.OutRequest
+	payload, err := r.Get(rec)
+	if err != nil {
+		_ = p.bell.Close()
+		return true
+	}
+	if s := n.server; s != nil {
+		room, ok, _ := s.inReqs.Reserve(wire.InRequestBytes + len(payload))
+		if !ok {
+			s.seg.WantRoom(shm.NodeSide)
+			return false
+		}
+		in := wire.InRequest{Seq: r.Seq, Hash: r.Hash, From: 77, Session: p.session, DeadlineUnixMs: r.DeadlineUnixMs, Flags: r.Flags}
+		in.Put(room)
+		copy(room[wire.InRequestBytes:], payload)
+		p.unsettled = append(p.unsettled, unsettled{to: s, inEnd: s.inReqs.Commit(), end: end})
+		return true
+	}
+	if !n.echo {
+		return false
+	}
+	if r.Flags&wire.FlagWantsReply != 0 && !p.putReply(r.Seq, payload) {
+		return false
+	}
+	p.unsettled = append(p.unsettled, unsettled{end: end})
+	return true
+}
+
+func (p *testProgram) putReply(seq uint64, payload []byte) bool {
+	room, ok, _ := p.inReplies.Reserve(wire.InReplyBytes + len(payload))
+	if !ok {
+		p.seg.WantRoom(shm.NodeSide)
+		return false
+	}
+	wire.PutInReply(room, seq)
+	copy(room[wire.InReplyBytes:], payload)
+	p.inReplies.Commit()
+	return true
+}
+
+func (n *testNode) pumpReplies(p *testProgram) {
+	for {
+		rec, end := p.heldReply, p.heldReplyEnd
+		if rec == nil {
+			var ok bool
+			if rec, _, end, ok, _ = p.outReplies.Next(); !ok {
+				return
+			}
+		}
+		p.heldReply, p.heldReplyEnd = nil, 0
+		var r wire.OutReply
+		payload, err := r.Get(rec)
+		if err != nil {
+			_ = p.bell.Close()
+			return
+		}
+		// It keeps a reply until its asker is (back) there.
+		if to := n.programs[r.ToSession]; r.ToNode == ring.ID(77) && (to == nil || !to.putReply(r.ToSeq, payload)) {
+			p.heldReply, p.heldReplyEnd = rec, end
+			return
+		}
+		p.outReplies.Release(end)
+	}
+}
+
+// control sends a control record to every program.
+func (n *testNode) control(c wire.Control) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.programs {
+		if room, ok, _ := p.inControl.Reserve(wire.ControlBytes); ok {
+			c.Put(room)
+			p.inControl.Commit()
+		}
+	}
+	n.pump()
+}
+
+// nodeMain is the node as a process of its own, for benchmarks; it reports
+// whether this process is to be one. It ends with its standard input.
+func nodeMain() bool {
+	path := os.Getenv("CLIENT_TEST_NODE")
+	if path == "" {
+		return false
+	}
+	n := &testNode{path: path, ringBytes: 1 << 20, echo: true}
+	n.start(&testing.B{})
+	_, _ = os.Stdout.WriteString("ready\n")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	n.stop()
+	return true
+}

@@ -1,0 +1,107 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/chmpx/chmpx/wire"
+)
+
+// Role says which side of the ring a program is.
+type Role = wire.Role
+
+// The roles of a program.
+const (
+	// RoleClient sends and takes replies.
+	RoleClient = wire.RoleClient
+	// RoleServer also takes the messages of the keys that its node owns. Only
+	// server nodes accept it.
+	RoleServer = wire.RoleServer
+)
+
+// Options say which node to attach to, and as what.
+type Options struct {
+	Config  string       // configuration file of the node
+	CtlPort int          // control port of the node; 0: as the file says
+	CUK     string       // CUK of the node; "": as the file says
+	Socket  string       // attach socket; takes the place of Config, CtlPort and CUK
+	Role    Role         // default RoleClient
+	Name    string       // shown in the node's status, at most 64 bytes
+	Logger  *slog.Logger // default: silent
+}
+
+func (o *Options) setDefaults() error {
+	if o.Role == 0 {
+		o.Role = RoleClient
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.Role != RoleClient && o.Role != RoleServer:
+		return fmt.Errorf("%w: unknown role %v", ErrOptions, o.Role)
+	case len(o.Name) > wire.AttachNameBytesMax:
+		return fmt.Errorf("%w: Name has %d bytes, at most %d allowed", ErrOptions, len(o.Name), wire.AttachNameBytesMax)
+	case o.Socket == "" && o.Config == "":
+		return fmt.Errorf("%w: Config or Socket is needed", ErrOptions)
+	}
+	return nil
+}
+
+// CallOption changes one Send or Request.
+type CallOption struct {
+	repeatable bool
+	ownerWait  time.Duration
+	needOwner  bool
+}
+
+// Repeatable lets a Request whose server ended before it replied be sent
+// again, marked MaybeRepeat, until its context ends. Send ignores it.
+func Repeatable() CallOption { return CallOption{repeatable: true} }
+
+// FailWithoutOwner makes the call fail with ErrNoOwner, and the message not be
+// sent, when the node knows no server in service for that long. Without it the
+// message is kept until there is one.
+func FailWithoutOwner(wait time.Duration) CallOption {
+	return CallOption{ownerWait: wait, needOwner: true}
+}
+
+func combine(opts []CallOption) CallOption {
+	var all CallOption
+	for _, o := range opts {
+		all.repeatable = all.repeatable || o.repeatable
+		if o.needOwner {
+			all.needOwner, all.ownerWait = true, o.ownerWait
+		}
+	}
+	return all
+}
+
+// The errors of this package, for errors.Is. When a context ended a call, its
+// error is joined in.
+var (
+	// ErrOptions says that Options do not name a node or hold bad values.
+	ErrOptions = errors.New("client: bad options")
+	// ErrNoNode says that there is no node to attach to.
+	ErrNoNode = errors.New("client: no node")
+	// ErrRefused says that the node refused the attachment.
+	ErrRefused = errors.New("client: attachment refused")
+	// ErrNoRoom says that the node has no shared memory left for another program.
+	ErrNoRoom = errors.New("client: no shared memory left on the node")
+	// ErrClosed says that the Client was closed.
+	ErrClosed = errors.New("client: closed")
+	// ErrBackpressure says that a message was not sent because there was no room for it.
+	ErrBackpressure = errors.New("client: no room to send")
+	// ErrTooLarge says that a payload is larger than MessageBytesMax.
+	ErrTooLarge = errors.New("client: payload too large")
+	// ErrNoOwner says that no server is in service (FailWithoutOwner).
+	ErrNoOwner = errors.New("client: no server in service")
+	// ErrNotDelivered says that no server program has seen or will see the message.
+	ErrNotDelivered = errors.New("client: not delivered")
+	// ErrMaybeDelivered says that a server program may have seen the message, or still may.
+	ErrMaybeDelivered = errors.New("client: maybe delivered")
+	// ErrNoReplyWanted says that Reply was called for a message that is no request.
+	ErrNoReplyWanted = errors.New("client: the message wants no reply")
+)

@@ -1,0 +1,200 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// Message is a message that this server program has taken.
+type Message struct {
+	Hash        uint64
+	Payload     []byte
+	MaybeRepeat bool           // a server program may have taken it before
+	WantsReply  bool           // its sender waits for a reply
+	Session     wire.SessionID // attachment of the sender
+	Seq         uint64         // of the message in its session; equal for repeats by the ring
+	From        ring.ID        // node of the sender
+
+	deadlineMs int64
+}
+
+// receiver is the reading end of the request ring, for any number of goroutines.
+type receiver struct {
+	mu    sync.Mutex // guards what follows; not held while one waits
+	at    *attachment
+	ring  *shm.Consumer // nil while detached
+	taken uint64
+}
+
+// Receive waits for the next message and takes it: once Receive has returned
+// it, the ring will not give it to anybody else unless this program's node
+// ends before it has noticed. The message is the caller's. Any number of
+// goroutines may call it. While there is no node nothing is handed out.
+func (c *Client) Receive(ctx context.Context) (*Message, error) {
+	m := new(Message)
+	if err := c.receive(ctx, m, false); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// receive takes the next message into m and reuses its payload buffer. armed:
+// the end of ctx kicks the leader already.
+func (c *Client) receive(ctx context.Context, m *Message, armed bool) error {
+	for {
+		if c.isClosed() {
+			return ErrClosed
+		}
+		if c.take(m) {
+			return nil
+		}
+		c.in.blocked.Add(1)
+		c.leadAlone(leaderWait{ctx: ctx, recv: true, armed: armed})
+		err := c.awaitMessage(ctx)
+		c.unblock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// awaitMessage returns nil when it is worth while to look at the ring again.
+func (c *Client) awaitMessage(ctx context.Context) error {
+	select {
+	case <-c.in.message:
+		return nil
+	default:
+	}
+	c.needLeader()
+	select {
+	case <-c.in.message:
+		return nil
+	case <-c.closing:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// take takes the next message out of the ring, if there is one.
+func (c *Client) take(m *Message) bool {
+	ok, more, bell, err := c.received.next(m)
+	if bell != nil {
+		_ = bell.Ring() // fails only when the attachment has ended
+	}
+	if err != nil {
+		c.received.abandon(err)
+	}
+	if more {
+		notify(c.in.message) // even if nobody is seen to wait: somebody may be about to
+	}
+	return ok
+}
+
+// next copies the next message out and then releases it: from then on it
+// counts as taken. more: another is there. bell must be rung unless it is nil.
+func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer shm.Catch(shm.Arm(), &err)
+	if r.ring == nil {
+		return false, false, nil, nil
+	}
+	rec, _, end, ok, err := r.ring.Next()
+	if !ok || err != nil {
+		return false, false, nil, err
+	}
+	var h wire.InRequest
+	payload, err := h.Get(rec)
+	if err != nil {
+		return false, false, nil, err
+	}
+	m.Payload = append(m.Payload[:0], payload...)
+	m.Hash, m.Session, m.Seq, m.From, m.deadlineMs = h.Hash, h.Session, h.Seq, h.From, h.DeadlineUnixMs
+	m.MaybeRepeat = h.Flags&wire.FlagMaybeRepeat != 0
+	m.WantsReply = h.Flags&wire.FlagWantsReply != 0
+	r.ring.Release(end)
+	r.taken++
+	if r.at.seg.RoomWanted(shm.NodeSide) {
+		bell = r.at.nodeBell
+	}
+	return true, !r.ring.Empty(), bell, nil
+}
+
+// abandon ends an attachment whose request ring cannot be read.
+func (r *receiver) abandon(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ring != nil {
+		r.ring = nil
+		r.at.fail(fmt.Errorf("receive: %w", err))
+	}
+}
+
+// Reply sends the reply to a message that WantsReply. It waits for room until
+// ctx ends. It may be called once for each message, from any goroutine; a
+// reply after the asker has given up is dropped by the ring.
+func (c *Client) Reply(ctx context.Context, m *Message, payload []byte) error {
+	if !m.WantsReply {
+		return ErrNoReplyWanted
+	}
+	return c.sendReply(ctx, m, payload)
+}
+
+// Handler answers one message. m and its payload are valid only during the
+// call; the reply may be m.Payload itself. The reply is sent if m wants one;
+// after an error none is, and the asker waits for its context.
+type Handler func(ctx context.Context, m *Message) (reply []byte, err error)
+
+// Serve takes messages and answers them with h on threads goroutines, each
+// reusing its buffer, until ctx ends (it returns nil) or the Client is closed
+// (ErrClosed). It returns when every call of h has.
+func (c *Client) Serve(ctx context.Context, threads int, h Handler) error {
+	if threads < 1 {
+		return fmt.Errorf("%w: %d threads", ErrOptions, threads)
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, threads)
+	for i := range threads {
+		wg.Go(func() { errs[i] = c.serve(ctx, h) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (c *Client) serve(ctx context.Context, h Handler) error {
+	// Once for all waits: each would cost an allocation.
+	defer context.AfterFunc(ctx, c.kick)()
+	m := new(Message)
+	for ctx.Err() == nil {
+		err := c.receive(ctx, m, true)
+		if err == nil {
+			err = c.handle(ctx, m, h)
+		}
+		if errors.Is(err, ErrClosed) {
+			return ErrClosed
+		}
+	}
+	return nil
+}
+
+// handle answers one message. Its error matters only when it is ErrClosed.
+func (c *Client) handle(ctx context.Context, m *Message, h Handler) error {
+	buf := m.Payload // h may change the field; the buffer stays
+	reply, err := h(ctx, m)
+	if err == nil && m.WantsReply {
+		err = c.sendReply(ctx, m, reply)
+	}
+	m.Payload = buf
+	if err != nil {
+		c.unanswered.Add(1)
+		c.log.Debug("message was not answered", "hash", m.Hash, "session", m.Session, "seq", m.Seq, "error", err)
+	}
+	return err
+}

@@ -1,0 +1,219 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chmpx/chmpx/shm"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// sender is the writing end of one out-ring, for any number of goroutines.
+type sender struct {
+	mu     sync.Mutex // guards what follows; held while a record is written, never while one waits
+	at     *attachment
+	prod   *shm.Producer // nil while detached
+	seq    uint64        // of the newest record
+	closed bool
+
+	waiting atomic.Int32  // goroutines that wait for room
+	room    chan struct{} // capacity 1: one of them should look again
+}
+
+// look makes one of the waiting goroutines look again; any goroutine.
+func (s *sender) look() {
+	if s.waiting.Load() == 0 {
+		return
+	}
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// message is what the caller wants to send, before it has a sequence.
+type message struct {
+	hash       uint64
+	deadlineMs int64
+	flags      wire.Flags
+	payload    []byte
+	answer     answer // of requests
+}
+
+// errNoRoom says that a record could not be written now; it never leaves the package.
+var errNoRoom = errors.New("client: no room now")
+
+// send writes a message into the request ring, waiting for room if wait is true.
+func (c *Client) send(ctx context.Context, m *message, wait bool) (seq uint64, err error) {
+	if len(m.payload) > c.messageBytesMax {
+		return 0, c.tooLarge(m.payload)
+	}
+	if seq, err = c.writeRequest(m); err == nil {
+		return seq, nil
+	}
+	if errors.Is(err, errNoRoom) && !wait {
+		return 0, fmt.Errorf("%w: %w", ErrNotDelivered, ErrBackpressure)
+	}
+	err = c.waitRoom(ctx, &c.requests, err, func() (err error) {
+		seq, err = c.writeRequest(m)
+		return err
+	})
+	return seq, err
+}
+
+// sendReply writes the reply to a message into the reply ring, waiting for room.
+func (c *Client) sendReply(ctx context.Context, m *Message, payload []byte) error {
+	if len(payload) > c.messageBytesMax {
+		return c.tooLarge(payload)
+	}
+	err := c.writeReply(m, payload)
+	if err == nil {
+		return nil
+	}
+	return c.waitRoom(ctx, &c.replies, err, func() error { return c.writeReply(m, payload) })
+}
+
+func (c *Client) tooLarge(payload []byte) error {
+	return fmt.Errorf("%w: %w: %d bytes, at most %d", ErrNotDelivered, ErrTooLarge, len(payload), c.messageBytesMax)
+}
+
+// writeRequest writes a message if there is room, and wakes the node.
+func (c *Client) writeRequest(m *message) (uint64, error) {
+	seq, bell, err := c.putRequest(m)
+	if bell != nil {
+		_ = bell.Ring() // without the mutex; fails only when the attachment has ended
+	}
+	return seq, err
+}
+
+func (c *Client) putRequest(m *message) (seq uint64, bell shm.Doorbell, err error) {
+	s := &c.requests
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() {
+		if seq != 0 && err != nil { // a fault while publishing
+			c.pending.take(seq)
+		}
+	}()
+	defer shm.Catch(shm.Arm(), &err)
+	rec, err := s.reserve(wire.OutRequestBytes + len(m.payload))
+	if err != nil {
+		return 0, nil, err
+	}
+	r := wire.OutRequest{Seq: s.seq + 1, Hash: m.hash, DeadlineUnixMs: m.deadlineMs, Flags: m.flags, Kind: wire.KindHash}
+	r.Put(rec)
+	copy(rec[wire.OutRequestBytes:], m.payload)
+	s.prod.Commit()
+	s.seq++
+	seq = s.seq
+	if m.flags&wire.FlagWantsReply != 0 {
+		c.pending.put(seq, m.answer) // before it is published: the reply may come at once
+	}
+	return seq, s.publish(), nil
+}
+
+// writeReply is writeRequest for replies.
+func (c *Client) writeReply(m *Message, payload []byte) error {
+	bell, err := c.putReply(m, payload)
+	if bell != nil {
+		_ = bell.Ring()
+	}
+	return err
+}
+
+func (c *Client) putReply(m *Message, payload []byte) (bell shm.Doorbell, err error) {
+	s := &c.replies
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer shm.Catch(shm.Arm(), &err)
+	rec, err := s.reserve(wire.OutReplyBytes + len(payload))
+	if err != nil {
+		return nil, err
+	}
+	r := wire.OutReply{Seq: s.seq + 1, ToNode: m.From, ToSession: m.Session, ToSeq: m.Seq, DeadlineUnixMs: m.deadlineMs}
+	r.Put(rec)
+	copy(rec[wire.OutReplyBytes:], payload)
+	s.prod.Commit()
+	s.seq++
+	return s.publish(), nil
+}
+
+// reserve returns room for a record, or errNoRoom after it has told the node
+// that room is wanted; mu is held.
+func (s *sender) reserve(n int) ([]byte, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.prod == nil {
+		return nil, errNoRoom
+	}
+	rec, ok, err := s.prod.Reserve(n)
+	if !ok && err == nil {
+		s.at.seg.WantRoom(shm.ProgramSide)
+		rec, ok, err = s.prod.Reserve(n) // the release may have come before the flag
+	}
+	if err == nil && !ok {
+		err = errNoRoom
+	}
+	return rec, err
+}
+
+// publish makes what was committed visible and returns the doorbell to ring,
+// nil if the node does not sleep; mu is held.
+func (s *sender) publish() shm.Doorbell {
+	s.prod.Publish()
+	if s.at.seg.WakeNeeded(shm.NodeSide) {
+		return s.at.nodeBell
+	}
+	return nil
+}
+
+// waitRoom repeats a write that failed with err until it succeeds, or must not
+// be repeated.
+func (c *Client) waitRoom(ctx context.Context, s *sender, err error, write func() error) error {
+	c.roomWaits.Add(1)
+	// Counted before the next try: a release after that try finds somebody to wake.
+	s.waiting.Add(1)
+	c.in.blocked.Add(1)
+	c.needLeader()
+	defer func() {
+		s.waiting.Add(-1)
+		c.unblock()
+		s.look() // there may be room for one more, or a token that this goroutine did not use
+	}()
+	for {
+		switch {
+		case errors.Is(err, ErrClosed):
+			return fmt.Errorf("%w: %w", ErrNotDelivered, ErrClosed)
+		case !errors.Is(err, errNoRoom):
+			s.abandon(err)
+		}
+		if err = write(); err == nil {
+			return nil
+		}
+		select {
+		case <-s.room:
+		case <-c.closing:
+			return fmt.Errorf("%w: %w", ErrNotDelivered, ErrClosed)
+		case <-ctx.Done():
+			if c.current.Load() == nil {
+				return fmt.Errorf("%w: %w: %w: %w", ErrNotDelivered, ErrBackpressure, ErrNoNode, ctx.Err())
+			}
+			return fmt.Errorf("%w: %w: %w", ErrNotDelivered, ErrBackpressure, ctx.Err())
+		}
+	}
+}
+
+// abandon ends an attachment whose memory cannot be trusted; the keeper
+// attaches again and copies what can be read.
+func (s *sender) abandon(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.prod != nil {
+		s.at.fail(err)
+		s.prod = nil
+	}
+}
