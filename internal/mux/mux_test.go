@@ -7,11 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/yamux"
 	"go.uber.org/goleak"
 )
 
@@ -214,6 +216,35 @@ func TestSession(t *testing.T) {
 	defer cancel()
 	if c, err := reg.Dial(ctx, "y.s"); !errors.Is(err, ErrNoSession) {
 		t.Errorf("dial of a slave that never came: %v, %v", c, err)
+	}
+}
+
+// TestSessionsBounded proves that slaves that come and go under ever new ids
+// and strangers that are refused cost neither memory nor log for ever.
+func TestSessionsBounded(t *testing.T) {
+	var out lockedBuffer
+	reg := NewSessions(slog.New(slog.NewTextHandler(&out, nil)), func(SessionHello) error { return nil })
+	defer reg.Close()
+	y := new(yamux.Session)
+	for i := range goneMax + 10 {
+		id := strconv.Itoa(i)
+		reg.live[id] = y
+		reg.remove(id, y)
+	}
+	if n := len(reg.gone); n != goneMax {
+		t.Errorf("%d ended sessions remembered", n)
+	}
+	if _, at := reg.Has(strconv.Itoa(goneMax + 9)); at.IsZero() {
+		t.Error("the newest was forgotten")
+	}
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	for range 100 {
+		reg.logRefusal(near, errors.New("a stranger"))
+	}
+	if n := strings.Count(out.String(), "a stranger"); n != 1 {
+		t.Errorf("%d lines about strangers", n)
 	}
 }
 

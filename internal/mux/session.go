@@ -26,6 +26,8 @@ const (
 	sessionNameLenMax  = 256
 	sessionIDLenMax    = 128
 	sessionGroupLenMax = 256
+	sessionLogEvery    = 10 * time.Second
+	goneMax            = 4096 // ended sessions remembered
 )
 
 // ErrNoSession says that a slave's session did not appear in time.
@@ -110,6 +112,8 @@ type Sessions struct {
 	gone   map[string]time.Time // when a slave's last session ended
 	change chan struct{}        // closed and replaced at every change
 	closed bool
+	logged time.Time // when a refusal was last logged
+	silent int       // refusals since
 }
 
 // NewSessions returns an empty registry. admit decides who may open a session;
@@ -129,7 +133,7 @@ func (s *Sessions) Serve(conn net.Conn) {
 	defer conn.Close()
 	hello, err := s.handshake(conn)
 	if err != nil {
-		s.log.Warn("session of a slave refused", "remote", remote(conn), "err", err)
+		s.logRefusal(conn, err)
 		return
 	}
 	y, err := yamux.Server(conn, yamuxConfig(s.log))
@@ -185,6 +189,21 @@ func checkHello(h SessionHello) error {
 	return nil
 }
 
+// logRefusal logs one refusal in 10 s: whoever is refused comes again.
+func (s *Sessions) logRefusal(conn net.Conn, why error) {
+	s.mu.Lock()
+	s.silent++
+	n, now := s.silent, time.Now()
+	quiet := now.Sub(s.logged) < sessionLogEvery
+	if !quiet {
+		s.silent, s.logged = 0, now
+	}
+	s.mu.Unlock()
+	if !quiet {
+		s.log.Warn("session of a slave refused", "remote", remote(conn), "err", why, "refused", n)
+	}
+}
+
 func (s *Sessions) add(id string, y *yamux.Session) bool {
 	s.mu.Lock()
 	if s.closed {
@@ -208,8 +227,22 @@ func (s *Sessions) remove(id string, y *yamux.Session) {
 	if s.live[id] == y {
 		delete(s.live, id)
 		s.gone[id] = time.Now()
+		if len(s.gone) > goneMax {
+			s.dropOldest()
+		}
 		s.changed()
 	}
+}
+
+// dropOldest forgets the session that ended first. s.mu is held.
+func (s *Sessions) dropOldest() {
+	oldest := ""
+	for id, at := range s.gone {
+		if oldest == "" || at.Before(s.gone[oldest]) {
+			oldest = id
+		}
+	}
+	delete(s.gone, oldest)
 }
 
 // changed wakes everybody who waits for a change. s.mu is held.
