@@ -358,6 +358,7 @@ func (p *Plane) detach(a *attachment) {
 	if a.server && p.core.Delivered(a.session) {
 		p.core.Taken(now, a.session, a.toReq.Head()) // what it took last counts
 	}
+	p.core.Withdraw(now, a.session)
 	if errors.Is(a.dead, shm.ErrCorrupt) || errors.Is(a.dead, flow.ErrSequence) {
 		a.detached = true
 		p.core.Detach(now, a.session)

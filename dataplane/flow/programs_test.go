@@ -113,6 +113,24 @@ func TestWaitersOfAnEndedProgram(t *testing.T) {
 	r.expect("room", "session 8 is given 1")
 }
 
+// Proves that a program which has ended, but whose out-ring is not read to its
+// end yet, gives back at once what it has not taken; what it sent goes on.
+func TestEndedProgramTakesNoMoreBeforeDetach(t *testing.T) {
+	r, s, p := serving(t)
+	r.gets(p, r.message(1, hashA, 1, 0))
+	r.send(s, 1, 1)
+	r.attach(8, true)
+	r.log = nil
+	r.c.Withdraw(0, s)
+	r.c.Withdraw(0, s)
+	r.expect("refused", "LATER 1 attempt 1 to 7", "ROOM to 7")
+	r.gets(p, r.message(1, hashA, 1, 0))
+	r.expect("goes to the other", "session 8 is given 1")
+	r.send(s, 2, 1)
+	r.up(101)
+	r.expect("what it sent", "MSG 1 attempt 1 low 1 pred 0 to 101", "MSG 2 attempt 1 low 1 pred 1 to 101")
+}
+
 // Proves that a library which comes back as the same session has what it had
 // not taken withdrawn.
 func TestServerComesBackAsTheSameSession(t *testing.T) {

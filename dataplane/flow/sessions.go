@@ -48,7 +48,7 @@ func (c *Core) Attach(nowNs int64, id wire.SessionID, server bool) *Session {
 	s.requests.dueNs, s.replies.dueNs = never, never
 	s.requests.low, s.replies.low = 1, 1
 	if old := c.byID[id]; old != nil {
-		c.detachProgram(nowNs, old)
+		c.Withdraw(nowNs, old)
 		s.firstTry, s.lastTry, s.repeatEnd = old.lastTry, old.lastTry, max(old.requests.last, old.repeatEnd)
 		s.pairs = slices.Clone(old.pairs)
 		for i := range s.pairs {
@@ -75,15 +75,19 @@ func (c *Core) Detach(nowNs int64, s *Session) {
 	if s.detached || s.ended {
 		return
 	}
-	c.detachProgram(nowNs, s)
+	c.Withdraw(nowNs, s)
 	s.detached = true
 	s.awaits, s.awaiting = nil, 0
 	c.endIfDone(s)
 	c.reap()
 }
 
-// detachProgram ends the receiving part of a session.
-func (c *Core) detachProgram(nowNs int64, s *Session) {
+// Withdraw says that the program of s takes no more; what it has sent goes on.
+// The owner calls it as soon as a program has ended (after Taken), because
+// Detach must wait for an out-ring that holds more than the window, and may
+// wait for ever if its messages are for the program itself. Detach withdraws,
+// too; doing it twice is harmless.
+func (c *Core) Withdraw(_ int64, s *Session) {
 	if s.server {
 		c.withdraw(s)
 		s.server = false

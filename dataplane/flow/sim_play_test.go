@@ -10,6 +10,7 @@ import (
 // Every hook may be nil.
 type mutation struct {
 	noSeal, noDrain bool
+	noWithdraw      bool
 	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
 	onTaken         func(n *simNode)
 	onDelivered     func(n *simNode, d *Delivery)
@@ -19,6 +20,12 @@ type mutation struct {
 
 func (m *mutation) frame(e *simEnd, p *Peer, h *wire.Header) bool {
 	return m.onFrame == nil || m.onFrame(e, p, h)
+}
+
+func (m *mutation) withdraw(a *simAtt) {
+	if !m.noWithdraw {
+		a.node.core.Withdraw(a.node.w.now, a.s)
+	}
 }
 
 func (m *mutation) afterTaken(n *simNode) {

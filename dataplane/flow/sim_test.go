@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -299,7 +300,14 @@ func (a *simAtt) submit() {
 			r.rec.Position, r.rec.End = a.end[st]-1, a.end[st]
 			a.out[st] = append(a.out[st], r)
 			a.submitted[st]++
-			if err := a.node.core.Submit(a.node.w.now, a.s, stream, &r.rec); err != nil {
+			switch err := a.node.core.Submit(a.node.w.now, a.s, stream, &r.rec); {
+			case errors.Is(err, ErrWindow): // because of a gap: stays in the ring
+				a.end[st]--
+				a.submitted[st]--
+				a.out[st] = a.out[st][:len(a.out[st])-1]
+				a.full = true
+				return
+			case err != nil:
 				a.node.w.fail("Submit of %v seq %d: %v", a.prog, r.rec.Seq, err)
 				return
 			}
@@ -309,6 +317,9 @@ func (a *simAtt) submit() {
 	a.full = false
 }
 
+// simRing is how many sequences an out-ring holds: more than the window does.
+const simRing = 3 * Window
+
 // send is the library's Send: into the out-ring, if there is room.
 func (p *simProg) send() {
 	w := p.node.w
@@ -316,7 +327,7 @@ func (p *simProg) send() {
 	if w.chance(.05) {
 		next += uint64(w.one(700))
 	}
-	if len(p.out) > 0 && next-p.out[0].rec.Seq >= Window {
+	if len(p.out) > 0 && next-p.out[0].rec.Seq >= simRing {
 		return
 	}
 	p.next = next
@@ -378,6 +389,7 @@ func (p *simProg) die() {
 	p.node.w.logf("%v dies", p)
 	a.gone = true
 	p.node.tellTaken(a)
+	p.node.w.opt.withdraw(a)
 	a.submit()
 	a.endIfSubmitted()
 }
