@@ -349,3 +349,26 @@ func TestRollingRestart(t *testing.T) {
 	must(t, err)
 	kept(t, Judge(asked, taken, 0, 0))
 }
+
+// A server program is killed under load and started again: what it had taken
+// is asked again, and nothing is lost. What it had taken before is not on
+// record, so order and repeats cannot be judged here.
+func TestKilledProgram(t *testing.T) {
+	c, ctx, programs := newRing(t)
+	var startErr error
+	load := Load{Requests: 15000, PerSecond: 3000, Keys: 48, Patience: 10 * time.Second}
+	asked, err := c.RunLoad(ctx, self(), load, 3000, func() {
+		programs[0].Kill()
+		suspended := func(st controlplane.Status) bool { return InService(st) == 2 }
+		startErr = c.Wait(ctx, "the server without program suspended", c.Nodes(), suspended)
+		var err error
+		programs[0], err = c.StartServerProgram(self(), c.Servers[0])
+		startErr = errors.Join(startErr, err)
+	})
+	must(t, errors.Join(err, startErr))
+	_, err = c.StopServerPrograms(ctx, programs)
+	must(t, err)
+	if v := Judge(asked, nil, 0, 0); v.Lost != 0 {
+		t.Errorf("verdict: %+v", v)
+	}
+}

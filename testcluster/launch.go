@@ -12,12 +12,17 @@ import (
 // The programs of a ring are processes of a binary that knows the verbs
 // _server (ServerProgram) and _client (ClientProgram): chmpx-testcluster.
 
-// StartServerPrograms starts one server program on each server node, in their
-// order. self is the binary that knows the verbs.
+// StartServerProgram starts a server program on a server node. self is the
+// binary that knows the verbs.
+func (c *Cluster) StartServerProgram(self string, n *Node) (*Proc, error) {
+	return c.Start("program-"+n.Name, nil, self, "_server", "-conf", n.Conf(), "-name", n.Name, "-records", c.records(n.Name))
+}
+
+// StartServerPrograms starts one server program on each server node, in their order.
 func (c *Cluster) StartServerPrograms(self string) ([]*Proc, error) {
 	var programs []*Proc
 	for _, n := range c.Servers {
-		p, err := c.Start("program-"+n.Name, nil, self, "_server", "-conf", n.Conf(), "-name", n.Name, "-records", c.records(n.Name))
+		p, err := c.StartServerProgram(self, n)
 		if err != nil {
 			return nil, err
 		}
