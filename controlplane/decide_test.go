@@ -24,6 +24,8 @@ func TestJudge(t *testing.T) {
 	newer := ring.Evidence{Peer: 9, Incarnation: 60, State: ring.LinkRefused}
 	never := ring.Evidence{Peer: 9, State: ring.LinkRefused}
 	unknown := ring.Evidence{Peer: 9}
+	other := ring.Evidence{Peer: 9, Incarnation: 0, State: ring.LinkAlive}
+	admitted := ring.Evidence{Peer: 9, Incarnation: 60, State: ring.LinkAlive}
 	tests := []struct {
 		name    string
 		own     ring.Evidence
@@ -31,6 +33,7 @@ func TestJudge(t *testing.T) {
 		downs   []ring.ID                 // observers that are DOWN themselves
 		victim  bool                      // server 9 is DOWN already
 		settled bool
+		old     bool // the leader's link has led to another process for long
 		budget  int
 		want    string
 	}{
@@ -50,6 +53,11 @@ func TestJudge(t *testing.T) {
 		{name: "hello never seen, for long", own: never, settled: true, want: "down"},
 		{name: "evidence of a later start", own: newer, settled: true},
 		{name: "other's evidence of an earlier start does not agree", own: refused, others: map[ring.ID]ring.Evidence{2: old}},
+		{name: "another process, for a moment", own: other, settled: true},
+		{name: "another process, for long", own: other, settled: true, old: true, want: "down"},
+		{name: "another process, others agree", own: other, others: map[ring.ID]ring.Evidence{2: other, 3: silent}, old: true, want: "down"},
+		{name: "another process, others know it", own: other, others: map[ring.ID]ring.Evidence{2: alive, 3: alive}, old: true},
+		{name: "another process, admitted by now", own: admitted, old: true},
 		{name: "silent within the budget", own: silent, budget: 1, want: "down"},
 		{name: "silent beyond the budget", own: silent, want: "held"},
 	}
@@ -59,7 +67,7 @@ func TestJudge(t *testing.T) {
 			for _, id := range []ring.ID{1, 2, 3, 4} {
 				c.servers = append(c.servers, subject{id: id, incarnation: 7, up: !contains(tc.downs, id), settled: true})
 			}
-			c.servers = append(c.servers, subject{id: 9, incarnation: 50, up: !tc.victim, settled: tc.settled})
+			c.servers = append(c.servers, subject{id: 9, incarnation: 50, up: !tc.victim, settled: tc.settled, replaced: tc.old})
 			for id, e := range tc.others {
 				c.others[id] = observer{links: map[ring.ID]ring.Evidence{9: e}}
 			}

@@ -234,3 +234,23 @@ func (s *hangingStore) StoreLogs(l []*raft.Log) error {
 	defer func() { <-s.turn }()
 	return s.LogStore.StoreLogs(l)
 }
+
+// TestReplacedProcess proves that a server whose process was replaced by one
+// that the ring does not admit does not stay UP: nobody would take its messages.
+func TestReplacedProcess(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		var victim *rigNode
+		for _, n := range r.nodes {
+			if n != r.leader() {
+				victim = n
+			}
+		}
+		// Its port answers again before anybody looks, and never with an incarnation.
+		r.unknown.Store(uint64(victim.member.ID))
+		r.kill(victim.name)
+		defer r.net.listen(victim.member.Addr).Close()
+		r.await("down", patience, func() bool { return !r.leader().up(victim.member.ID) })
+	})
+}

@@ -180,10 +180,12 @@ func (p *Plane) verdictLoop(ctx context.Context) {
 	}
 }
 
-// knownServer is since when the leader knows an incarnation.
+// knownServer is since when the leader knows an incarnation, and since when
+// its link has led to a process that does not know it (zero: it does not).
 type knownServer struct {
 	incarnation ring.Incarnation
 	since       time.Time
+	replaced    time.Time
 }
 
 // gather puts together what a verdict rests on; false while there is nothing
@@ -193,17 +195,26 @@ func (p *Plane) gather(v fsm.View, known map[ring.ID]knownServer, now time.Time)
 	if v.Table == nil {
 		return c, false
 	}
-	for _, s := range v.Table.Servers {
-		if known[s.ID].incarnation != s.Incarnation {
-			known[s.ID] = knownServer{s.Incarnation, now}
-		}
-		c.servers = append(c.servers, subject{
-			id: s.ID, incarnation: s.Incarnation, up: s.Status.Live() == ring.Up,
-			settled: now.Sub(known[s.ID].since) >= settleTime,
-		})
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, s := range v.Table.Servers {
+		k := known[s.ID]
+		if k.incarnation != s.Incarnation || k.since.IsZero() {
+			k = knownServer{incarnation: s.Incarnation, since: now}
+		}
+		switch e := p.links[s.ID]; {
+		case e.State != ring.LinkAlive || e.Incarnation >= s.Incarnation:
+			k.replaced = time.Time{}
+		case k.replaced.IsZero():
+			k.replaced = now
+		}
+		known[s.ID] = k
+		c.servers = append(c.servers, subject{
+			id: s.ID, incarnation: s.Incarnation, up: s.Status.Live() == ring.Up,
+			settled:  now.Sub(k.since) >= settleTime,
+			replaced: !k.replaced.IsZero() && now.Sub(k.replaced) >= settleTime,
+		})
+	}
 	// After a pause the verdict may come to run before the watch does.
 	if now.Sub(p.pausedAt) < pauseLimit || now.Sub(p.ranAt) > pauseLimit {
 		return c, false
@@ -227,7 +238,11 @@ func (p *Plane) execute(ctx context.Context, v fsm.View, d verdict) error {
 	if _, err := p.proposeHere(ctx, fsm.NodeDown{ID: d.id, Incarnation: d.incarnation}); err != nil {
 		return err
 	}
-	p.log.Warn("server is down", "server", serverName(v, d.id), "incarnation", uint64(d.incarnation), "evidence", d.state.String())
+	evidence := d.state.String()
+	if d.state == ring.LinkAlive {
+		evidence = "restarted and not admitted"
+	}
+	p.log.Warn("server is down", "server", serverName(v, d.id), "incarnation", uint64(d.incarnation), "evidence", evidence)
 	return nil
 }
 

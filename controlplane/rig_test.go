@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -116,7 +117,8 @@ type rig struct {
 	servers []Member
 	ports   map[string]net.Listener // real TCP: listeners of servers not started yet
 	nodes   map[string]*rigNode
-	prepare func(*Plane) // nil, or what to do to a plane before it runs
+	prepare func(*Plane)  // nil, or what to do to a plane before it runs
+	unknown atomic.Uint64 // id of a server whose hello names no incarnation
 }
 
 // rigNode is one running node of a rig.
@@ -284,7 +286,9 @@ func (r *rig) watchLinks(ctx context.Context, n *rigNode) {
 			e.Peer, e.State = m.ID, ring.LinkRefused
 			if r.alive(ctx, m.Addr) {
 				e.State = ring.LinkAlive
-				if s := n.plane.view().Server(m.ID); s != nil && s.Status.Live() == ring.Up {
+				if s := n.plane.view().Server(m.ID); uint64(m.ID) == r.unknown.Load() {
+					e.Incarnation = 0
+				} else if s != nil && s.Status.Live() == ring.Up {
 					e.Incarnation = s.Incarnation // what its hello says by now
 				}
 			}

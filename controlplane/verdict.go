@@ -34,6 +34,7 @@ type subject struct {
 	incarnation ring.Incarnation
 	up          bool
 	settled     bool // this incarnation has been known for settleTime
+	replaced    bool // for settleTime the leader's link has led to a process that does not know this incarnation
 }
 
 // court is everything that a verdict rests on.
@@ -49,7 +50,7 @@ type court struct {
 type verdict struct {
 	id          ring.ID
 	incarnation ring.Incarnation
-	state       ring.LinkState // LinkRefused or LinkSilent
+	state       ring.LinkState // LinkRefused, LinkSilent, or LinkAlive for one that was replaced
 }
 
 // judge returns who is to be declared DOWN, and who would be if not too many
@@ -63,7 +64,7 @@ func judge(c court) (down, held []verdict) {
 		}
 		v := verdict{id: s.id, incarnation: s.incarnation, state: own.State}
 		switch {
-		case own.State == ring.LinkRefused:
+		case own.State != ring.LinkSilent:
 			down = append(down, v)
 		case c.silentBudget > 0:
 			c.silentBudget--
@@ -75,8 +76,13 @@ func judge(c court) (down, held []verdict) {
 	return down, held
 }
 
-// says reports whether an observation speaks against this incarnation.
+// says reports whether an observation speaks against this incarnation. Also a
+// link that works does, if it has led to another process for long: this one
+// has ended, and whoever came after it was not admitted.
 func says(e ring.Evidence, s subject) bool {
+	if e.State == ring.LinkAlive {
+		return s.replaced && e.Incarnation < s.incarnation
+	}
 	if e.State != ring.LinkRefused && e.State != ring.LinkSilent {
 		return false
 	}
