@@ -7,8 +7,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/...
 
-test: ## every test, the acceptance tests with real processes included
-	go test -count=1 ./...
+test: ## every test; those with real processes last and alone, since they measure time
+	go test -count=1 $$(go list ./... | grep -v '/testcluster$$') && go test -count=1 ./testcluster
 
 race: ## tests under the race detector; -short leaves out those with real processes
 	go test -race -short -count=1 ./...
