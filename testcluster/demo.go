@@ -208,7 +208,7 @@ func (d *demo) conclude(ctx context.Context) error {
 	if wholeErr != nil {
 		d.say("%v", wholeErr)
 	}
-	if err := d.show(ctx, "The ring at the end", d.Servers[0]); err != nil {
+	if err := d.show(ctx, "The ring at the end", d.others()[0]); err != nil {
 		return err
 	}
 	asked, err := readRecords[Asked](d.records("client"))
