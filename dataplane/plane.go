@@ -218,9 +218,13 @@ func (p *Plane) spawn(fn func(ctx context.Context)) bool {
 // SetView installs what the control plane applied: table, merge, and the
 // incarnation of this process (0 while it is not admitted). Views may arrive
 // from any goroutine; an older table than the present one is ignored, its
-// merge is not.
+// merge is not. After the end of Run nothing happens.
 func (p *Plane) SetView(v ring.View, self ring.Incarnation) {
 	p.mu.Lock()
+	if p.closed { // segments are gone, or about to
+		p.mu.Unlock()
+		return
+	}
 	changed := self != p.incarnation
 	p.incarnation = self
 	p.raftView = v
