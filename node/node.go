@@ -57,7 +57,7 @@ type Node struct {
 
 	ctlLn   net.Listener
 	portLn  net.Listener // nil on a slave
-	mux     *mux.Server // nil on a slave
+	mux     *mux.Server  // nil on a slave
 	data    *dataplane.Plane
 	control *controlplane.Plane
 	ctl     *ctlport.Server
@@ -106,7 +106,10 @@ func New(o Options) (_ *Node, err error) {
 	if err = n.listen(); err != nil {
 		return nil, err
 	}
-	return n, n.build(dir, idType)
+	if err = n.build(dir, idType); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // listen claims the ports.
@@ -157,7 +160,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 			Slots: ring.DefaultSlots, Replica: n.cfg.Replica, DeliverMode: "hash", Placement: "slots", IDType: idType,
 			DoMerge: n.cfg.DoMerge, AutoMerge: n.cfg.AutoMerge, MaxVoters: n.cfg.VotersMax,
 		},
-		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		OnView:       func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		SuspendGrace: n.cfg.SuspendGrace,
 	})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -91,6 +92,47 @@ func TestDir(t *testing.T) {
 	defer again.Close()
 	if id, err := again.RaftID(); id != "1.0" || err != nil {
 		t.Errorf("raft id: %q, %v", id, err)
+	}
+}
+
+// TestDamagedLog proves that a log that lost its end is refused with a reason:
+// reading it would be a fault that ends the process.
+func TestDamagedLog(t *testing.T) {
+	path := t.TempDir()
+	d, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	log := NewLogger(slog.New(slog.DiscardHandler))
+	fill := func() {
+		s, err := d.OpenStores(log, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(50) {
+			if err := s.log.StoreLog(&raft.Log{Index: i + 1, Term: 1, Data: make([]byte, 1000)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill()
+	fill() // a sound log opens again
+	name := filepath.Join(path, logFile)
+	st, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := st.Size() / 2; size >= 8192; size /= 2 {
+		if err := os.Truncate(name, size); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := d.OpenStores(log, true); err == nil || !strings.Contains(err.Error(), "cut off") {
+			t.Errorf("log of %d bytes: %v, %v", size, s, err)
+		}
 	}
 }
 

@@ -177,8 +177,15 @@ type Stores struct {
 
 // OpenStores opens the log and the snapshots of a server.
 func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
+	name := filepath.Join(d.path, logFile)
+	damaged := func(err error) error {
+		return fmt.Errorf("open raft log %s (if it is damaged, remove the directory: the server joins its ring anew): %w", name, err)
+	}
+	if err := checkLength(name); err != nil {
+		return nil, damaged(err)
+	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path:   filepath.Join(d.path, logFile),
+		Path:   name,
 		NoSync: noSync,
 		BoltOptions: &bbolt.Options{
 			Timeout:        boltOpenWait,
@@ -187,7 +194,7 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open raft log: %w", err)
+		return nil, damaged(err)
 	}
 	watch := &timedStore{LogStore: bolt}
 	cache, err := raft.NewLogCache(logCacheCount, watch)
