@@ -13,8 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// repeatEvery is how often one and the same complaint of raft may be logged:
-// a dead peer must not fill an operator's disk.
+// repeatEvery is how often one and the same complaint of raft may be logged: a
+// dead peer or a full disk must not fill an operator's log.
 const repeatEvery = 30 * time.Second
 
 // repeatKeysMax bounds the memory for complaints.
@@ -34,8 +34,9 @@ var expected = []string{
 }
 
 // NewLogger turns what raft logs into records of log: raft's info and debug
-// become debug; complaints that a dead peer explains become debug as well,
-// except once in 30 s for each.
+// become debug; complaints that a dead peer explains become warnings. Each
+// complaint is debug when it repeats within 30 s: a full disk fails many times
+// a second.
 func NewLogger(log *slog.Logger) hclog.Logger {
 	return &logger{log: log, rep: &repeats{last: make(map[string]time.Time)}}
 }
@@ -72,12 +73,11 @@ func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
 	if level >= hclog.Warn {
 		to = slog.LevelWarn
-		if isExpected(msg) {
-			if !l.rep.fresh(msg + peerOf(args)) {
-				to = slog.LevelDebug
-			}
-		} else if level >= hclog.Error {
+		if level >= hclog.Error && !isExpected(msg) {
 			to = slog.LevelError
+		}
+		if !l.rep.fresh(msg + peerOf(args)) {
+			to = slog.LevelDebug
 		}
 	}
 	ctx := context.Background()
