@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chmpx/chmpx/controlplane/raftnode"
+	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -253,4 +254,46 @@ func TestReplacedProcess(t *testing.T) {
 		defer r.net.listen(victim.member.Addr).Close()
 		r.await("down", patience, func() bool { return !r.leader().up(victim.member.ID) })
 	})
+}
+
+// TestLeaderEndsInMerge proves that a merge comes to its end whatever the stage
+// is in which the leader is killed.
+func TestLeaderEndsInMerge(t *testing.T) {
+	for _, phase := range []ring.MergePhase{ring.MergePlanned, ring.MergeCopying, ring.MergeSealed} {
+		t.Run(phase.String(), func(t *testing.T) {
+			story(t, 5, func(r *rig) {
+				var armed atomic.Bool
+				seen := make(chan string, 1) // the node that saw the stage first
+				for _, m := range r.servers {
+					r.start(m.Name, func(c *Config) {
+						next := c.OnView
+						c.OnView = func(v fsm.View, self ring.Incarnation) {
+							if v.Merge != nil && v.Merge.Phase == phase && armed.CompareAndSwap(true, false) {
+								seen <- m.Name
+							}
+							next(v, self)
+						}
+					})
+				}
+				r.formed("a", "b", "c", "d", "e")
+				joiner := "a"
+				if r.leader().name == joiner {
+					joiner = "b"
+				}
+				for _, m := range r.servers {
+					if m.Name != joiner {
+						r.nodes[m.Name].plane.Programs(1)
+					}
+				}
+				r.await("four in service", patience, r.inService(4))
+				armed.Store(true)
+				r.nodes[joiner].plane.Programs(1)
+				<-seen
+				l := r.leader().name
+				r.kill(l)
+				r.start(l, nil).plane.Programs(1)
+				r.await("all in service", 2*patience, r.inService(5))
+			})
+		})
+	}
 }
