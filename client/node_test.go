@@ -46,21 +46,20 @@ type testProgram struct {
 	session        wire.SessionID
 	role           wire.Role
 
-	outRequests, outReplies       *shm.Consumer
-	inControl, inReplies, inReqs  *shm.Producer
-	heldRequest, heldReply        []byte // read, but there was no room
-	heldRequestEnd, heldReplyEnd  uint64
-	unsettled                     []unsettled
-	requestSeqs                   []uint64 // as they came, for tests
-	repeats                       int
-	requestsForwarded, deliveries int
+	outRequests, outReplies      *shm.Consumer
+	inControl, inReplies, inReqs *shm.Producer
+	heldRequest, heldReply       []byte // read, but there was no room
+	heldRequestEnd, heldReplyEnd uint64
+	unsettled                    []unsettled
+	requestSeqs                  []uint64 // as they came, for tests
+	repeats                      int
+	dead                         bool // to be detached
 }
 
 // unsettled is a request that was put into a server program's ring.
 type unsettled struct {
-	to          *testProgram
-	inEnd, end  uint64
-	wantedReply bool
+	to         *testProgram
+	inEnd, end uint64
 }
 
 func newTestNode(t testing.TB) *testNode {
@@ -263,6 +262,9 @@ func (n *testNode) poll(p *testProgram) bool {
 		p.seg.Awake(shm.NodeSide)
 		n.pump()
 		p.seg.Sleep(shm.NodeSide)
+		if p.dead || n.programs[p.session] != p {
+			return true
+		}
 		if n.paused || p.heldRequest != nil || p.heldReply != nil {
 			return false // looked at again when somebody releases, or by the ticker
 		}
@@ -309,7 +311,9 @@ func (n *testNode) pumpRequests(p *testProgram) {
 		rec, end := p.heldRequest, p.heldRequestEnd
 		if rec == nil {
 			var ok bool
-			if rec, _, end, ok, _ = p.outRequests.Next(); !ok {
+			var err error
+			if rec, _, end, ok, err = p.outRequests.Next(); !ok {
+				p.dead = p.dead || err != nil
 				return
 			}
 			var r wire.OutRequest
@@ -333,8 +337,8 @@ func (n *testNode) forward(p *testProgram, rec []byte, end uint64) bool {
 	var r wire.OutRequest
 	payload, err := r.Get(rec)
 	if err != nil {
-		_ = p.bell.Close()
-		return true
+		p.dead = true
+		return false
 	}
 	if s := n.server; s != nil {
 		room, ok, _ := s.inReqs.Reserve(wire.InRequestBytes + len(payload))
@@ -375,7 +379,9 @@ func (n *testNode) pumpReplies(p *testProgram) {
 		rec, end := p.heldReply, p.heldReplyEnd
 		if rec == nil {
 			var ok bool
-			if rec, _, end, ok, _ = p.outReplies.Next(); !ok {
+			var err error
+			if rec, _, end, ok, err = p.outReplies.Next(); !ok {
+				p.dead = p.dead || err != nil
 				return
 			}
 		}
@@ -383,7 +389,7 @@ func (n *testNode) pumpReplies(p *testProgram) {
 		var r wire.OutReply
 		payload, err := r.Get(rec)
 		if err != nil {
-			_ = p.bell.Close()
+			p.dead = true
 			return
 		}
 		// It keeps a reply until its asker is (back) there.

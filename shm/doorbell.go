@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/chmpx/chmpx/internal/rawio"
 	"golang.org/x/sys/unix"
@@ -20,7 +21,9 @@ type Doorbell interface {
 	// Close. One goroutine at a time. Before poll returns false it must have
 	// called Segment.Sleep and looked at its rings once more.
 	Wait(poll func() (done bool)) error
-	// Close ends a Wait and releases the descriptor. Idempotent, any goroutine.
+	// Close ends a Wait and releases the descriptor. It does not wait for poll
+	// to return, so it may be called with locks that poll takes. Idempotent,
+	// any goroutine.
 	Close() error
 }
 
@@ -48,6 +51,7 @@ type eventfdDoorbell struct {
 	mu     sync.RWMutex // guards what follows; held while fd is written, so that it is not reused meanwhile
 	fd     int
 	file   *os.File // owns fd once somebody has waited
+	parked bool     // a Wait runs; it releases the descriptor if Close comes meanwhile
 	closed bool
 
 	waiting sync.Mutex // one Wait at a time; guards poll, raw and look
@@ -76,46 +80,69 @@ func (d *eventfdDoorbell) Ring() error {
 func (d *eventfdDoorbell) Wait(poll func() bool) error {
 	d.waiting.Lock()
 	defer d.waiting.Unlock()
-	if err := d.prepare(); err != nil {
+	if err := d.begin(); err != nil {
 		return err
 	}
+	defer d.finish() // also when poll panics
 	d.poll = poll
 	err := d.raw.Read(d.look)
-	d.poll = nil
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
-	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.closed {
+	case d.isClosed():
 		return os.ErrClosed
 	}
 	return fmt.Errorf("wait for doorbell: %w", err)
 }
 
-// prepare registers the descriptor with the poller when Wait is called first.
-func (d *eventfdDoorbell) prepare() error {
+// begin registers the descriptor with the poller when Wait is called first.
+func (d *eventfdDoorbell) begin() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return os.ErrClosed
 	}
-	if d.raw != nil {
-		return nil
+	if d.raw == nil {
+		d.file = os.NewFile(uintptr(d.fd), "doorbell")
+		raw, err := d.file.SyscallConn()
+		if err != nil {
+			return fmt.Errorf("wait for doorbell: %w", err)
+		}
+		d.raw, d.look = raw, func(uintptr) bool { return d.poll() }
 	}
-	d.file = os.NewFile(uintptr(d.fd), "doorbell")
-	raw, err := d.file.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("wait for doorbell: %w", err)
-	}
-	d.raw, d.look = raw, func(uintptr) bool { return d.poll() }
+	d.parked = true
 	return nil
+}
+
+// finish ends a Wait.
+func (d *eventfdDoorbell) finish() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.poll, d.parked = nil, false
+	if d.closed {
+		_ = d.file.Close() // an eventfd has nothing that closing could lose
+	}
+}
+
+func (d *eventfdDoorbell) isClosed() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.closed
 }
 
 func (d *eventfdDoorbell) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	switch {
+	case d.closed:
+		return nil
+	case d.parked:
+		// Closing the file would wait for the poll that runs, which may wait
+		// for a lock of our caller. A deadline ends the Wait, which closes.
+		if err := d.file.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			return fmt.Errorf("end wait for doorbell: %w", err)
+		}
+		d.closed = true
 		return nil
 	}
 	d.closed = true

@@ -53,3 +53,29 @@ func TestDoorbell(t *testing.T) {
 		})
 	}
 }
+
+// TestCloseDuringPoll proves that Close does not wait for a poll that runs,
+// which may itself wait for a lock of the one who closes.
+func TestCloseDuringPoll(t *testing.T) {
+	for _, m := range memories {
+		t.Run(m.name, func(t *testing.T) {
+			d := m.bell(t)
+			in, out, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+			go func() {
+				result <- d.Wait(func() bool {
+					in <- struct{}{}
+					<-out
+					return false
+				})
+			}()
+			<-in
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+			close(out)
+			if err := <-result; !errors.Is(err, os.ErrClosed) {
+				t.Errorf("Wait: %v, want os.ErrClosed", err)
+			}
+		})
+	}
+}
