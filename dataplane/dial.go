@@ -28,6 +28,7 @@ type dialer struct {
 	name   string
 	stop   context.CancelFunc
 	moved  chan struct{} // the address changed: dial again at once, capacity 1
+	ended  bool          // it was stopped: its end starts another if one is wanted; guarded by p.mu
 	addr   string        // guarded by p.mu
 	link   *link         // guarded by p.mu; nil while there is none
 	state  ring.LinkState
@@ -38,7 +39,7 @@ type dialer struct {
 // syncDialers keeps one dialer for each server of the table, or of the
 // configuration while there is no table; mu is held.
 func (p *Plane) syncDialers() {
-	if p.ctx == nil || p.closed {
+	if p.ctx == nil || p.ctx.Err() != nil || p.closed {
 		return
 	}
 	want := map[ring.ID]Server{}
@@ -54,8 +55,8 @@ func (p *Plane) syncDialers() {
 	delete(want, p.self)
 	for id, d := range p.dialers {
 		if _, ok := want[id]; !ok {
+			d.ended = true
 			d.stop()
-			delete(p.dialers, id)
 		}
 	}
 	for id, s := range want {
@@ -64,7 +65,10 @@ func (p *Plane) syncDialers() {
 			ctx, stop := context.WithCancel(p.ctx)
 			d = &dialer{p: p, id: id, name: s.Name, stop: stop, addr: s.Addr, moved: make(chan struct{}, 1)}
 			p.dialers[id] = d
-			p.spawn(func(context.Context) { d.run(ctx) })
+			p.spawn(func(context.Context) {
+				d.run(ctx)
+				p.dialerEnded(d)
+			})
 		}
 		if d.addr != s.Addr {
 			d.addr = s.Addr
@@ -74,6 +78,15 @@ func (p *Plane) syncDialers() {
 			}
 		}
 	}
+}
+
+// dialerEnded forgets a dialer, and starts another if the server is in the
+// table again meanwhile: two at once would take each other's link for their own.
+func (p *Plane) dialerEnded(d *dialer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.dialers, d.id)
+	p.syncDialers()
 }
 
 // run dials, keeps the link while it lasts, and dials again, until it is stopped.
@@ -122,7 +135,7 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 	if err != nil {
 		return fmt.Errorf("dial %s: %w", addr, err)
 	}
-	h, err := p.greet(conn, d.id)
+	h, err := p.greet(ctx, conn, d.id)
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -180,11 +193,21 @@ func (d *dialer) report(s ring.LinkState) {
 // errHello is wrapped by errors about the exchange of hellos.
 var errHello = errors.New("dataplane: hello refused")
 
-// greet sends this node's hello and reads the server's.
-func (p *Plane) greet(conn net.Conn, want ring.ID) (*wire.Hello, error) {
+// limitHello bounds the exchange of hellos by time and by ctx, until stop.
+func limitHello(ctx context.Context, conn net.Conn) (stop func() bool, err error) {
 	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return nil, fmt.Errorf("set deadline of hello: %w", err)
 	}
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), nil
+}
+
+// greet sends this node's hello and reads the server's.
+func (p *Plane) greet(ctx context.Context, conn net.Conn, want ring.ID) (*wire.Hello, error) {
+	stop, err := limitHello(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
 	if _, err := p.sendHello(conn, ""); err != nil {
 		return nil, err
 	}
@@ -253,19 +276,25 @@ func readHello(conn net.Conn) (*wire.Hello, error) {
 // HandleConn serves a connection that another node opened for data, until it
 // ends or Run's context does. It owns the connection.
 func (p *Plane) HandleConn(conn net.Conn) {
-	l, h, err := p.welcome(conn)
+	p.mu.Lock()
+	ctx := p.ctx
+	p.mu.Unlock()
+	if ctx == nil {
+		_ = conn.Close() // the peer comes back
+		return
+	}
+	l, h, err := p.welcome(ctx, conn)
 	if err != nil {
 		p.logRefusal("refused a data link", "from", conn.RemoteAddr(), "error", err)
 		_ = conn.Close()
 		return
 	}
 	p.mu.Lock()
-	if p.ctx == nil || p.closed || len(p.inbound) >= inboundLinkMax || h.Incarnation != p.incarnation {
+	if p.closed || len(p.inbound) >= inboundLinkMax || h.Incarnation != p.incarnation {
 		p.mu.Unlock()
 		_ = conn.Close()
 		return
 	}
-	ctx := p.ctx
 	if old := p.inbound[l.id]; old != nil {
 		p.dropInbound(old, errors.New("the peer opened another link"))
 	}
@@ -298,10 +327,12 @@ func (p *Plane) dropInbound(l *link, why error) {
 
 // welcome exchanges hellos on an accepted connection. The returned hello holds
 // the incarnation that was announced to the peer.
-func (p *Plane) welcome(conn net.Conn) (*link, *wire.Hello, error) {
-	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return nil, nil, fmt.Errorf("set deadline of hello: %w", err)
+func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello, error) {
+	stop, err := limitHello(ctx, conn)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer stop()
 	h, err := readHello(conn)
 	if err != nil {
 		return nil, nil, err

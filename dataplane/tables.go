@@ -82,15 +82,24 @@ func (s *tableStore) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			select {
+			case <-s.wake: // the last one must not be missing after the restart
+				s.write()
+			default:
+			}
 			return
 		case <-s.wake:
+			s.write()
 		}
-		s.mu.Lock()
-		t := s.newest
-		s.mu.Unlock()
-		if err := writeFile(s.path, s.encoded(t)); err != nil {
-			s.log.Warn("could not keep the table", "error", err)
-		}
+	}
+}
+
+func (s *tableStore) write() {
+	s.mu.Lock()
+	t := s.newest
+	s.mu.Unlock()
+	if err := writeFile(s.path, s.encoded(t)); err != nil {
+		s.log.Warn("could not keep the table", "error", err)
 	}
 }
 
