@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -43,6 +44,9 @@ type link struct {
 	conn     net.Conn
 	rc       syscall.RawConn
 	blocked  chan []byte // what is left to write when the socket is full, capacity 1
+	rest     []byte      // of the writer: what is left, and why it failed
+	werr     error
+	writeNow func(fd uintptr) bool // tryWrite, made once
 	heardNs  atomic.Int64
 	pulledNs int64 // read goroutine and core calls, under p.mu
 
@@ -70,6 +74,7 @@ func (p *Plane) newLink(conn net.Conn, id ring.ID, name string, accepted bool) (
 	}
 	l := &link{p: p, id: id, name: name, accepted: accepted, conn: conn, rc: rc, blocked: make(chan []byte, 1)}
 	l.heardNs.Store(p.nowNs())
+	l.writeNow = l.tryWrite
 	return l, nil
 }
 
@@ -185,7 +190,7 @@ func (l *link) handle(now int64, h *wire.Header, payload []byte) {
 	case wire.TypeTable:
 		t, err := ring.UnmarshalTable(payload)
 		if err != nil {
-			l.p.log.Warn("ignored a table", "from", l.name, "error", err)
+			l.p.note(slog.LevelWarn, "ignored a table", "from", l.name, "error", err)
 			return
 		}
 		l.p.tableFromPeer(t)
@@ -277,15 +282,16 @@ func (l *link) written() {
 
 // writeSome writes what the socket takes without waiting.
 func (l *link) writeSome(data []byte) (rest []byte, err error) {
-	rest = data
-	werr := l.rc.Write(func(fd uintptr) bool {
-		rest, err = writeNow(fd, rest)
-		return true
-	})
-	if err == nil {
-		err = werr
+	l.rest, l.werr = data, nil
+	if err := l.rc.Write(l.writeNow); err != nil {
+		return l.rest, err
 	}
-	return rest, err
+	return l.rest, l.werr
+}
+
+func (l *link) tryWrite(fd uintptr) bool {
+	l.rest, l.werr = writeNow(fd, l.rest)
+	return true
 }
 
 // writeNow writes until done, an error or a full socket.

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -14,6 +15,14 @@ import (
 // drainBytesMax bounds what one look at an out-ring forwards before others get
 // the lock, and what waits in a link's buffer with it.
 const drainBytesMax = 256 << 10
+
+// deadlineMsMax is the latest deadline, ten years ahead: it must fit the
+// core's clock. owedMax bounds the control records that wait for room: more
+// than the core can have to tell at once.
+const (
+	deadlineMsMax = 10 * 365 * 24 * 3600 * 1000
+	owedMax       = 8192
+)
 
 // attachment is one attached program: its segment, its rings, its session.
 // Rings are used under p.mu only, so that whoever holds a batch can go on with
@@ -37,16 +46,19 @@ type attachment struct {
 	toReq    *shm.Producer
 	toRep    *shm.Producer
 	toCtl    *shm.Producer
-	head     uint64  // of the request in-ring, as last told to the core
-	serving  int     // as last told to the program
-	dirty    bool    // in p.dirtyLocal
-	wrote    bool    // records wait to be published
-	released bool    // records were released: a waiting program wants to know
-	stalled  [2]bool // per stream: the window is full, the ring is not read
-	resuming bool    // in p.resumable
-	ended    bool    // the program is gone: the segment lives on until everything is settled
-	detached bool    // the core knows that it is gone
-	dead     error   // why it was killed
+	head     uint64         // of the request in-ring, as last told to the core
+	serving  int            // as last told to the program
+	owed     []wire.Control // that found no room in the control in-ring, oldest first
+	dirty    bool           // in p.dirtyLocal
+	wrote    bool           // records wait to be published
+	released bool           // records were released: a waiting program wants to know
+	stalled  [2]bool        // per stream: the window is full, the ring is not read
+	resuming bool           // in p.resumable
+	broken   bool           // the segment holds nonsense: its rings are read no more
+	lost     bool           // a record that must be sent again cannot be read
+	ended    bool           // the program is gone: the segment lives on until everything is settled
+	detached bool           // the core knows that it is gone
+	dead     error          // why it was killed
 }
 
 // kill makes the attachment's goroutine end; it never blocks, p.mu may be held.
@@ -115,7 +127,7 @@ func (a *attachment) poll(b *batch) (done bool) {
 
 // waiting reports whether a ring holds something that can be read now; p.mu is held.
 func (a *attachment) waiting() bool {
-	return !a.fromCtl.Empty() || !a.stalled[flow.Replies] && !a.fromRep.Empty() ||
+	return !a.ended && !a.fromCtl.Empty() || !a.stalled[flow.Replies] && !a.fromRep.Empty() ||
 		!a.stalled[flow.Requests] && !a.fromReq.Empty()
 }
 
@@ -124,7 +136,8 @@ func (a *attachment) waiting() bool {
 func (a *attachment) drain() bool {
 	now := a.p.nowNs()
 	a.lookTaken(now)
-	for {
+	a.payOwed()
+	for !a.broken {
 		_, _, end, ok, err := a.fromCtl.Next()
 		if err != nil {
 			a.corrupt(err)
@@ -140,27 +153,57 @@ func (a *attachment) drain() bool {
 
 // drainRings submits new replies and messages; p.mu is held. It reports
 // whether there may be more that can be read now.
-func (a *attachment) drainRings(now int64) bool {
-	more := a.drainReplies(now)
-	more = a.drainRequests(now) || more
-	if a.ended && !a.detached && !a.waiting() && !a.stalled[flow.Requests] && !a.stalled[flow.Replies] {
-		a.detached = true
-		a.p.core.Detach(now, a.session)
+func (a *attachment) drainRings(now int64) (more bool) {
+	if !a.broken && !a.detached {
+		more = a.drainReplies(now)
+		more = a.drainRequests(now) || more
+	}
+	if a.ended {
+		a.finish(now)
 	}
 	return more
 }
 
+// finish ends the session of a program that has ended, when everything that it
+// had sent is submitted; p.mu is held.
+func (a *attachment) finish(now int64) {
+	core := a.p.core
+	switch {
+	case a.lost:
+		// What cannot be read cannot be settled, and the session would stay for
+		// ever. Another one in its place, as if the library had come back, ends it.
+		a.lost, a.detached = false, true
+		a.session.Handle = nil // its end is not yet that of the attachment
+		a.session = core.Attach(now, a.id, false)
+		a.session.Handle = a
+		core.Detach(now, a.session)
+	case a.detached:
+	case a.broken, !a.waiting() && !a.stalled[flow.Requests] && !a.stalled[flow.Replies]:
+		a.detached = true
+		core.Detach(now, a.session)
+	}
+}
+
 // corrupt ends an attachment whose segment holds nonsense; p.mu is held.
 func (a *attachment) corrupt(err error) {
-	a.p.log.Warn("detached a program: its segment is corrupt", "program", a.name, "error", err)
+	if a.broken {
+		return
+	}
+	a.broken = true
+	a.p.note(slog.LevelWarn, "detached a program: its segment is corrupt", "program", a.name, "error", err)
 	a.kill(err)
-	_ = a.own.Ring()
+	if a.ended {
+		a.resume()
+	}
 }
 
 // drainRequests submits new messages; p.mu is held.
 func (a *attachment) drainRequests(now int64) (more bool) {
 	room := a.p.core.Accepts(a.session, flow.Requests)
 	for used := 0; used < drainBytesMax; {
+		if room <= 0 { // of what was submitted some may be settled: its deadline had passed
+			room = a.p.core.Accepts(a.session, flow.Requests)
+		}
 		if a.stalled[flow.Requests] = room <= 0; room <= 0 {
 			return false // what is settled next resumes
 		}
@@ -194,6 +237,9 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 func (a *attachment) drainReplies(now int64) (more bool) {
 	room := a.p.core.Accepts(a.session, flow.Replies)
 	for used := 0; used < drainBytesMax; room-- {
+		if room <= 0 {
+			room = a.p.core.Accepts(a.session, flow.Replies)
+		}
 		if a.stalled[flow.Replies] = room <= 0; room <= 0 {
 			return false
 		}
@@ -228,7 +274,8 @@ func (p *Plane) deadlineNs(now, unixMs int64) int64 {
 	if unixMs == 0 {
 		return 0
 	}
-	return now + (unixMs-time.Now().UnixMilli())*int64(time.Millisecond)
+	left := min(unixMs-time.Now().UnixMilli(), deadlineMsMax) // unixMs is not negative
+	return max(now+left*int64(time.Millisecond), 1)
 }
 
 // lookTaken tells the core how far the program has read; p.mu is held.
@@ -239,6 +286,9 @@ func (a *attachment) lookTaken(now int64) {
 	if head := a.toReq.Head(); head != a.head {
 		a.head = head
 		a.p.core.Taken(now, a.session, head)
+	}
+	if err := a.toReq.Err(); err != nil {
+		a.corrupt(err)
 	}
 }
 
@@ -278,32 +328,60 @@ func (a *attachment) touch() {
 	}
 }
 
-// tellServing writes the number of servers in service to the program; p.mu is
-// held. A full control ring is no loss: the next change tells again.
+// tellServing writes the number of servers in service to the program; p.mu is held.
 func (a *attachment) tellServing(n int) {
-	if a.ended || a.serving == n {
-		return
-	}
-	if a.control(wire.Control{Type: wire.ControlServing, Value: uint64(n)}) {
+	if a.serving != n {
 		a.serving = n
+		a.control(wire.Control{Type: wire.ControlServing, Value: uint64(n)})
 	}
 }
 
-// control writes one control record; p.mu is held. False: no room.
-func (a *attachment) control(c wire.Control) bool {
-	rec, ok, err := a.toCtl.Reserve(wire.ControlBytes)
-	if err != nil {
-		a.corrupt(err)
-		return false
+// errDeaf is why a program is cut off that leaves its control ring full.
+var errDeaf = errors.New("the program does not read its control ring")
+
+// control writes one control record, or keeps it until there is room; p.mu is held.
+func (a *attachment) control(c wire.Control) {
+	switch {
+	case a.ended || a.dead != nil:
+	case len(a.owed) >= owedMax:
+		a.kill(errDeaf)
+	default:
+		a.owed = append(a.owed, c)
+		a.payOwed()
 	}
-	if !ok {
-		return false
+}
+
+// payOwed writes the control records that there is room for; p.mu is held. The
+// program rings when it has made room for the rest.
+func (a *attachment) payOwed() {
+	for wanted := false; len(a.owed) > 0; {
+		rec, ok, err := a.toCtl.Reserve(wire.ControlBytes)
+		switch {
+		case err != nil:
+			a.corrupt(err)
+			return
+		case ok:
+			a.owed[0].Put(rec)
+			a.owed = a.owed[1:]
+			a.toCtl.Commit()
+			a.wrote = true
+			a.touch()
+		case wanted:
+			return
+		default:
+			a.seg.WantRoom(shm.NodeSide) // and look once more
+			wanted = true
+		}
 	}
-	c.Put(rec)
-	a.toCtl.Commit()
-	a.wrote = true
-	a.touch()
-	return true
+	a.owed = nil
+}
+
+// resume puts the attachment on the list of those to read on; p.mu is held.
+func (a *attachment) resume() {
+	if !a.resuming {
+		a.resuming = true
+		a.p.resumable = append(a.p.resumable, a)
+	}
 }
 
 // attach registers a new program; no lock is held. The returned error is for the program.
@@ -340,7 +418,7 @@ func (p *Plane) attach(a *attachment) (code wire.AttachCode, err error) {
 func (p *Plane) programsChanged(by int) {
 	p.programs += by
 	n := p.programs
-	p.reports = append(p.reports, func(r Reporter) { r.ProgramsChanged(n) })
+	p.report(func(r Reporter) { r.ProgramsChanged(n) })
 }
 
 // detach ends a program's attachment; mu is held. Its unsettled messages are
@@ -350,7 +428,7 @@ func (p *Plane) detach(a *attachment) {
 		return
 	}
 	a.ended = true
-	p.log.Info("program detached", "program", a.name, "session", a.id, "reason", a.dead)
+	p.note(slog.LevelInfo, "program detached", "program", a.name, "session", a.id, "reason", a.dead)
 	if a.server {
 		p.programsChanged(-1)
 	}
@@ -359,11 +437,6 @@ func (p *Plane) detach(a *attachment) {
 		p.core.Taken(now, a.session, a.toReq.Head()) // what it took last counts
 	}
 	p.core.Withdraw(now, a.session)
-	if errors.Is(a.dead, shm.ErrCorrupt) || errors.Is(a.dead, flow.ErrSequence) {
-		a.detached = true
-		p.core.Detach(now, a.session)
-		return
-	}
 	a.resume() // what it wrote last was accepted, too
 }
 
@@ -374,7 +447,7 @@ func (a *attachment) free() {
 	}
 	a.p.shmBytes -= int64(len(a.mem))
 	if err := shm.Unmap(a.mem); err != nil {
-		a.p.log.Warn("could not unmap a segment", "program", a.name, "error", err)
+		a.p.note(slog.LevelWarn, "could not unmap a segment", "program", a.name, "error", err)
 	}
 	a.mem = nil
 	for _, bell := range []shm.Doorbell{a.theirs, a.own} {
@@ -382,136 +455,4 @@ func (a *attachment) free() {
 			_ = bell.Close()
 		}
 	}
-}
-
-// ports is the Plane as the core sees it. All methods run with mu held.
-type ports Plane
-
-func (o *ports) Transmit(peer *flow.Peer, h *wire.Header, urgent bool) {
-	switch to := peer.Handle.(type) {
-	case *link:
-		to.put(h, nil, urgent)
-	case *loop:
-		to.put(h, nil)
-	}
-}
-
-func (o *ports) TransmitRecord(peer *flow.Peer, h *wire.Header, s *flow.Session, st flow.Stream, r *flow.Record) bool {
-	a := s.Handle.(*attachment)
-	switch to := peer.Handle.(type) {
-	case *link:
-		if !to.hasRoom() {
-			return false
-		}
-		before := len(to.pending)
-		if body, ok := a.payload(st, r); ok {
-			to.put(h, body, true)
-		}
-		to.queued += len(to.pending) - before
-		return true
-	case *loop:
-		if len(to.buf) > linkQueueBytesMax {
-			to.full = true
-			return false
-		}
-		if body, ok := a.payload(st, r); ok {
-			to.put(h, body)
-		}
-		return true
-	}
-	return false
-}
-
-// payload reads a record again; a program that changed it meanwhile is detached.
-func (a *attachment) payload(st flow.Stream, r *flow.Record) ([]byte, bool) {
-	c, head := a.fromReq, wire.OutRequestBytes
-	if st == flow.Replies {
-		c, head = a.fromRep, wire.OutReplyBytes
-	}
-	rec, err := c.At(r.Position)
-	if err == nil && len(rec) != head+int(r.Size) {
-		err = fmt.Errorf("%w: a record changed its length", shm.ErrCorrupt)
-	}
-	if err != nil {
-		a.corrupt(err)
-		return nil, false
-	}
-	return rec[head:], true
-}
-
-func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool) {
-	a := s.Handle.(*attachment)
-	if a.ended || a.dead != nil {
-		return 0, false
-	}
-	from := inboundID(d.From)
-	var deadline int64
-	if d.DeadlineMs != 0 {
-		deadline = time.Now().UnixMilli() + int64(d.DeadlineMs)
-	}
-	to, head := a.toReq, wire.InRequestBytes
-	if d.Stream == flow.Replies {
-		to, head = a.toRep, wire.InReplyBytes
-	}
-	rec, ok, err := to.Reserve(head + len(d.Payload))
-	if err != nil {
-		a.corrupt(err)
-		return 0, false
-	}
-	if !ok {
-		a.seg.WantRoom(shm.NodeSide)
-		return 0, false
-	}
-	if d.Stream == flow.Replies {
-		wire.PutInReply(rec, d.Seq)
-	} else {
-		(&wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: from, Session: d.Session, DeadlineUnixMs: deadline, Flags: d.Flags}).Put(rec)
-	}
-	copy(rec[head:], d.Payload)
-	a.wrote = true
-	a.touch()
-	return to.Commit(), true
-}
-
-func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
-	a := s.Handle.(*attachment)
-	if st == flow.Replies {
-		a.fromRep.Release(end)
-	} else {
-		a.fromReq.Release(end)
-	}
-	a.released = true
-	a.touch()
-	if a.stalled[st] || a.ended && !a.detached {
-		a.resume()
-	}
-}
-
-// resume puts the attachment on the list of those to read on; p.mu is held.
-func (a *attachment) resume() {
-	if !a.resuming {
-		a.resuming = true
-		a.p.resumable = append(a.p.resumable, a)
-	}
-}
-
-func (o *ports) RequestFailed(s *flow.Session, seq uint64) {
-	a := s.Handle.(*attachment)
-	if !a.ended && !a.control(wire.Control{Type: wire.ControlRequestFailed, Value: seq}) {
-		a.p.log.Warn("a program does not read its control ring", "program", a.name)
-	}
-}
-
-func (o *ports) PullTable(peer *flow.Peer) {
-	if l, ok := peer.Handle.(*link); ok {
-		l.pull(l.p.nowNs())
-	}
-}
-
-func (o *ports) SessionEnded(s *flow.Session) {
-	a := s.Handle.(*attachment)
-	if a.p.attached[a.id] == a {
-		delete(a.p.attached, a.id)
-	}
-	a.free()
 }

@@ -61,7 +61,7 @@ func (w *mergeWatch) look(p *Plane) {
 		for _, t := range m.Transfers {
 			if t.Receiver == p.self && !t.Ready {
 				id, donor := m.ID, t.Donor
-				p.reports = append(p.reports, func(r Reporter) { r.TransferReady(id, donor, p.self) })
+				p.report(func(r Reporter) { r.TransferReady(id, donor, p.self) })
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func (w *mergeWatch) look(p *Plane) {
 		for _, t := range m.Transfers {
 			if t.Donor == p.self && !t.Final {
 				id, seal, receiver := m.ID, m.Seal, t.Receiver
-				p.reports = append(p.reports, func(r Reporter) { r.TransferFinal(id, seal, p.self, receiver) })
+				p.report(func(r Reporter) { r.TransferFinal(id, seal, p.self, receiver) })
 			}
 		}
 	}

@@ -92,6 +92,7 @@ type Plane struct {
 	attch *attachServer
 	store *tableStore
 	tickC chan struct{} // wakes the ticker from idling, capacity 1
+	owesC chan struct{} // wakes who gives reports, capacity 1
 	work  sync.WaitGroup
 
 	mu          sync.Mutex // guards everything below; no system call that can block under it
@@ -113,7 +114,7 @@ type Plane struct {
 	resumable   []*attachment
 	ticking     bool
 	merge       mergeWatch
-	reports     []func(Reporter) // owed after the batch
+	reports     []func(Reporter) // owed, oldest first
 	ctx         context.Context  // of Run; nil before
 	closed      bool
 	refusedAt   time.Time // when a refused link or program was last logged
@@ -131,7 +132,7 @@ func New(cfg Config) (*Plane, error) {
 	}
 	p := &Plane{
 		cfg: cfg, log: cfg.Logger, start: time.Now(), self: cfg.Self,
-		tickC: make(chan struct{}, 1), links: map[*link]struct{}{},
+		tickC: make(chan struct{}, 1), owesC: make(chan struct{}, 1), links: map[*link]struct{}{},
 		dialers: map[ring.ID]*dialer{}, inbound: map[ring.ID]*link{}, attached: map[wire.SessionID]*attachment{},
 	}
 	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave}, (*ports)(p))
@@ -177,6 +178,7 @@ func (p *Plane) Run(ctx context.Context) error {
 
 	p.work.Go(func() { p.store.run(ctx) })
 	p.work.Go(func() { p.runTicker(ctx) })
+	p.work.Go(func() { p.runReports(ctx) })
 	p.work.Go(func() { p.runPinger(ctx) })
 	p.work.Go(func() { p.attch.run(ctx, p) })
 	<-ctx.Done()
@@ -193,10 +195,11 @@ func (p *Plane) Run(ctx context.Context) error {
 	p.attch.Close()
 	p.work.Wait()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, a := range p.attached {
 		a.free()
 	}
+	p.mu.Unlock()
+	p.giveReports()
 	return nil
 }
 
@@ -250,7 +253,7 @@ func (p *Plane) tableFromPeer(t *ring.Table) {
 		return
 	}
 	if old := p.view.Table; old != nil && old.RingID != 0 && t.RingID != old.RingID && t.Epoch.Era <= old.Epoch.Era {
-		p.log.Warn("ignored the table of another ring", "ring", t.RingID, "own", old.RingID)
+		p.note(slog.LevelWarn, "ignored the table of another ring", "ring", t.RingID, "own", old.RingID)
 		return
 	}
 	p.applyView(ring.View{Table: t, Merge: p.raftView.Merge})
@@ -286,19 +289,67 @@ func (p *Plane) announceIncarnation() {
 	}
 }
 
-// logRefusal logs what a stranger caused, at most once a second.
+// notesMax bounds what waits to be logged; what comes beyond it is not.
+const notesMax = 1024
+
+// note logs later: a log may block, and mu is held.
+func (p *Plane) note(level slog.Level, text string, args ...any) {
+	if len(p.reports) < notesMax {
+		p.report(func(Reporter) { p.log.Log(context.Background(), level, text, args...) })
+	}
+}
+
+// report queues a report; mu is held.
+func (p *Plane) report(r func(Reporter)) {
+	p.reports = append(p.reports, r)
+	select {
+	case p.owesC <- struct{}{}:
+	default:
+	}
+}
+
+// runReports gives what is owed to the Reporter: one goroutine, so that the
+// last report is the newest one.
+func (p *Plane) runReports(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.owesC:
+			p.giveReports()
+		}
+	}
+}
+
+func (p *Plane) giveReports() {
+	p.mu.Lock()
+	owed := p.reports
+	p.reports = nil
+	p.mu.Unlock()
+	for _, r := range owed {
+		r(p.cfg.Reporter)
+	}
+}
+
+// mayLog says whether something that a stranger causes may be logged as a
+// warning: at most once a second; mu is held.
+func (p *Plane) mayLog() bool {
+	if time.Since(p.refusedAt) < time.Second {
+		return false
+	}
+	p.refusedAt = time.Now()
+	return true
+}
+
+// logRefusal logs what a stranger caused.
 func (p *Plane) logRefusal(text string, args ...any) {
 	p.mu.Lock()
-	quiet := time.Since(p.refusedAt) < time.Second
-	if !quiet {
-		p.refusedAt = time.Now()
+	level := slog.LevelDebug
+	if p.mayLog() {
+		level = slog.LevelWarn
 	}
 	p.mu.Unlock()
-	if quiet {
-		p.log.Debug(text, args...)
-		return
-	}
-	p.log.Warn(text, args...)
+	p.log.Log(context.Background(), level, text, args...)
 }
 
 var errIncarnation = errors.New("this node has a new incarnation")
@@ -319,11 +370,10 @@ func countActing(t *ring.Table) int {
 }
 
 // batch is what a goroutine owes the outside world after it has held the lock:
-// doorbells to ring, links to write, reports to give. Each pump reuses its own.
+// doorbells to ring, links to write. Each pump reuses its own.
 type batch struct {
-	bells   []*attachment
-	writes  []*link
-	reports []func(Reporter)
+	bells  []*attachment
+	writes []*link
 }
 
 // finishUnlock ends a batch of events: it releases mu and does what the batch
@@ -340,9 +390,6 @@ func (p *Plane) finishUnlock(b *batch) {
 		}
 		for _, a := range b.bells {
 			a.ring()
-		}
-		for _, report := range b.reports {
-			report(p.cfg.Reporter)
 		}
 		done := b.writes[:0]
 		for _, l := range b.writes {
@@ -382,7 +429,6 @@ func (p *Plane) collect(b *batch) (wake bool) {
 	}
 	p.resumable = p.resumable[:0]
 	p.merge.look(p)
-	b.reports, p.reports = append(b.reports[:0], p.reports...), p.reports[:0]
 	for _, a := range p.dirtyLocal {
 		if a.publish() {
 			b.bells = append(b.bells, a)
@@ -463,5 +509,3 @@ func (p *Plane) runTicker(ctx context.Context) {
 		t.Reset(next)
 	}
 }
-
-var _ flow.Ports = (*ports)(nil)

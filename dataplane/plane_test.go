@@ -37,11 +37,14 @@ type testNode struct {
 	slave bool
 	addr  string
 	dir   string
+	rings int  // RingBytes, 0 = default
+	blank bool // no server in its configuration: it knows those of the table only
 	plane *dataplane.Plane
 	stop  func()
 
 	mu       sync.Mutex // guards below
 	programs int
+	reports  int // of ProgramsChanged
 	evidence map[ring.ID]ring.Evidence
 	ready    int
 	final    int
@@ -56,7 +59,7 @@ func (n *testNode) note(f func()) {
 	n.changed = make(chan struct{})
 }
 
-func (n *testNode) ProgramsChanged(c int)                          { n.note(func() { n.programs = c }) }
+func (n *testNode) ProgramsChanged(c int)                          { n.note(func() { n.programs, n.reports = c, n.reports+1 }) }
 func (n *testNode) Link(e ring.Evidence)                           { n.note(func() { n.evidence[e.Peer] = e }) }
 func (n *testNode) TransferReady(uint64, ring.ID, ring.ID)         { n.note(func() { n.ready++ }) }
 func (n *testNode) TransferFinal(uint64, uint64, ring.ID, ring.ID) { n.note(func() { n.final++ }) }
@@ -78,6 +81,14 @@ func (n *testNode) await(what string, cond func() bool) {
 			n.w.t.Fatalf("node %v: %s did not happen", n.id, what)
 		}
 	}
+}
+
+// config returns the servers of the node's configuration.
+func (n *testNode) config(all []ring.Server) []ring.Server {
+	if n.blank {
+		return nil
+	}
+	return all
 }
 
 func (n *testNode) socket() string { return filepath.Join(n.dir, n.id.String()+".sock") }
@@ -113,18 +124,18 @@ func newWorld(t *testing.T, servers int) *world {
 func (w *world) slave() *testNode { return w.nodes[len(w.nodes)-1] }
 
 // start runs a node until the test ends or stop is called.
-func (w *world) start(n *testNode, ln net.Listener) {
+func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	n.w, n.evidence, n.changed = w, map[ring.ID]ring.Evidence{}, make(chan struct{})
 	if n.dir == "" {
 		n.dir = w.t.TempDir()
 	}
 	var servers []dataplane.Server
-	for _, s := range w.table.Servers {
+	for _, s := range n.config(w.table.Servers) {
 		servers = append(servers, dataplane.Server{ID: s.ID, Name: s.Name, Addr: s.Addr})
 	}
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
-		Reporter: n, Logger: slog.New(slog.DiscardHandler),
+		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", addr)
@@ -163,15 +174,24 @@ func (w *world) start(n *testNode, ln net.Listener) {
 	for i, old := range w.nodes {
 		if old.id == n.id {
 			w.nodes[i] = n
-			return
+			return n
 		}
 	}
 	w.nodes = append(w.nodes, n)
+	return n
 }
 
 // publish gives everybody the present table under a new epoch.
 func (w *world) publish(m *ring.Merge) {
 	w.epoch++
+	built := w.build()
+	for _, n := range w.nodes {
+		n.plane.SetView(ring.View{Table: built, Merge: m}, n.inc)
+	}
+}
+
+// build makes the present table.
+func (w *world) build() *ring.Table {
 	tab := w.table
 	tab.Epoch, tab.Version = ring.Epoch{Era: 1, Index: w.epoch}, w.epoch
 	tab.Servers = append([]ring.Server(nil), tab.Servers...)
@@ -180,9 +200,7 @@ func (w *world) publish(m *ring.Merge) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, n := range w.nodes {
-		n.plane.SetView(ring.View{Table: built, Merge: m}, n.inc)
-	}
+	return built
 }
 
 func attach(t *testing.T, n *testNode, role client.Role) *client.Client {

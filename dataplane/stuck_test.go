@@ -1,0 +1,231 @@
+package dataplane_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/client"
+	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// More messages than the window takes whose deadline has passed when the node
+// reads them do not stall the out-ring: what follows them is delivered.
+func TestExpiredMessagesDoNotStall(t *testing.T) {
+	w := newWorld(t, 1)
+	s := attach(t, w.nodes[0], client.RoleServer)
+	g, _ := attachRaw(t, w.slave(), wire.RoleClient, wire.SessionID{})
+	for g.seq < 3000 {
+		g.seq++
+		g.send(wire.OutRequest{Seq: g.seq, Hash: 1, DeadlineUnixMs: 1}, nil)
+	}
+	g.sends(1, 1)
+	g.ring()
+	if m := receive(t, s); m.Seq != 3001 {
+		t.Errorf("received sequence %d, want 3001", m.Seq)
+	}
+}
+
+func receive(t *testing.T, c *client.Client) *client.Message {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	m, err := c.Receive(ctx)
+	if err != nil {
+		t.Fatalf("receive: %v", err)
+	}
+	return m
+}
+
+// A program that changes a record after the node has read it is cut off, and
+// its session ends although the record can never be delivered.
+func TestChangedRecordEndsSession(t *testing.T) {
+	w := newWorld(t, 1)
+	w.table.Servers[0].Status = ring.ServiceIn // nobody takes messages
+	w.publish(nil)
+	for _, first := range []bool{true, false} { // it ends before or after the node notices
+		g, _ := attachRaw(t, w.slave(), wire.RoleClient, wire.SessionID{})
+		g.sends(10, 0)
+		g.ring()
+		before := w.slave().plane.Status().Counters.Submitted
+		w.slave().awaitStatus("messages read", func(s *dataplane.Status) bool {
+			return s.Counters.Submitted%10 == 0 && s.Counters.Submitted >= before && s.Counters.Submitted > 0
+		})
+		if first {
+			g.exit()
+			w.slave().awaitStatus("program ended", func(s *dataplane.Status) bool { return len(s.Attached) == 1 && s.Attached[0].Ended })
+		}
+		record := g.mem[4096+shm.ControlRingBytes+1<<20:]
+		binary.NativeEndian.PutUint32(record, 4)
+		w.table.Servers[0].Status = serving
+		w.publish(nil)
+		w.slave().awaitStatus("its segment is free", gone(0))
+		w.table.Servers[0].Status = ring.ServiceIn
+		w.publish(nil)
+	}
+}
+
+// A message that fits the rings of its sender's node and not those of the
+// owner's node waits at its sender; the program that it is for is not blamed.
+func TestMessageLargerThanRings(t *testing.T) {
+	w := newWorld(t, 1)
+	w.slave().stop()
+	w.start(&testNode{id: w.slave().id, slave: true, rings: 4 << 20}, nil)
+	w.publish(nil)
+	echo(t, w.nodes[0])
+	c := attach(t, w.slave(), client.RoleClient)
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := c.Request(ctx, 1, make([]byte, 600<<10)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("600 KiB: %v, want the deadline", err)
+	}
+	ask(t, c, 2, "fits")
+	ask(t, c, 1, "the same hash again")
+	if s := w.nodes[0].plane.Status(); s.Counters.Later == 0 {
+		t.Errorf("nothing was refused: %+v", s)
+	}
+	w.nodes[0].await("one program, and no other before", func() bool { return w.nodes[0].programs == 1 && w.nodes[0].reports == 1 })
+}
+
+// The number of programs that was reported last is the number that there is.
+func TestProgramsReportedInOrder(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.nodes[0]
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for range 15 {
+				g, _ := attachRaw(t, n, wire.RoleServer, wire.SessionID{})
+				g.exit()
+			}
+		})
+	}
+	wg.Wait()
+	n.awaitStatus("all have ended", gone(0))
+	stop := attach(t, n, client.RoleServer)
+	n.await("one program reported", func() bool { return n.programs == 1 })
+	if err := stop.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.await("no program reported", func() bool { return n.programs == 0 })
+}
+
+// A server that leaves the table and is back in the next one is reached again.
+func TestServerLeavesAndReturns(t *testing.T) {
+	w := newWorld(t, 2)
+	w.slave().stop()
+	w.start(&testNode{id: w.slave().id, slave: true, blank: true}, nil)
+	both, one := w.table, w.table
+	one.Servers = both.Servers[:1]
+	one.Base = ring.Interleaved(64, 1, []uint16{0})
+	w.publish(nil)
+	for _, n := range w.nodes[:2] {
+		echo(t, n)
+	}
+	c := attach(t, w.slave(), client.RoleClient)
+	for i := range 30 {
+		if id := ask(t, c, 1, fmt.Sprint("round ", i)); id != 0x101 {
+			t.Fatalf("answered by %v", id)
+		}
+		for _, w.table = range []ring.Table{one, both} {
+			w.epoch++
+			v := w.build()
+			w.slave().plane.SetView(ring.View{Table: v}, 0)
+		}
+		w.publish(nil)
+	}
+}
+
+// A node stops at once although a server took its link and says nothing, and
+// although somebody opened a link to it and says nothing.
+func TestStopDoesNotWaitForSilentPeers(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	w := newWorld(t, 1)
+	mute := w.table.Servers[0]
+	mute.ID, mute.Number, mute.Name, mute.Addr = 0x1ff, 9, "mute", ln.Addr().String()
+	w.table.Servers = append(w.table.Servers, mute)
+	w.publish(nil)
+	conn, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	mine, err := net.Dial("tcp", w.nodes[0].addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	start := time.Now()
+	for _, n := range w.nodes {
+		n.stop()
+	}
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("stopping took %v", d)
+	}
+}
+
+// All requests that a server took and did not answer fail when it ends, also
+// when they are more than the control ring holds.
+func TestAllRequestsOfEndedServerFail(t *testing.T) {
+	const requests = 4000
+	w := newWorld(t, 1)
+	s := attach(t, w.nodes[0], client.RoleServer)
+	c := attach(t, w.slave(), client.RoleClient)
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	failed := make(chan error, requests)
+	wg.Go(func() {
+		for range requests {
+			receive(t, s)
+		}
+	})
+	for range requests {
+		if err := c.RequestAsync(ctx, 1, []byte("x"), func(_ []byte, err error) { failed <- err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+	w.slave().awaitStatus("all acknowledged", func(s *dataplane.Status) bool { return s.Counters.Acked == requests })
+	w.table.Servers[0].Status = ring.ServiceIn
+	w.publish(nil)
+	for i := range requests {
+		select {
+		case err := <-failed:
+			if !errors.Is(err, client.ErrMaybeDelivered) {
+				t.Fatalf("request failed with %v", err)
+			}
+		case <-ctx.Done():
+			t.Fatalf("%d of %d requests failed", i, requests)
+		}
+	}
+}
+
+// A table that was installed last is there after a restart, however short the
+// node lived with it.
+func TestLastTableIsKept(t *testing.T) {
+	for range 10 {
+		w := newWorld(t, 1)
+		n := w.slave()
+		for range 20 {
+			w.publish(nil)
+		}
+		n.stop()
+		p := w.start(&testNode{id: n.id, slave: true, dir: n.dir}, nil)
+		if e := p.plane.Status().Epoch; e.Index != w.epoch {
+			t.Fatalf("restarted with epoch %v, want %d", e, w.epoch)
+		}
+	}
+}
