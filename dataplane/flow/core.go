@@ -70,7 +70,7 @@ type Core struct {
 	byStream   map[uint32]*Session
 	lastFound  *Session // of byID
 	lastStream uint32
-	rotor      int // where a link's new room is given first
+	rotor      int // which session is served first
 	ending     []*Session
 	dueNs      int64 // no Tick before can do anything
 
@@ -157,7 +157,18 @@ func (c *Core) Tick(nowNs int64) {
 		return
 	}
 	c.dueNs = never
-	for _, s := range c.sessions {
+	c.rotor++ // else those that are tried first get all the room there is
+	first := c.rotor % max(len(c.sessions), 1)
+	c.tick(nowNs, c.sessions[first:])
+	c.tick(nowNs, c.sessions[:first])
+	for _, p := range c.peerList {
+		c.pullAgain(nowNs, p)
+	}
+	c.reap()
+}
+
+func (c *Core) tick(nowNs int64, sessions []*Session) {
+	for _, s := range sessions {
 		if nowNs >= s.requests.dueNs {
 			c.scan(nowNs, s)
 		}
@@ -166,10 +177,6 @@ func (c *Core) Tick(nowNs int64) {
 		}
 		c.dueNs = min(c.dueNs, s.requests.dueNs, s.replies.dueNs)
 	}
-	for _, p := range c.peerList {
-		c.pullAgain(nowNs, p)
-	}
-	c.reap()
 }
 
 // Waiting reports whether Tick and Taken should come soon: something waits for

@@ -41,14 +41,16 @@ func (s *Session) known(p *Peer) *pair {
 	return &s.pairs[p.dest]
 }
 
-// hold notes a refusal. Refusals of one burst count once.
-func (pr *pair) hold(nowNs int64, cfg *Config) {
+// hold notes a refusal of a message of the session that stream names. Refusals
+// of one burst count once. Sessions that are refused together come back up to
+// a quarter apart: else the same ones would find room each time.
+func (pr *pair) hold(nowNs int64, cfg *Config, stream uint32) {
 	if pr.limited && pr.step == 0 && nowNs < pr.untilNs {
 		return
 	}
 	pr.backoffNs = min(max(2*pr.backoffNs, cfg.RetryMinNs), cfg.RetryMaxNs)
 	pr.limited, pr.credit, pr.step = true, 0, 0
-	pr.untilNs = nowNs + pr.backoffNs
+	pr.untilNs = nowNs + pr.backoffNs - pr.backoffNs/4*int64(mix(uint64(nowNs)^uint64(stream))&1023)/1023
 }
 
 // praise notes that the peer's program has taken n messages.

@@ -213,7 +213,7 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 		}
 	}
 	pr := s.pair(p)
-	pr.hold(nowNs, &c.cfg)
+	pr.hold(nowNs, &c.cfg, s.stream)
 	c.due(w, pr.untilNs)
 }
 

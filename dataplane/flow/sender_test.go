@@ -100,12 +100,12 @@ func TestLaterHoldsThePair(t *testing.T) {
 	r.expect("a refusal of another attempt is ignored")
 	for i, backoff := range []int64{1, 2, 4, 8, 16, 32, 50, 50} {
 		r.gets(p, later(1, uint32(i+1)))
-		r.pass(backoff*ms - 1)
+		r.pass(backoff*ms*3/4 - 1)
 		if len(r.log) != 0 {
 			t.Errorf("refusal %d: sent before its back-off of %d ms: %v", i+1, backoff, r.log)
 		}
 		r.log = nil
-		r.pass(1)
+		r.pass(backoff*ms - backoff*ms*3/4 + 1)
 		if len(r.log) != 1 {
 			t.Errorf("refusal %d: not sent after %d ms: %v", i+1, backoff, r.log)
 		}

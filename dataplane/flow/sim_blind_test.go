@@ -61,6 +61,7 @@ var mutants = []struct {
 		return true
 	})}},
 	{"no seal", "OWNER ORDER", mutation{noSeal: true}},
+	{"deadlines pass too early", "KEPT", mutation{early: true}},
 	{"an ended program takes part until all that it sent is read", "STUCK KEPT", mutation{noWithdraw: true}},
 	{"commit before drained", "OWNER ORDER", mutation{noDrain: true}},
 	{"the hello's incarnation is ignored", "REPEAT STUCK", mutation{onUp: func(_ *simNode, p *Peer, hello *simFrame) {
@@ -107,6 +108,7 @@ func TestBrokenRulesAreCaught(t *testing.T) {
 	for _, mu := range mutants {
 		t.Run(mu.name, func(t *testing.T) {
 			opt := simOptions{cuts: true, merges: true, deaths: true, crash: true, replays: true, mutation: mu.m}
+			opt.deadlines = mu.m.early
 			for seed := range uint64(20000) {
 				w := newSim(seed, opt)
 				w.play()

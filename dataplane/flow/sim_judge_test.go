@@ -8,7 +8,7 @@ import (
 
 // judge holds what programs did against the delivery contract:
 //
-//	kept        what Send accepted has been taken when all is calm
+//	kept        what Send accepted has been taken when all is calm, or its deadline has passed
 //	repeats     taken twice only with FlagMaybeRepeat, and only if a node ended,
 //	            was declared DOWN, forgot the session, or the segment was lost
 //	order       first takes of one session and hash in the order of Send
@@ -62,6 +62,9 @@ func (j *judge) lookForEvictions() {
 	}
 }
 
+// expired reports whether the message need not be delivered any more.
+func (m *simMsg) expired(w *sim) bool { return m.until != 0 && w.now >= m.until }
+
 func (j *judge) sent(m *simMsg) {
 	j.count.sent++
 	j.msgs[judgeKey{m.prog.idx, m.seq}] = m
@@ -77,7 +80,7 @@ func (j *judge) lose(p *simProg) {
 }
 
 func (j *judge) settled(m *simMsg) {
-	if m.takes == 0 {
+	if m.takes == 0 && !m.expired(j.w) {
 		j.w.fail("KEPT: %v is settled, nobody has taken it", m)
 	}
 }
@@ -170,7 +173,7 @@ func (j *judge) finish() {
 		}
 	}
 	for _, m := range j.msgs {
-		if m.takes == 0 && !m.lost {
+		if m.takes == 0 && !m.lost && !m.expired(w) {
 			w.fail("KEPT: %v was never taken", m)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 type mutation struct {
 	noSeal, noDrain bool
 	noWithdraw      bool
+	early           bool                                          // deadlines pass at once
 	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
 	onTaken         func(n *simNode)
 	onDelivered     func(n *simNode, d *Delivery)
@@ -20,6 +21,13 @@ type mutation struct {
 
 func (m *mutation) frame(e *simEnd, p *Peer, h *wire.Header) bool {
 	return m.onFrame == nil || m.onFrame(e, p, h)
+}
+
+func (m *mutation) deadline(at int64) int64 {
+	if m.early {
+		return 1
+	}
+	return at
 }
 
 func (m *mutation) withdraw(a *simAtt) {

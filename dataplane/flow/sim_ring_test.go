@@ -178,14 +178,15 @@ func (w *sim) down(n *simNode) bool {
 			heirs = append(heirs, o)
 		}
 	}
-	if len(heirs) == 0 {
+	alone := w.opt.deadlines && w.chance(.5) // then nobody acts until it is back
+	if len(heirs) == 0 && !alone {
 		return false
 	}
 	w.judge.excuse()
 	w.edit(func(e *tableEdit) {
 		e.up[n] = false
 		for i, o := range e.owners {
-			if o == n {
+			if o == n && !alone {
 				e.owners[i] = heirs[w.one(len(heirs))]
 			}
 		}

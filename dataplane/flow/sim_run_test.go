@@ -40,6 +40,8 @@ var simKinds = []struct {
 	{"slots move", simOptions{cuts: true, merges: true}, 800},
 	{"programs end", simOptions{cuts: true, merges: true, deaths: true}, 1000},
 	{"refusals come twice", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 800},
+	{"deadlines pass", simOptions{cuts: true, merges: true, deadlines: true}, 600},
+	{"nobody acts", simOptions{cuts: true, deaths: true, crash: true, deadlines: true}, 1000},
 	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 4000},
 }
 

@@ -24,6 +24,8 @@ type simOptions struct {
 	merges  bool
 	cuts    bool
 	steps   int
+	// messages have deadlines, servers go down without heirs
+	deadlines bool
 	mutation
 }
 
@@ -105,7 +107,8 @@ type simMsg struct {
 	seq   uint64
 	hash  uint64
 	takes int
-	lost  bool // its program ended, then its node: nothing is promised any more
+	until int64 // deadline, 0 = none
+	lost  bool  // its program ended, then its node: nothing is promised any more
 }
 
 type sim struct {
@@ -337,6 +340,10 @@ func (p *simProg) send() {
 	if w.chance(.3) {
 		r.Flags = wire.FlagWantsReply
 		p.asked[next] = &simAsk{}
+	}
+	if w.opt.deadlines && w.chance(.3) {
+		m.until = w.now + int64(w.one(60_000_000))
+		r.DeadlineNs = w.opt.deadline(m.until)
 	}
 	w.judge.sent(m)
 	p.out = append(p.out, simRec{r, m})
