@@ -8,11 +8,11 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
-	"golang.org/x/sys/unix"
 )
 
 // handshakeTimeout bounds the exchange of attach messages.
@@ -147,7 +147,7 @@ func (r *refusal) Unwrap() error { return ErrRefused }
 // newAttachment maps and checks what came with a reply. It owns the descriptors.
 func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int) (at *attachment, err error) {
 	mem, err := shm.MapMemfd(fds[0])
-	_ = unix.Close(fds[0])
+	_ = syscall.Close(fds[0])
 	if err != nil {
 		closeFds(fds[1:])
 		return nil, err
@@ -214,6 +214,6 @@ func (at *attachment) free() { _ = shm.Unmap(at.mem) }
 
 func closeFds(fds []int) {
 	for _, fd := range fds {
-		_ = unix.Close(fd)
+		_ = syscall.Close(fd)
 	}
 }

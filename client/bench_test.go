@@ -81,12 +81,11 @@ func BenchmarkRequest(b *testing.B) {
 		})
 	})
 	for name, window := range map[string]int{"async 64": 64, "async 1000": 1000} {
-		b.Run(name, func(b *testing.B) { benchAsync(b, payload, window) })
+		b.Run(name, func(b *testing.B) { benchAsync(b, attachBench(b), payload, window) })
 	}
 }
 
-func benchAsync(b *testing.B, payload []byte, window int) {
-	c := attachBench(b)
+func benchAsync(b *testing.B, c *Client, payload []byte, window int) {
 	tokens := make(chan struct{}, window)
 	var failed atomic.Value
 	done := func(_ []byte, err error) {
@@ -95,6 +94,7 @@ func benchAsync(b *testing.B, payload []byte, window int) {
 		}
 		<-tokens
 	}
+	before := cpu()
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
@@ -106,7 +106,29 @@ func benchAsync(b *testing.B, payload []byte, window int) {
 	for range window {
 		tokens <- struct{}{}
 	}
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
 	if err := failed.Load(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkServe measures a server program: messages of 128 B are sent by one
+// goroutine and taken by Serve, all replies go back, 1000 in flight.
+func BenchmarkServe(b *testing.B) {
+	c := attachBench(b)
+	server, err := Attach(b.Context(), Options{Socket: c.paths[0], Role: RoleServer})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- server.Serve(ctx, 1, func(_ context.Context, m *Message) ([]byte, error) { return m.Payload, nil })
+	}()
+	benchAsync(b, c, make([]byte, 128), 1000)
+	cancel()
+	if err := <-ended; err != nil {
 		b.Fatal(err)
 	}
 }

@@ -222,7 +222,8 @@ func TestAsync(t *testing.T) {
 	}
 }
 
-// TestAllocs proves that sending allocates nothing and a Request no more than its reply.
+// TestAllocs proves that sending allocates nothing and a Request no more than
+// its reply, and that a client program cannot receive.
 func TestAllocs(t *testing.T) {
 	n := newTestNode(t)
 	c := attach(t, n, RoleClient)
@@ -233,6 +234,17 @@ func TestAllocs(t *testing.T) {
 		}
 	}); got > 0 && !raceEnabled {
 		t.Errorf("Send: %v allocations, want 0", got)
+	}
+	// One for the reply; the node of this test grows its lists now and then.
+	if got := testing.AllocsPerRun(200, func() {
+		if _, err := c.Request(context.Background(), 1, payload); err != nil {
+			t.Fatal(err)
+		}
+	}); got > 2 && !raceEnabled {
+		t.Errorf("Request: %v allocations, want 1", got)
+	}
+	if _, err := c.Receive(t.Context()); !errors.Is(err, ErrNotServer) {
+		t.Errorf("Receive: %v, want ErrNotServer", err)
 	}
 }
 
@@ -353,9 +365,8 @@ func TestFailWithoutOwner(t *testing.T) {
 // became of the message, and that it may be called again.
 func TestClose(t *testing.T) {
 	n := newTestNode(t)
-	n.echo = false
+	n.echo, n.noServer = false, true
 	c := attach(t, n, RoleServer)
-	n.do(func() { n.server = nil })
 	ctx := stopIn(t, longStop)
 	type outcome struct {
 		what string

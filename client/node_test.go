@@ -6,13 +6,13 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
-	"golang.org/x/sys/unix"
 )
 
 const testRingBytes = 64 << 10
@@ -24,6 +24,7 @@ type testNode struct {
 	path      string
 	ringBytes int
 	echo      bool // answer requests when no server program is attached, else keep them
+	noServer  bool // as if no server program were attached
 
 	mu       sync.Mutex
 	listener *net.UnixListener
@@ -208,7 +209,7 @@ func (n *testNode) accept(conn *net.UnixConn) (*testProgram, error) {
 	}
 	p.role = req.Role
 	n.programs[reply.Session] = p
-	if req.Role == wire.RoleServer {
+	if req.Role == wire.RoleServer && !n.noServer {
 		n.server = p
 	}
 	if n.drop > 0 {
@@ -223,7 +224,7 @@ func newTestProgram(conn *net.UnixConn, reply *wire.AttachReply, spoil func([]by
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = unix.Close(fd) }()
+	defer func() { _ = syscall.Close(fd) }()
 	p := &testProgram{conn: conn, mem: mem, session: reply.Session}
 	if p.seg, err = shm.Format(mem, p.session, int(reply.RingBytes)); err != nil {
 		return nil, err

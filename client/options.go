@@ -62,7 +62,8 @@ type CallOption struct {
 func Repeatable() CallOption { return CallOption{repeatable: true} }
 
 // FailWithoutOwner makes the call fail with ErrNoOwner, and the message not be
-// sent, when the node knows no server in service for that long. Without it the
+// sent, when the node knows no server in service for that long; right after
+// Attach the node may need some milliseconds to tell. Without this option the
 // message is kept until there is one.
 func FailWithoutOwner(wait time.Duration) CallOption {
 	return CallOption{ownerWait: wait, needOwner: true}
@@ -102,6 +103,8 @@ var (
 	ErrNotDelivered = errors.New("client: not delivered")
 	// ErrMaybeDelivered says that a server program may have seen the message, or still may.
 	ErrMaybeDelivered = errors.New("client: maybe delivered")
+	// ErrNotServer says that a Client that is not RoleServer cannot receive.
+	ErrNotServer = errors.New("client: not attached as server program")
 	// ErrNoReplyWanted says that Reply was called for a message that is no request.
 	ErrNoReplyWanted = errors.New("client: the message wants no reply")
 )

@@ -202,7 +202,8 @@ func TestCorruptNode(t *testing.T) {
 	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {
 			n := newTestNode(t)
-			c := attach(t, n, RoleClient)
+			n.noServer = true
+			c := attach(t, n, RoleServer)
 			ctx := stopIn(t, longStop)
 			received := make(chan error, 1)
 			go func() {

@@ -35,8 +35,12 @@ type receiver struct {
 // Receive waits for the next message and takes it: once Receive has returned
 // it, the ring will not give it to anybody else unless this program's node
 // ends before it has noticed. The message is the caller's. Any number of
-// goroutines may call it. While there is no node nothing is handed out.
+// goroutines may call it. While there is no node nothing is handed out. A
+// Client that is not RoleServer gets ErrNotServer.
 func (c *Client) Receive(ctx context.Context) (*Message, error) {
+	if c.request.Role != RoleServer {
+		return nil, ErrNotServer
+	}
 	m := new(Message)
 	if err := c.receive(ctx, m, false); err != nil {
 		return nil, err
@@ -154,8 +158,12 @@ type Handler func(ctx context.Context, m *Message) (reply []byte, err error)
 
 // Serve takes messages and answers them with h on threads goroutines, each
 // reusing its buffer, until ctx ends (it returns nil) or the Client is closed
-// (ErrClosed). It returns when every call of h has.
+// (ErrClosed). It returns when every call of h has. A Client that is not
+// RoleServer gets ErrNotServer.
 func (c *Client) Serve(ctx context.Context, threads int, h Handler) error {
+	if c.request.Role != RoleServer {
+		return ErrNotServer
+	}
 	if threads < 1 {
 		return fmt.Errorf("%w: %d threads", ErrOptions, threads)
 	}
