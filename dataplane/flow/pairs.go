@@ -17,7 +17,8 @@ type pair struct {
 	credit    int32
 	step      int32 // credit that the next end of a back-off gives
 	backoffNs int64
-	untilNs   int64 // end of the present back-off
+	untilNs   int64  // end of the present back-off
+	refused   uint64 // newest refusal: what comes after it is tried first, 0 = none
 }
 
 const (

@@ -72,8 +72,14 @@ func (c *Core) tryForward(nowNs int64, s *Session, e *entry) bool {
 		return false
 	}
 	pr := s.pair(p)
-	if pr.limited && !c.mayTry(nowNs, s, pr) {
-		return false
+	if pr.limited {
+		if e.rec.Seq <= pr.refused && !s.around {
+			s.passedOver = true
+			return false
+		}
+		if !c.mayTry(nowNs, s, pr) {
+			return false
+		}
 	}
 	pred := s.pred(e)
 	if pred != nil && (pred.state == unsent || pred.dest != p || pred.resend) {
@@ -123,10 +129,22 @@ func remaining(nowNs, deadlineNs int64) uint32 {
 	return uint32(min(max((deadlineNs-nowNs+999_999)/1e6, 1), 1<<32-1))
 }
 
-// scan tries all pending messages of a session in sequence order.
+// scan tries all pending messages of a session in sequence order. At a peer
+// that refuses, those up to the refused one come last: a key that is stuck
+// there would else have every trial, and the other keys none.
 func (c *Core) scan(nowNs int64, s *Session) {
+	s.requests.dueNs = never
+	s.passedOver = false
+	c.scanPending(nowNs, s)
+	if s.passedOver {
+		s.around = true
+		c.scanPending(nowNs, s)
+		s.around = false
+	}
+}
+
+func (c *Core) scanPending(nowNs int64, s *Session) {
 	w := &s.requests
-	w.dueNs = never
 	first, expired := w.last+1, false
 	seq := max(w.scanFrom, w.low)
 	for left := w.waiting; left > 0 && seq <= w.last; seq++ {
@@ -214,6 +232,7 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 	}
 	pr := s.pair(p)
 	pr.hold(nowNs, &c.cfg, s.stream)
+	pr.refused = h.Seq
 	c.due(w, pr.untilNs)
 }
 
@@ -224,6 +243,7 @@ func (c *Core) roomAt(nowNs int64, p *Peer, h *wire.Header) {
 		return
 	}
 	if pr := s.known(p); pr != nil && pr.limited {
+		pr.refused = 0
 		pr.credit, pr.step = max(pr.credit, roomCredit), max(pr.step, 1)
 		if s.requests.waiting > 0 {
 			c.scan(nowNs, s)

@@ -467,3 +467,34 @@ func TestPredecessorAmongOtherHashes(t *testing.T) {
 		}
 	}
 }
+
+// Proves that a key which its peer refuses each time has only every other
+// trial: the session's other keys at that peer go on.
+func TestStuckKeyLetsOthersPass(t *testing.T) {
+	r := newRig(t, 1)
+	s, p := r.attach(1, false), r.up(100)
+	r.send(s, 1, hashA)
+	r.gets(p, later(1, 1))
+	const others = 200
+	for seq := uint64(2); seq < 2+others; seq++ {
+		r.send(s, seq, 4*seq) // of the same owner
+	}
+	stuck, passed := 0, 0
+	for range 1000 {
+		r.pass(ms)
+		for seq := uint64(1); seq < 2+others; seq++ {
+			switch e := s.requests.at(seq); {
+			case e == nil || e.state != out:
+			case seq == 1:
+				stuck++
+				r.gets(p, later(1, e.attempt))
+			default:
+				passed++
+				r.gets(p, ack(seq, 1))
+			}
+		}
+	}
+	if stuck < 10 || passed != others {
+		t.Errorf("in 1 s the stuck key was tried %d times, %d of %d others passed", stuck, passed, others)
+	}
+}

@@ -23,6 +23,9 @@ type Session struct {
 	lastTry   uint32                // highest attempt ever
 	repeatEnd uint64                // sequences up to this may have been taken before
 
+	passedOver bool // by the present scan: a message may only be tried after others
+	around     bool // the scan has come to those
+
 	// Replying.
 	replies window
 	stream  uint32 // names the reply stream of this session to peers

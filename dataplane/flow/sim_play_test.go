@@ -286,7 +286,9 @@ func (w *sim) drain() bool {
 				a.take()
 			}
 			n.tellTaken(a)
+			before := a.end
 			a.submit()
+			quiet = quiet && a.end == before
 			a.endIfSubmitted()
 		}
 		n.look()
