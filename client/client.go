@@ -40,10 +40,13 @@ type Client struct {
 
 	answered, failed, unanswered, roomWaits, reattached atomic.Uint64
 
+	lost     chan struct{} // capacity 1: lostUpTo was set
+	lostUpTo atomic.Uint64 // newest request from before the present attachment
+
 	closeOnce sync.Once
 	closing   chan struct{}      // closed by Close
 	cancel    context.CancelFunc // ends what the keeper does
-	work      sync.WaitGroup     // keeper and standby goroutine
+	work      sync.WaitGroup     // keeper, expirer and standby goroutine
 }
 
 // Back-off between attempts to attach.
@@ -65,7 +68,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	c := &Client{log: o.Logger, paths: paths, closing: make(chan struct{}),
 		request: wire.AttachRequest{Role: o.Role, PID: uint32(os.Getpid()), Name: o.Name}}
 	c.requests.room, c.replies.room = make(chan struct{}, 1), make(chan struct{}, 1)
-	c.in.standby, c.in.message = make(chan struct{}, 1), make(chan struct{}, 1)
+	c.in.standby, c.in.message, c.lost = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.in.poll, c.kickFunc = c.pollRings, c.kick
 	c.serving.n = -1
 
@@ -80,6 +83,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	c.cancel = cancel
 	c.install(at, newProducers(at))
 	c.work.Go(func() { c.keep(run, at) })
+	c.work.Go(func() { c.runExpirer(o.lostReplyWait) })
 	c.work.Go(c.runStandby)
 	return c, nil
 }

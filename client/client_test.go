@@ -488,10 +488,10 @@ func TestPending(t *testing.T) {
 			t.Fatalf("request %d was taken %d times", seq, taken[seq])
 		}
 	}
-	if left := p.takeAll(n - 50); len(left) != 50 {
+	if left := p.takeAll(n-50, n); len(left) != 50 {
 		t.Errorf("%d left above %d, want 50", len(left), n-50)
 	}
-	if left := p.takeAll(0); len(left) != 50 || p.more.Load() != 0 {
+	if left := p.takeAll(0, n); len(left) != 50 || p.more.Load() != 0 {
 		t.Errorf("%d left, want 50; overflow %d", len(left), p.more.Load())
 	}
 }

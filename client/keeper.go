@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
@@ -25,6 +27,7 @@ func (c *Client) keep(ctx context.Context, at *attachment) {
 		if ctx.Err() == nil {
 			c.log.Warn("lost the node", "node", at.reply.Node, "error", at.why)
 		}
+		sent := c.requests.sent()
 		next, ends := c.reattach(ctx, at)
 		at.free()
 		if next == nil {
@@ -34,9 +37,39 @@ func (c *Client) keep(ctx context.Context, at *attachment) {
 		c.reattached.Add(1)
 		c.log.Info("attached again", "node", at.reply.Node, "session", at.reply.Session)
 		c.install(at, ends)
+		c.lostUpTo.Store(sent)
+		notify(c.lost)
 	}
-	for _, a := range c.pending.takeAll(0) {
+	for _, a := range c.pending.takeAll(0, math.MaxUint64) {
 		c.giveUp(a, fmt.Errorf("%w: %w", ErrMaybeDelivered, ErrClosed))
+	}
+}
+
+// lostReplyWait is how long after a new attachment a request from before it may
+// still be answered. A reply that was on its way when the node ended is not
+// kept for ever by its sender: such a request would wait in vain.
+const lostReplyWait = 10 * time.Second
+
+// errNodeEnded is what such a request gets.
+var errNodeEnded = fmt.Errorf("%w: the node that carried the request ended, and no reply came since", ErrMaybeDelivered)
+
+// runExpirer gives up requests that a lost node left without reply, until Close.
+func (c *Client) runExpirer(wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	upTo := uint64(0)
+	for {
+		select {
+		case <-c.closing:
+			return
+		case <-c.lost:
+			upTo = c.lostUpTo.Load()
+			t.Reset(wait)
+		case <-t.C:
+			for _, a := range c.pending.takeAll(0, upTo) {
+				c.giveUp(a, errNodeEnded)
+			}
+		}
 	}
 }
 
@@ -154,7 +187,7 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 	if oldErr = errors.Join(oldErr, oldErr2); oldErr != nil {
 		c.log.Error("the segment of the lost node is damaged, unsettled records may be lost",
 			"requests", requests, "replies", replies, "error", oldErr)
-		for _, a := range c.pending.takeAll(lastSeq) {
+		for _, a := range c.pending.takeAll(lastSeq, math.MaxUint64) {
 			c.giveUp(a, fmt.Errorf("%w: %w", ErrMaybeDelivered, oldErr))
 		}
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	Role    Role         // default RoleClient
 	Name    string       // shown in the node's status, at most 64 bytes
 	Logger  *slog.Logger // default: silent
+
+	lostReplyWait time.Duration // of tests; default lostReplyWait
 }
 
 func (o *Options) setDefaults() error {
@@ -38,6 +40,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.lostReplyWait == 0 {
+		o.lostReplyWait = lostReplyWait
 	}
 	switch {
 	case o.Role != RoleClient && o.Role != RoleServer:

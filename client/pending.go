@@ -88,11 +88,13 @@ func (p *pending) take(seq uint64) (a answer, ok bool) {
 	return a, ok
 }
 
-// takeAll removes and returns the requests that are out with a sequence above after.
-func (p *pending) takeAll(after uint64) []answer {
+// takeAll removes and returns the requests that are out with a sequence above
+// after, up to and including last.
+func (p *pending) takeAll(after, last uint64) []answer {
 	var all []answer
+	within := func(seq uint64) bool { return seq > after && seq <= last }
 	for i := range p.slots {
-		if seq := p.slots[i].seq.Load(); seq > after {
+		if seq := p.slots[i].seq.Load(); within(seq) {
 			if a, ok := p.take(seq); ok {
 				all = append(all, a)
 			}
@@ -101,7 +103,7 @@ func (p *pending) takeAll(after uint64) []answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for seq, a := range p.overflow {
-		if seq > after {
+		if within(seq) {
 			all = append(all, a)
 			delete(p.overflow, seq)
 			p.more.Add(-1)

@@ -119,6 +119,50 @@ func TestReattachRequests(t *testing.T) {
 	}
 }
 
+// TestLostReplies proves that a request whose reply was lost with the node ends
+// with ErrMaybeDelivered instead of waiting for ever, and that requests sent
+// after the loss are not touched.
+func TestLostReplies(t *testing.T) {
+	n := newTestNode(t)
+	server := attach(t, n, RoleServer)
+	c, err := Attach(stopIn(t, longStop), Options{Socket: n.path, lostReplyWait: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	ctx := stopIn(t, longStop)
+	outcome := make(chan error, 2)
+	if err := c.RequestAsync(ctx, 1, []byte("never answered"), func(_ []byte, err error) { outcome <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the request is settled", func() (ok bool) {
+		n.do(func() { ok = len(n.programs[c.Session()].unsettled) == 0 })
+		return ok
+	})
+	n.stop()
+	until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
+	n.start(t)
+	if err := <-outcome; !errors.Is(err, ErrMaybeDelivered) {
+		t.Fatalf("error %v, want ErrMaybeDelivered", err)
+	}
+	if err := c.RequestAsync(ctx, 1, []byte("after"), func(_ []byte, err error) { outcome <- err }); err != nil {
+		t.Fatal(err)
+	}
+	m, err := server.Receive(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Reply(ctx, m, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-outcome; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCloseWhileDetached proves that Close ends the attempts to attach again,
 // and that calls that wait for a node end with their context.
 func TestCloseWhileDetached(t *testing.T) {

@@ -53,7 +53,7 @@ func (c *Client) Request(ctx context.Context, hash uint64, payload []byte, opts 
 		if err == nil {
 			return Reply{Payload: p, MaybeRepeat: repeated}, nil
 		}
-		if !o.repeatable || !errors.Is(err, errServerEnded) || ctx.Err() != nil {
+		if !o.repeatable || !errors.Is(err, errServerEnded) && !errors.Is(err, errNodeEnded) || ctx.Err() != nil {
 			return Reply{}, notFirst(err, repeated)
 		}
 		repeated = true

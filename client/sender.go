@@ -34,6 +34,13 @@ func (s *sender) look() {
 	}
 }
 
+// sent returns the sequence of the newest record; any goroutine.
+func (s *sender) sent() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seq
+}
+
 // message is what the caller wants to send, before it has a sequence.
 type message struct {
 	hash       uint64
