@@ -79,6 +79,7 @@ func (l *cuttable) cut() {
 type taker struct {
 	c        *client.Client
 	recorded atomic.Uint64 // messages that the judge knows
+	gate     chan struct{} // holds one token; without it nothing is taken
 }
 
 const (
@@ -170,12 +171,19 @@ func (s *story) listen(i int, addr string) {
 
 // take runs the program of a server until the test ends.
 func (s *story) take(n *testNode) {
-	tk := &taker{c: attach(s.t, n, client.RoleServer)}
+	tk := &taker{c: attach(s.t, n, client.RoleServer), gate: make(chan struct{}, 1)}
+	tk.gate <- struct{}{}
 	s.takers = append(s.takers, tk)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
+			select {
+			case <-tk.gate:
+				tk.gate <- struct{}{}
+			case <-ctx.Done():
+				return
+			}
 			m, err := tk.c.Receive(ctx)
 			if err != nil {
 				return
@@ -224,6 +232,18 @@ func (s *story) until(what string, cond func() bool) {
 	}
 }
 
+// hold lets messages pile up untaken at a program for a moment, mostly; the
+// returned func lets it go on.
+func (s *story) hold(i int) (release func()) {
+	if s.rng.IntN(4) == 0 {
+		return func() {}
+	}
+	gate := s.takers[i].gate
+	<-gate
+	<-time.After(time.Duration(5+s.rng.IntN(20)) * time.Millisecond)
+	return func() { gate <- struct{}{} }
+}
+
 // recorded waits until the judge knows what the program of a server has taken:
 // else the next owner's program could come first.
 func (s *story) recorded(i int) {
@@ -235,10 +255,12 @@ func (s *story) recorded(i int) {
 // the others take its slots over in between.
 func (s *story) restart(i int, heirs bool) {
 	srv, old := &s.table.Servers[i], s.nodes[i]
+	release := s.hold(i)
 	old.stop()
 	s.conns[i].cut()
 	tk := s.takers[i]
 	s.until("the program sees its node gone", func() bool { return !tk.c.Stats().Attached })
+	release()
 	s.recorded(i)
 	if heirs {
 		srv.Status = ring.ServiceIn
@@ -269,12 +291,14 @@ func (s *story) move(donor, receiver int) {
 	n.mu.Lock()
 	was := n.final
 	n.mu.Unlock()
+	release := s.hold(donor)
 	s.publish(&ring.Merge{ID: s.merges, Phase: ring.MergeSealed, Seal: s.merges, Transfers: []ring.Transfer{
 		{Donor: n.id, Receiver: s.nodes[receiver].id, Slots: slots},
 	}})
 	if s.rng.IntN(2) == 0 {
 		s.conns[donor].cut()
 	}
+	release()
 	n.await("donor final", func() bool { return n.final > was })
 	if s.rng.IntN(4) == 0 { // unsealed instead
 		s.publish(nil)

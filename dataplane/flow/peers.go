@@ -60,23 +60,31 @@ func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {
 	p.inc = inc
 	p.setReady()
 	for _, s := range c.sessions {
-		if p.dest >= 0 && p.dest < len(s.pairs) {
-			s.pairs[p.dest].lift()
+		if p.dest >= 0 { // else nothing of ours can be there
+			c.linked(nowNs, s, p, same)
 		}
-		c.recall(s, func(e *entry) verdict {
-			switch {
-			case e.dest != p:
-				return keep
-			case e.inc != inc:
-				return repeat
-			}
-			return same
-		})
-		c.failAwaited(s, func(a *await) bool { return a.peer == p && a.inc != inc })
-		c.scan(nowNs, s)
 		c.scanReplies(nowNs, s)
 	}
 	c.reap()
+}
+
+// linked sends again what a session has out at p; same says what becomes of
+// messages that went to the same incarnation.
+func (c *Core) linked(nowNs int64, s *Session, p *Peer, same verdict) {
+	if p.dest < len(s.pairs) {
+		s.pairs[p.dest].lift()
+	}
+	c.recall(s, func(e *entry) verdict {
+		switch {
+		case e.dest != p:
+			return keep
+		case e.inc != p.inc:
+			return repeat
+		}
+		return same
+	})
+	c.failAwaited(s, func(a *await) bool { return a.peer == p && a.inc != p.inc })
+	c.scan(nowNs, s)
 }
 
 // PeerDown says that the link to p is gone, with every frame in flight.

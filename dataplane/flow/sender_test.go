@@ -468,7 +468,7 @@ func TestPredecessorAmongOtherHashes(t *testing.T) {
 	}
 }
 
-// Proves that a key which its peer refuses each time has only every other
+// Proves that a key which its peer refuses each time does not have every
 // trial: the session's other keys at that peer go on.
 func TestStuckKeyLetsOthersPass(t *testing.T) {
 	r := newRig(t, 1)
