@@ -253,7 +253,9 @@ func (p *Plane) tableFromPeer(t *ring.Table) {
 		return
 	}
 	if old := p.view.Table; old != nil && old.RingID != 0 && t.RingID != old.RingID && t.Epoch.Era <= old.Epoch.Era {
-		p.note(slog.LevelWarn, "ignored the table of another ring", "ring", t.RingID, "own", old.RingID)
+		if p.mayLog() {
+			p.note(slog.LevelWarn, "ignored the table of another ring", "ring", t.RingID, "own", old.RingID)
+		}
 		return
 	}
 	p.applyView(ring.View{Table: t, Merge: p.raftView.Merge})

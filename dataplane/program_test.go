@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type program struct {
 	in      *shm.Consumer
 	session wire.SessionID
 	seq     uint64
+	done    func() // ends the program and gives back what the test holds of it
 }
 
 // attachRaw attaches without the library. An error is the node's refusal.
@@ -70,11 +72,12 @@ func attachRaw(t *testing.T, n *testNode, role wire.Role, session wire.SessionID
 		t.Fatal(err)
 	}
 	g.out, g.in = g.seg.Producer(shm.ToNode, shm.Request), g.seg.Consumer(shm.ToProgram, shm.Request)
-	t.Cleanup(func() {
+	g.done = sync.OnceFunc(func() {
 		g.exit()
 		_ = g.node.Close()
 		_ = shm.Unmap(g.mem)
 	})
+	t.Cleanup(g.done)
 	return g, rep
 }
 

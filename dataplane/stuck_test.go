@@ -229,3 +229,117 @@ func TestLastTableIsKept(t *testing.T) {
 		}
 	}
 }
+
+// What a server program was given and has not taken when it is killed goes to
+// another program of its node, or waits for one.
+func TestUntakenRecordsOfKilledProgram(t *testing.T) {
+	for _, other := range []string{"there is another", "another comes later"} {
+		t.Run(other, func(t *testing.T) {
+			w := newWorld(t, 1)
+			g, _ := attachRaw(t, w.nodes[0], wire.RoleServer, wire.SessionID{})
+			if other == "there is another" {
+				echo(t, w.nodes[0])
+			}
+			c := attach(t, w.slave(), client.RoleClient)
+			var wg sync.WaitGroup
+			for h := range uint64(20) {
+				wg.Go(func() { ask(t, c, h, "untaken") })
+			}
+			w.nodes[0].awaitStatus("messages given out", func(s *dataplane.Status) bool { return s.Counters.Accepted >= 20 })
+			g.exit()
+			if other != "there is another" {
+				w.nodes[0].awaitStatus("messages taken back", func(s *dataplane.Status) bool { return s.Counters.Withdrawn == 20 })
+				echo(t, w.nodes[0])
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// What a client program wrote before it was killed is delivered in order, also
+// when it never woke the node and when it is more than the window takes.
+func TestMessagesOfKilledProgram(t *testing.T) {
+	w := newWorld(t, 1)
+	g, _ := attachRaw(t, w.slave(), wire.RoleClient, wire.SessionID{})
+	const messages = 3000
+	g.sends(messages, 5)
+	g.exit()
+	s := attach(t, w.nodes[0], client.RoleServer)
+	for seq := range uint64(messages) {
+		if m := receive(t, s); m.Seq != seq+1 || m.MaybeRepeat {
+			t.Fatalf("received %d (repeat %v), want %d", m.Seq, m.MaybeRepeat, seq+1)
+		}
+	}
+	w.slave().awaitStatus("its segment is free", gone(0))
+}
+
+// A program that comes back with its session is refused while the node still
+// has the earlier attachment, and takes it over afterwards, also with messages
+// that are not settled.
+func TestSameSessionAgain(t *testing.T) {
+	w := newWorld(t, 1)
+	w.table.Servers[0].Status = ring.ServiceIn // nobody takes messages
+	w.publish(nil)
+	old, _ := attachRaw(t, w.slave(), wire.RoleClient, wire.SessionID{})
+	if _, rep := attachRaw(t, w.slave(), wire.RoleClient, old.session); rep.Code != wire.AttachRefusedSession {
+		t.Errorf("second attachment of a session: %v, want a refusal", rep.Code)
+	}
+	for range 5 {
+		old.sends(400, 3)
+		old.exit()
+		w.slave().awaitStatus("program ended", func(s *dataplane.Status) bool { return len(s.Attached) == 1 && s.Attached[0].Ended })
+		next, rep := attachRaw(t, w.slave(), wire.RoleClient, old.session)
+		if rep.Code != wire.AttachOK {
+			t.Fatalf("attach again: %v %s", rep.Code, rep.Text)
+		}
+		next.sends(int(old.seq), 3) // as the library does: what is not settled comes again
+		old = next
+	}
+	old.ring()
+	w.table.Servers[0].Status = serving
+	w.publish(nil)
+	s := attach(t, w.nodes[0], client.RoleServer)
+	for seq := range old.seq {
+		if m := receive(t, s); m.Seq != seq+1 {
+			t.Fatalf("received %d, want %d", m.Seq, seq+1)
+		}
+	}
+	old.exit()
+	w.slave().awaitStatus("its segment is free", gone(0))
+}
+
+// A server program that stands still with a full in-ring holds up its own
+// hashes only; when it goes on, everything arrives in order.
+func TestStandingProgram(t *testing.T) {
+	w := newWorld(t, 2)
+	still := attach(t, w.nodes[0], client.RoleServer)
+	echo(t, w.nodes[1])
+	asker := attach(t, w.slave(), client.RoleClient)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	const messages = 100 // of each: two out-rings hold more than one in-ring
+	var wg sync.WaitGroup
+	for range 2 {
+		sender := attach(t, w.slave(), client.RoleClient)
+		wg.Go(func() {
+			for range messages {
+				if err := sender.Send(ctx, 0, make([]byte, 32<<10)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	w.nodes[0].awaitStatus("the in-ring is full", func(s *dataplane.Status) bool { return s.Counters.Later > 0 })
+	for i := range 200 {
+		ask(t, asker, 1, fmt.Sprint("meanwhile ", i))
+	}
+	last := map[wire.SessionID]uint64{}
+	for range 2 * messages {
+		m := receive(t, still)
+		if last[m.Session]++; m.Seq != last[m.Session] {
+			t.Fatalf("received %d of a session, want %d", m.Seq, last[m.Session])
+		}
+	}
+	wg.Wait()
+}
