@@ -221,8 +221,19 @@ func (p *Plane) greet(ctx context.Context, conn net.Conn, want ring.ID) (*wire.H
 		return nil, fmt.Errorf("%w: the server belongs to group %q, this node to %q", errHello, h.Group, p.cfg.Group)
 	case h.ID != want:
 		return nil, fmt.Errorf("%w: expected server %v, found %v (%s)", errHello, want, h.ID, h.Name)
+	case p.strange(h.RingID):
+		return nil, fmt.Errorf("%w: the server has a table of another ring (%016x)", errHello, h.RingID)
 	}
 	return h, conn.SetDeadline(time.Time{})
+}
+
+// strange reports whether both sides have a table and theirs is of another
+// ring: one of the two has outlived its ring and must hear from the log first.
+func (p *Plane) strange(ringID uint64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.view.Table
+	return t != nil && t.RingID != 0 && ringID != 0 && t.RingID != ringID
 }
 
 // sendHello introduces this node and returns the incarnation it named.
@@ -345,6 +356,8 @@ func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello,
 		refused = fmt.Sprintf("this ring is group %q, not %q", p.cfg.Group, h.Group)
 	case h.ID == 0 || h.ID == p.self:
 		refused = fmt.Sprintf("node id %v is not yours to use", h.ID)
+	case p.strange(h.RingID):
+		refused = fmt.Sprintf("this node has a table of another ring than %016x", h.RingID)
 	case p.cfg.Admit != nil:
 		if err := p.cfg.Admit(h, conn.RemoteAddr()); err != nil {
 			refused = err.Error()

@@ -123,9 +123,9 @@ func (p *peer) pong() {
 func TestStrangersGetNoLink(t *testing.T) {
 	w := newWorld(t, 1)
 	n := w.nodes[0]
-	other, self, version := helloOf(5), helloOf(n.id), helloOf(5)
-	other.Group, version.Version = "other", wire.HelloVersion+1
-	for name, h := range map[string]wire.Hello{"group": other, "our id": self, "version": version} {
+	other, self, version, strange := helloOf(5), helloOf(n.id), helloOf(5), helloOf(5)
+	other.Group, version.Version, strange.RingID = "other", wire.HelloVersion+1, 0xbad
+	for name, h := range map[string]wire.Hello{"group": other, "our id": self, "version": version, "another ring": strange} {
 		p := connect(t, n)
 		if got := p.greet(h); got.Refused == "" {
 			t.Errorf("%s: not refused", name)
