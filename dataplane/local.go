@@ -58,13 +58,14 @@ type attachment struct {
 	lost     bool           // a record that must be sent again cannot be read
 	ended    bool           // the program is gone: the segment lives on until everything is settled
 	detached bool           // the core knows that it is gone
+	cut      bool           // it was this node that ended it: the program may be alive
 	dead     error          // why it was killed
 }
 
 // kill makes the attachment's goroutine end; it never blocks, p.mu may be held.
 func (a *attachment) kill(why error) {
 	if a.dead == nil {
-		a.dead = why
+		a.dead, a.cut = why, true
 	}
 	_ = a.conn.SetDeadline(time.Unix(1, 0))
 }
@@ -436,7 +437,7 @@ func (p *Plane) detach(a *attachment) {
 	if a.server && p.core.Delivered(a.session) {
 		p.core.Taken(now, a.session, a.toReq.Head()) // what it took last counts
 	}
-	p.core.Withdraw(now, a.session)
+	p.core.Withdraw(now, a.session, a.cut)
 	a.resume() // what it wrote last was accepted, too
 }
 

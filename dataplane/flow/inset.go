@@ -29,7 +29,7 @@ type inSet struct {
 	ackMask   uint64
 	ackQueued bool
 	waits     uint64 // who it was refused by and waits for; bits as of waitBit
-	suspect   bool   // begun after another was evicted: what is sent again may be a repeat
+	suspect   bool   // begun after another was evicted, or its program was cut off alive: what is sent again may be a repeat
 	dead      bool   // forgotten; records in rings may still refer to it
 	newer     *inSet // list by last use
 	older     *inSet

@@ -151,8 +151,9 @@ func (c *Core) prune() {
 }
 
 // withdraw takes a program out: what it has not taken is refused with the last
-// attempt seen, so that its senders send it again.
-func (c *Core) withdraw(s *Session) {
+// attempt seen, so that its senders send it again; marked if the program may
+// be alive and have taken it after the owner looked last.
+func (c *Core) withdraw(s *Session, alive bool) {
 	pr := &s.program
 	waiters := pr.waiters
 	for ; pr.taken < pr.given; pr.taken++ {
@@ -165,8 +166,12 @@ func (c *Core) withdraw(s *Session) {
 		}
 		if r.seq >= r.set.low { // of a forgotten set, too: its sender still waits
 			r.set.accepted.del(r.seq)
+			r.set.suspect = r.set.suspect || alive // also when the refusal is lost with its link
 			if a := r.set.attempts[r.seq%Window]; a != 0 && r.set.links == r.set.peer.links {
 				h := wire.Header{Seq: r.seq, Attempt: a}
+				if alive {
+					h.Flags = wire.FlagMaybeRepeat
+				}
 				c.later(r.set, &h, waitNode, &c.waiters)
 			}
 		}

@@ -121,14 +121,30 @@ func TestEndedProgramTakesNoMoreBeforeDetach(t *testing.T) {
 	r.send(s, 1, 1)
 	r.attach(8, true)
 	r.log = nil
-	r.c.Withdraw(0, s)
-	r.c.Withdraw(0, s)
+	r.c.Withdraw(0, s, false)
+	r.c.Withdraw(0, s, false)
 	r.expect("refused", "LATER 1 attempt 1 to 7", "ROOM to 7")
 	r.gets(p, r.message(1, hashA, 1, 0))
 	r.expect("goes to the other", "session 8 is given 1")
 	r.send(s, 2, 1)
 	r.up(101)
 	r.expect("what it sent", "MSG 1 attempt 1 low 1 pred 0 to 101", "MSG 2 attempt 1 low 1 pred 1 to 101")
+}
+
+// Proves that what a program that was cut off alive has not taken is sent again
+// as a repeat, also when the refusal was lost with its link: it may have taken
+// it after its node looked last.
+func TestCutOffProgramMayHaveTaken(t *testing.T) {
+	r, s, p := serving(t)
+	r.gets(p, r.message(1, hashA, 1, 0))
+	r.attach(8, true)
+	r.log = nil
+	r.c.Withdraw(0, s, true)
+	r.expect("refused", "LATER 1 attempt 1 to 7 maybe-repeat", "ROOM to 7")
+	again := r.message(1, hashA, 1, 0)
+	again.Attempt = 2
+	r.gets(p, again)
+	r.expect("sent again without the mark", "session 8 is given 1 maybe-repeat")
 }
 
 // Proves that a library which comes back as the same session has what it had

@@ -79,7 +79,7 @@ const waitNode = 1 << 63
 func (c *Core) later(set *inSet, h *wire.Header, who uint64, list *[]*inSet) {
 	c.stats.Later++
 	c.answer(set.peer, wire.Header{
-		Type: wire.TypeLater, Flags: set.doubt(h), Session: set.id, Seq: h.Seq, Attempt: h.Attempt,
+		Type: wire.TypeLater, Flags: set.doubt(h) | h.Flags&wire.FlagMaybeRepeat, Session: set.id, Seq: h.Seq, Attempt: h.Attempt,
 	}, true)
 	if list != nil {
 		c.remember(set, who, list)

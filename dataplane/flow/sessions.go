@@ -51,7 +51,7 @@ func (c *Core) Attach(nowNs int64, id wire.SessionID, server bool) *Session {
 	s.requests.dueNs, s.replies.dueNs = never, never
 	s.requests.low, s.replies.low = 1, 1
 	if old := c.byID[id]; old != nil {
-		c.Withdraw(nowNs, old)
+		c.Withdraw(nowNs, old, false)
 		s.firstTry, s.lastTry, s.repeatEnd = old.lastTry, old.lastTry, max(old.requests.last, old.repeatEnd)
 		s.pairs = slices.Clone(old.pairs)
 		for i := range s.pairs {
@@ -78,7 +78,7 @@ func (c *Core) Detach(nowNs int64, s *Session) {
 	if s.detached || s.ended {
 		return
 	}
-	c.Withdraw(nowNs, s)
+	c.Withdraw(nowNs, s, false)
 	s.detached = true
 	s.awaits, s.awaiting = nil, 0
 	c.endIfDone(s)
@@ -89,10 +89,12 @@ func (c *Core) Detach(nowNs int64, s *Session) {
 // The owner calls it as soon as a program has ended (after Taken), because
 // Detach must wait for an out-ring that holds more than the window, and may
 // wait for ever if its messages are for the program itself. Detach withdraws,
-// too; doing it twice is harmless.
-func (c *Core) Withdraw(_ int64, s *Session) {
+// too; doing it twice is harmless. alive says that the owner cut the program
+// off, so that it may take records for another moment: they are sent again as
+// repeats.
+func (c *Core) Withdraw(_ int64, s *Session, alive bool) {
 	if s.server {
-		c.withdraw(s)
+		c.withdraw(s, alive)
 		s.server = false
 	}
 }

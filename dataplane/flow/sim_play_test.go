@@ -32,7 +32,7 @@ func (m *mutation) deadline(at int64) int64 {
 
 func (m *mutation) withdraw(a *simAtt) {
 	if !m.noWithdraw {
-		a.node.core.Withdraw(a.node.w.now, a.s)
+		a.node.core.Withdraw(a.node.w.now, a.s, false)
 	}
 }
 
