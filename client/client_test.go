@@ -249,7 +249,8 @@ func TestAllocs(t *testing.T) {
 }
 
 // TestContextEnds proves that a request whose context ends says whether it was
-// sent, and that its late reply disturbs nobody.
+// sent, that its late reply disturbs nobody, and that a context that has ended
+// before sends nothing.
 func TestContextEnds(t *testing.T) {
 	n := newTestNode(t)
 	n.echo = false
@@ -272,6 +273,16 @@ func TestContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	sent := c.Stats().Sent
+	_, err = c.Request(ctx, 1, nil)
+	for name, err := range map[string]error{"Request": err, "Send": c.Send(ctx, 1, nil), "RequestAsync": c.RequestAsync(ctx, 1, nil, nil)} {
+		if !errors.Is(err, ErrNotDelivered) || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want ErrNotDelivered and Canceled", name, err)
+		}
+	}
+	if s := c.Stats(); s.Sent != sent {
+		t.Errorf("%d messages were sent after their context had ended", s.Sent-sent)
+	}
 	server := attach(t, n, RoleServer)
 	if _, err := server.Receive(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Receive: %v, want Canceled", err)
@@ -419,7 +430,8 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestHandlerErrors proves that a handler's error costs its message the reply and nothing else.
+// TestHandlerErrors proves that a handler's error, even that of another Client
+// which is closed, costs its message the reply and nothing else.
 func TestHandlerErrors(t *testing.T) {
 	n := newTestNode(t)
 	server, c := attach(t, n, RoleServer), attach(t, n, RoleClient)
@@ -428,7 +440,7 @@ func TestHandlerErrors(t *testing.T) {
 	go func() {
 		ended <- server.Serve(ctx, 1, func(_ context.Context, m *Message) ([]byte, error) {
 			if m.Hash == 0 {
-				return nil, errors.New("no")
+				return nil, fmt.Errorf("ask further: %w", ErrClosed)
 			}
 			reply := m.Payload
 			m.Payload = nil // the handler's to change

@@ -85,13 +85,13 @@ func (c *Client) giveUp(a answer, err error) {
 // it did not see at, so it is failed here.
 func (c *Client) install(at *attachment, ends producers) {
 	c.node.Store(uint64(at.reply.Node))
+	c.current.Store(at) // first: who leads in a moment can be kicked
 	c.in.lead.Lock()
 	c.in.at = at
 	c.in.lead.Unlock()
 	c.requests.set(at, ends.requests)
 	c.replies.set(at, ends.replies)
 	c.received.set(at, at.seg.Consumer(shm.ToProgram, shm.Request))
-	c.current.Store(at)
 	if c.isClosed() {
 		at.fail(ErrClosed)
 	}

@@ -362,3 +362,74 @@ func TestDamagedSegment(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
+
+// TestCorruptInCallback proves that a callback that sends meets a damaged ring
+// without waiting, so that the client can attach again.
+func TestCorruptInCallback(t *testing.T) {
+	n := newTestNode(t)
+	n.echo = false
+	c := attach(t, n, RoleClient)
+	ctx := stopIn(t, longStop)
+	full := make([]byte, c.MessageBytesMax())
+	tried := make(chan error, 1)
+	err := c.RequestAsync(ctx, 1, nil, func([]byte, error) {
+		var err error
+		for err == nil { // the head is looked at when the ring seems full
+			err = c.TryRequestAsync(1, full, func([]byte, error) {})
+		}
+		tried <- err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.do(func() { n.programs[c.Session()].mem[1024+2*256+128] = 3 }) // head of the out-ring, see shm/layout.go
+	n.control(wire.Control{Type: wire.ControlRequestFailed, Value: 1})
+	select {
+	case err := <-tried:
+		if !errors.Is(err, ErrBackpressure) {
+			t.Errorf("TryRequestAsync: %v, want ErrBackpressure", err)
+		}
+	case <-ctx.Done():
+		t.Fatal("TryRequestAsync waits in a callback")
+	}
+	n.do(func() { n.echo = true })
+	if _, err := c.Request(ctx, 1, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestContextEndsDuringAttach proves that a caller that leads on a new
+// attachment is told of the end of its context before all of the attachment is
+// in place.
+func TestContextEndsDuringAttach(t *testing.T) {
+	n := newTestNode(t)
+	c := attach(t, n, RoleServer)
+	present := func() *attachment {
+		c.in.lead.Lock()
+		defer c.in.lead.Unlock()
+		return c.in.at
+	}
+	n.stop()
+	until(t, "the loss is noticed", func() bool { return present() == nil })
+	c.replies.mu.Lock() // the keeper stops here
+	n.start(t)
+	until(t, "the attachment is there", func() bool { return present() != nil })
+	at := present()
+	ctx, cancel := context.WithCancel(t.Context())
+	received := make(chan error, 1)
+	go func() {
+		_, err := c.Receive(ctx)
+		received <- err
+	}()
+	until(t, "the caller sleeps", func() bool { return at.seg.WakeNeeded(shm.ProgramSide) })
+	cancel()
+	select {
+	case err := <-received:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Receive: %v, want Canceled", err)
+		}
+	case <-time.After(longStop):
+		t.Error("Receive outlives its context")
+	}
+	c.replies.mu.Unlock()
+}

@@ -185,14 +185,14 @@ func (c *Client) serve(ctx context.Context, h Handler) error {
 		if err == nil {
 			err = c.handle(ctx, m, h)
 		}
-		if errors.Is(err, ErrClosed) {
+		if err != nil && c.isClosed() { // h may have met another Client that is closed
 			return ErrClosed
 		}
 	}
 	return nil
 }
 
-// handle answers one message. Its error matters only when it is ErrClosed.
+// handle answers one message. Its error matters only when the Client is closed.
 func (c *Client) handle(ctx context.Context, m *Message, h Handler) error {
 	buf := m.Payload // h may change the field; the buffer stays
 	reply, err := h(ctx, m)

@@ -22,8 +22,8 @@ var errServerEnded = fmt.Errorf("%w: the server that took the request ended befo
 // Send hands a message for the owner of hash to the node and returns nil when
 // it is accepted: from then on it is kept until a server program has taken it.
 // It waits for room, and while there is no node, until ctx ends; then the
-// message was not sent (ErrBackpressure, ErrNotDelivered). payload may be
-// reused at once.
+// message was not sent (ErrBackpressure, ErrNotDelivered). With a ctx that has
+// ended already nothing is sent (ErrNotDelivered). payload may be reused at once.
 func (c *Client) Send(ctx context.Context, hash uint64, payload []byte, opts ...CallOption) error {
 	if o := combine(opts); o.needOwner {
 		if err := c.waitOwner(ctx, o.ownerWait); err != nil {

@@ -58,11 +58,14 @@ func (c *Client) send(ctx context.Context, m *message, wait bool) (seq uint64, e
 	if len(m.payload) > c.messageBytesMax {
 		return 0, c.tooLarge(m.payload)
 	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrNotDelivered, err)
+	}
 	if seq, err = c.writeRequest(m); err == nil {
 		return seq, nil
 	}
-	if errors.Is(err, errNoRoom) && !wait {
-		return 0, fmt.Errorf("%w: %w", ErrNotDelivered, ErrBackpressure)
+	if !wait {
+		return 0, c.refuse(err)
 	}
 	err = c.waitRoom(ctx, &c.requests, err, func() (err error) {
 		seq, err = c.writeRequest(m)
@@ -81,6 +84,18 @@ func (c *Client) sendReply(ctx context.Context, m *Message, payload []byte) erro
 		return nil
 	}
 	return c.waitRoom(ctx, &c.replies, err, func() error { return c.writeReply(m, payload) })
+}
+
+// refuse returns the error of a message that was not written because of err
+// and does not wait. It may run on the leader, so nothing here waits either.
+func (c *Client) refuse(err error) error {
+	switch {
+	case errors.Is(err, ErrClosed):
+		return fmt.Errorf("%w: %w", ErrNotDelivered, ErrClosed)
+	case !errors.Is(err, errNoRoom):
+		c.requests.abandon(err)
+	}
+	return fmt.Errorf("%w: %w", ErrNotDelivered, ErrBackpressure)
 }
 
 func (c *Client) tooLarge(payload []byte) error {
