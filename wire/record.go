@@ -21,8 +21,8 @@ const (
 )
 
 // MessageBytesMax returns the largest payload of a message or reply that a
-// segment with rings of ringBytes carries.
-func MessageBytesMax(ringBytes int) int { return ringBytes/4 - 128 }
+// segment with rings of ringBytes and a frame between nodes carry.
+func MessageBytesMax(ringBytes int) int { return min(ringBytes/4-128, PayloadBytesMax) }
 
 // OutRequest is a record of the request ring from a program to its node:
 //

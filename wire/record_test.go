@@ -146,3 +146,20 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+// TestMessageBytesMax proves that what a ring takes also travels between nodes,
+// whatever the size of the rings.
+func TestMessageBytesMax(t *testing.T) {
+	for ringBytes, want := range map[int]int{64 << 10: 16<<10 - 128, 1 << 20: 256<<10 - 128, 16 << 20: 4<<20 - 128, 32 << 20: 4 << 20, 256 << 20: 4 << 20} {
+		n := MessageBytesMax(ringBytes)
+		if n != want {
+			t.Errorf("rings of %d bytes: %d, want %d", ringBytes, n, want)
+		}
+		b := make([]byte, HeaderBytes)
+		h := Header{Type: TypeMessage, Seq: 1, Length: uint32(n)}
+		h.Put(b)
+		if err := new(Header).Get(b); err != nil {
+			t.Errorf("rings of %d bytes: %v", ringBytes, err)
+		}
+	}
+}
