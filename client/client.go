@@ -132,7 +132,7 @@ func (c *Client) Close() error {
 		}
 		close(c.closing)
 		c.cancel()
-		c.received.set(nil, nil) // what is taken after the socket's end would be a repeat without mark
+		c.received.close() // what is taken after the socket's end would be a repeat without mark
 		if at := c.current.Load(); at != nil {
 			at.fail(ErrClosed)
 		}

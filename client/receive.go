@@ -30,6 +30,8 @@ type receiver struct {
 	at    *attachment
 	ring  *shm.Consumer // nil while detached
 	taken uint64
+
+	closed bool // an attachment that comes now is not read
 }
 
 // Receive waits for the next message and takes it: once Receive has returned
@@ -107,7 +109,7 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer shm.Catch(shm.Arm(), &err)
-	if r.ring == nil {
+	if r.ring == nil || r.closed {
 		return false, false, nil, nil
 	}
 	rec, _, end, ok, err := r.ring.Next()
@@ -129,6 +131,13 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 		bell = r.at.nodeBell
 	}
 	return true, !r.ring.Empty(), bell, nil
+}
+
+// close ends all taking; any goroutine.
+func (r *receiver) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
 }
 
 // abandon ends an attachment whose request ring cannot be read.
