@@ -52,3 +52,14 @@ func reply(out, received []byte, thread, loop uint64) {
 	}
 	out[last] = 0
 }
+
+// answers reports whether got can be what a server replies to sent: the text
+// itself, or the text completed or cut to the size of the server's own body.
+func answers(got, sent []byte) bool {
+	if len(got) == len(sent) || len(got) < bodyBytesMin || got[len(got)-1] != 0 {
+		return bytes.Equal(got, sent)
+	}
+	text := visible(sent)
+	n := min(len(text), len(got)-1)
+	return bytes.Equal(got[:n], text[:n])
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +30,7 @@ type clientThread struct {
 	opts   []client.CallOption // of every call
 	body   body
 	out    io.Writer // for -pr; safe for several threads
+	reply  []byte    // the newest, for -pr
 	result result
 }
 
@@ -70,12 +70,13 @@ func (t *clientThread) once(ctx context.Context, hash uint64) (sendErr, replyErr
 		return t.c.Send(ctx, hash, t.body.text, t.opts...), nil
 	}
 	r, err := t.c.Request(ctx, hash, t.body.text, t.opts...)
+	t.reply = r.Payload
 	switch {
 	case errors.Is(err, client.ErrNotDelivered) || errors.Is(err, client.ErrTooLarge):
 		return err, nil
 	case err != nil:
 		return nil, err
-	case !bytes.Equal(r.Payload, t.body.text):
+	case !answers(r.Payload, t.body.text):
 		return nil, errWrong
 	}
 	return nil, nil
@@ -90,7 +91,7 @@ func (t *clientThread) printOnce(sendErr, replyErr error) {
 	line := fmt.Sprintf("Send : %s -> Succeed(receiver count:1)\n", text)
 	switch {
 	case t.turnAround && replyErr == nil:
-		line += fmt.Sprintf("Receive reply : -> 1 Succeed(%s)\n", text)
+		line += fmt.Sprintf("Receive reply : -> 1 Succeed(%s)\n", visible(t.reply))
 	case t.turnAround && errors.Is(replyErr, context.Canceled):
 		line += fmt.Sprintf("Receive reply : -> 1 Failed(timeouted - %v)\n", t.timeout)
 	case t.turnAround:

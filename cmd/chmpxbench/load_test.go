@@ -84,6 +84,21 @@ func TestReply(t *testing.T) {
 	if reply(out, bytes.Repeat([]byte{'x'}, 100), 0xab, 3); string(out) != strings.Repeat("x", 63)+"\x00" {
 		t.Errorf("longer text: %q", out)
 	}
+	for _, size := range []int{64, 128, 4096} { // of the server's body
+		s := serverRun{settings: settings{turnAround: true, bodyBytes: size}}
+		for _, size := range []int{64, 128, 4096} {
+			sent := newBody(1, size).text
+			got := s.answer(bytes.Clone(sent), 7)
+			if !answers(got, sent) {
+				t.Errorf("%d bytes, answered with %d: is no answer", size, s.bodyBytes)
+			}
+			for _, wrong := range [][]byte{nil, got[:len(got)-1], newBody(2, len(got)).text} {
+				if answers(wrong, sent) {
+					t.Errorf("%d bytes, answered with %d: %q passes as an answer", size, s.bodyBytes, wrong)
+				}
+			}
+		}
+	}
 	s := serverRun{settings: settings{turnAround: true, bodyBytes: 64}}
 	if n := testing.AllocsPerRun(100, func() { s.answer(b.text, 1) }); n != 0 {
 		t.Errorf("answer to the usual body allocates %v times", n)

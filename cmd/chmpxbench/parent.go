@@ -108,7 +108,7 @@ func runParent(s settings, args []string, stdout, stderr io.Writer, signals <-ch
 		return printJSON(stdout, s, r)
 	}
 	printResult(stdout, s, r)
-	if r.Errors > 0 && s.level > 0 {
+	if r.Errors > 0 {
 		fmt.Fprintf(stderr, "[ERR] the first error was: %s\n", r.FirstErr)
 	}
 	return nil

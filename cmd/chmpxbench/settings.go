@@ -14,10 +14,8 @@ import (
 
 // The limits of what the options may say.
 const (
-	bodyBytesMin     = 64
-	windowMax        = 1 << 16
-	defaultTimeout   = time.Second
-	defaultAttachFor = 10 * time.Second
+	bodyBytesMin = 64
+	windowMax    = 1 << 16
 )
 
 // settings is what the options say.
@@ -52,7 +50,7 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "c"},
 		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, EnvVars: []string{"CHMCONFFILE"}},
 		&cli.StringFlag{Name: "jsonconf", EnvVars: []string{"CHMJSONCONF"}},
-		&cli.IntFlag{Name: "ctlport"},
+		&cli.StringFlag{Name: "ctlport", Value: "0"},
 		&cli.StringFlag{Name: "cuk"},
 		&cli.StringFlag{Name: "l", Value: "1"},
 		&cli.StringFlag{Name: "proccnt", Value: "1"},
@@ -67,9 +65,9 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "json"},
 		&cli.BoolFlag{Name: "percentiles"},
 		&cli.StringFlag{Name: "window", Value: "1"},
-		&cli.DurationFlag{Name: "duration"},
-		&cli.DurationFlag{Name: "timeout", Value: defaultTimeout},
-		&cli.DurationFlag{Name: "attach-timeout", Value: defaultAttachFor},
+		&cli.StringFlag{Name: "duration", Value: "0s"},
+		&cli.StringFlag{Name: "timeout", Value: "1s"},
+		&cli.StringFlag{Name: "attach-timeout", Value: "10s"},
 		&cli.BoolFlag{Name: "child", Hidden: true},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
 	}
@@ -93,9 +91,8 @@ func jsonText(args []string) []string {
 // parse checks the options, in the order in which CHMPX complains.
 func parse(c *cli.Context) (settings, error) {
 	s := settings{
-		server: c.Bool("s"), conf: c.String("conf"), ctlPort: c.Int("ctlport"), cuk: c.String("cuk"),
+		server: c.Bool("s"), conf: c.String("conf"), cuk: c.String("cuk"),
 		turnAround: c.Bool("ta"), print: c.Bool("pr"), jsonOut: c.Bool("json"), percentiles: c.Bool("percentiles"),
-		duration: c.Duration("duration"), timeout: c.Duration("timeout"), attachTimeout: c.Duration("attach-timeout"),
 	}
 	if s.conf == "" && c.String("jsonconf") != "" {
 		return s, fmt.Errorf(`%w: a configuration as JSON text is not available in this version, use -conf with a file`, errUsage)
@@ -111,7 +108,7 @@ func parse(c *cli.Context) (settings, error) {
 	}
 	var err error
 	if s.level, err = ops.ParseLevel(c.String("d")); err != nil {
-		return s, fmt.Errorf(`%w: Wrong parameter value "-d"("-g") %s`, errUsage, c.String("d"))
+		return s, fmt.Errorf(`%w: Wrong parameter value "-d"("-g") %s (ERR, WAN, INF, MSG or DUMP)`, errUsage, c.String("d"))
 	}
 	for _, n := range []struct {
 		name        string
@@ -123,6 +120,7 @@ func parse(c *cli.Context) (settings, error) {
 		{"threadcnt", 1, 4096, func(n int64) { s.threads = int(n) }},
 		{"dl", bodyBytesMin, 1 << 30, func(n int64) { s.bodyBytes = int(n) }},
 		{"window", 1, windowMax, func(n int64) { s.window = int(n) }},
+		{"ctlport", 0, 65535, func(n int64) { s.ctlPort = int(n) }},
 	} {
 		v, err := whole(c, n.name, n.least, n.most)
 		if err != nil {
@@ -130,14 +128,23 @@ func parse(c *cli.Context) (settings, error) {
 		}
 		n.set(v)
 	}
+	for _, d := range []struct {
+		name  string
+		least time.Duration
+		to    *time.Duration
+	}{
+		{"duration", 0, &s.duration}, {"timeout", time.Millisecond, &s.timeout}, {"attach-timeout", time.Millisecond, &s.attachTimeout},
+	} {
+		if *d.to, err = duration(c, d.name, d.least); err != nil {
+			return s, err
+		}
+	}
 	return s, s.check()
 }
 
 // check refuses what does not go together.
 func (s *settings) check() error {
 	switch {
-	case s.duration < 0 || s.timeout <= 0 || s.attachTimeout <= 0:
-		return fmt.Errorf(`%w: "-duration", "-timeout" and "-attach-timeout" must not be negative, the latter two not 0`, errUsage)
 	case s.window > 1 && (s.server || !s.turnAround):
 		return fmt.Errorf(`%w: "-window" is for clients that wait for replies: "-c" and "-ta" are needed`, errUsage)
 	case s.window > 1 && s.print:
@@ -149,11 +156,23 @@ func (s *settings) check() error {
 	return nil
 }
 
+// duration reads an option that must be a time with its unit.
+func duration(c *cli.Context, name string, least time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(c.String(name))
+	if err != nil || d < least {
+		return 0, fmt.Errorf(`%w: "-%s" option value is wrong, must set a time of at least %v with its unit, as 10s or 500ms, not %q`,
+			errUsage, name, least, c.String(name))
+	}
+	return d, nil
+}
+
 // whole reads an option that must be a whole number within limits.
 func whole(c *cli.Context, name string, least, most int64) (int64, error) {
 	n, err := strconv.ParseInt(c.String(name), 10, 64)
 	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf(`%w: "-%s" option value is wrong, must set %d - xxxx`, errUsage, name, least)
+		// CHMPX's words, and then what they keep back.
+		return 0, fmt.Errorf(`%w: "-%s" option value is wrong, must set %d - xxxx (a whole number up to %d, not %q)`,
+			errUsage, name, least, most, c.String(name))
 	}
 	return n, nil
 }

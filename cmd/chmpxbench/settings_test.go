@@ -25,17 +25,19 @@ func TestWrongOptions(t *testing.T) {
 	}{
 		"nothing":        {"", `[ERR] ERROR: There is no parameter "-conf"("-f") or "-json".` + "\n"},
 		"no mode":        {"-conf x", `[ERR] ERROR: There is no parameter "-s" or "-c".` + "\n"},
-		"small body":     {"-c -conf x -dl 10", `[ERR] ERROR: "-dl" option value is wrong, must set 64 - xxxx.` + "\n"},
-		"no process":     {"-c -conf x -proccnt 0", `[ERR] ERROR: "-proccnt" option value is wrong, must set 1 - xxxx.` + "\n"},
-		"no thread":      {"-c -conf x -threadcnt 0", `[ERR] ERROR: "-threadcnt" option value is wrong, must set 1 - xxxx.` + "\n"},
-		"level":          {"-c -conf x -g foo", `[ERR] ERROR: Wrong parameter value "-d"("-g") foo.` + "\n"},
-		"negative loops": {"-c -conf x -l -1", `[ERR] ERROR: "-l" option value is wrong, must set 0 - xxxx.` + "\n"},
-		"loops as text":  {"-c -conf x -l abc", `[ERR] ERROR: "-l" option value is wrong, must set 0 - xxxx.` + "\n"},
+		"small body":     {"-c -conf x -dl 10", `[ERR] ERROR: "-dl" option value is wrong, must set 64 - xxxx`},
+		"no process":     {"-c -conf x -proccnt 0", `[ERR] ERROR: "-proccnt" option value is wrong, must set 1 - xxxx`},
+		"no thread":      {"-c -conf x -threadcnt 0", `[ERR] ERROR: "-threadcnt" option value is wrong, must set 1 - xxxx`},
+		"level":          {"-c -conf x -g foo", `[ERR] ERROR: Wrong parameter value "-d"("-g") foo`},
+		"negative loops": {"-c -conf x -l -1", `[ERR] ERROR: "-l" option value is wrong, must set 0 - xxxx`},
+		"loops as text":  {"-c -conf x -l abc", `[ERR] ERROR: "-l" option value is wrong, must set 0 - xxxx (a whole number up to 1099511627776, not "abc").` + "\n"},
 		"broadcast":      {"-c -conf x -b", "not available"},
 		"JSON text":      {"-c -json {}", "not available"},
 		"window alone":   {"-c -conf x -window 2", "-ta"},
 		"window printed": {"-c -conf x -ta -pr -window 2", "-pr"},
-		"no time":        {"-c -conf x -timeout 0s", "-timeout"},
+		"no time":        {"-c -conf x -timeout 0s", `"-timeout" option value is wrong, must set a time of at least 1ms`},
+		"no unit":        {"-c -conf x -duration 10", `as 10s or 500ms, not "10"`},
+		"no port":        {"-c -conf x -ctlport 70000", `"-ctlport" option value is wrong, must set 0 - xxxx (a whole number up to 65535`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, _, errs := runArgs(t, strings.Fields(c.args)...); code != 1 || !strings.Contains(errs, c.want) {
