@@ -29,7 +29,13 @@ func newApp() *cli.App {
 		Description: "Every command goes to the control port of one node: -host and -ctlport name it,\n" +
 			"or -conf names its configuration file.\n\n" +
 			"Exit codes: 0 done, 1 the node could not be reached or refused, or an option is wrong.",
-		HideVersion:    true,
+		HideVersion: true,
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return fmt.Errorf("unknown command %q; chmpxctl -h lists them", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
 		Commands:       []*cli.Command{statusCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/chmpx/chmpx/internal/ringview"
@@ -12,6 +14,9 @@ func statusCommand() *cli.Command {
 		Usage: "show the ring as one node sees it",
 		Flags: append(targetFlags(), &cli.BoolFlag{Name: "json", Usage: "print the node's answer as it comes, in JSON"}),
 		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return fmt.Errorf("status: %q is no option; options begin with a dash", c.Args().First())
+			}
 			t, err := targetOf(c)
 			if err != nil {
 				return err

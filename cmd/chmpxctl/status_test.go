@@ -79,6 +79,8 @@ func TestTargetErrors(t *testing.T) {
 		"status -conf nofile.ini":           "nofile.ini",
 		"status -host 127.0.0.1 -ctlport 1": "no status of 127.0.0.1:1",
 		"status -ctlport abc":               "abc",
+		"status extra -ctlport 8021":        `"extra" is no option`,
+		"stats":                             `unknown command "stats"`,
 	} {
 		if _, err := runArgs(t, strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", args, err, want)
