@@ -49,11 +49,35 @@ func listenAttachIn(dirs []string, self ring.ID) (*attachServer, error) {
 	return nil, fmt.Errorf("no usable run directory (key RUNDIR): %w", errors.Join(errs...))
 }
 
+// ErrForeignDir says that somebody else could put a socket of their own into
+// the run directory.
+var ErrForeignDir = errors.New("dataplane: the run directory is not safe")
+
+// ownDirectory checks that a directory belongs to this user or root and that
+// strangers may not write to it: in a temporary directory anybody could have
+// made it first.
+func ownDirectory(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("look at run directory: %w", err)
+	}
+	if st.Uid != 0 && st.Uid != uint32(os.Geteuid()) {
+		return fmt.Errorf("%w: %s belongs to user %d", ErrForeignDir, dir, st.Uid)
+	}
+	if st.Mode&0o002 != 0 {
+		return fmt.Errorf("%w: %s has mode %04o, others must not write there", ErrForeignDir, dir, st.Mode&0o7777)
+	}
+	return nil
+}
+
 // listenAttach claims the run directory for this node. A socket that a dead
 // process left is replaced: the lock says that nobody serves it.
 func listenAttach(dir string, self ring.ID) (*attachServer, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("create run directory: %w", err)
+	}
+	if err := ownDirectory(dir); err != nil {
+		return nil, err
 	}
 	path := filepath.Join(dir, self.String()+".sock")
 	lock, err := os.OpenFile(filepath.Join(dir, self.String()+".lock"), os.O_CREATE|os.O_RDWR, 0o640)

@@ -219,6 +219,9 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		var q wire.OutRequest
 		body, err := q.Get(rec)
 		if err == nil {
+			err = a.p.carries(body)
+		}
+		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Requests, &flow.Record{
 				Seq: q.Seq, Position: pos, End: end, Size: uint32(len(body)), Hash: q.Hash, Kind: q.Kind, Flags: q.Flags,
 				DeadlineNs: a.p.deadlineNs(now, q.DeadlineUnixMs),
@@ -255,6 +258,9 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 		var q wire.OutReply
 		body, err := q.Get(rec)
 		if err == nil {
+			err = a.p.carries(body)
+		}
+		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Replies, &flow.Record{
 				Seq: q.Seq, Position: pos, End: end, Size: uint32(len(body)),
 				DeadlineNs: a.p.deadlineNs(now, q.DeadlineUnixMs),
@@ -268,6 +274,17 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 		used += len(rec)
 	}
 	return true
+}
+
+// errTooLarge says that a program ignored the limit that its library keeps.
+var errTooLarge = fmt.Errorf("%w: payload too large", shm.ErrCorrupt)
+
+// carries reports whether frames and in-rings can hold a payload.
+func (p *Plane) carries(payload []byte) error {
+	if most := wire.MessageBytesMax(p.cfg.RingBytes); len(payload) > most {
+		return fmt.Errorf("%w: %d bytes, at most %d allowed", errTooLarge, len(payload), most)
+	}
+	return nil
 }
 
 // deadlineNs turns a wall-clock deadline into one of the core's clock; 0 stays 0.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -358,6 +359,23 @@ func TestTableFromDiskAndPeers(t *testing.T) {
 	w.start(&testNode{id: old.id, slave: true, dir: old.dir}, nil)
 	if id := ask(t, c, 0, "after the restart"); id != 0x101 {
 		t.Errorf("answered by %v, want 0x101", id)
+	}
+}
+
+// A run directory that others can write to is not used: anybody could be the
+// node there.
+func TestForeignRunDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, 1)
+	_, err := dataplane.New(dataplane.Config{
+		Self: 0x77, Group: "test", RunDirs: []string{dir}, DataDir: t.TempDir(), Reporter: w.nodes[0],
+		Logger: slog.New(slog.DiscardHandler), Dial: func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed },
+	})
+	if !errors.Is(err, dataplane.ErrForeignDir) {
+		t.Errorf("error %v, want ErrForeignDir", err)
 	}
 }
 

@@ -170,6 +170,9 @@ func TestGarbageOfPrograms(t *testing.T) {
 				g.send(wire.OutRequest{Seq: 0}, nil)
 			}
 		},
+		"too large": func(g *program) {
+			g.send(wire.OutRequest{Seq: 1, Hash: 63}, make([]byte, wire.MessageBytesMax(1<<20)+1))
+		},
 		"sequence goes back": func(g *program) {
 			g.sends(2, 0)
 			g.send(wire.OutRequest{Seq: 1}, nil)
