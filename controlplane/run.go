@@ -10,7 +10,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/fsm"
 )
 
@@ -19,6 +18,7 @@ const (
 	leaderEventsMax = 8
 	reachTick       = 500 * time.Millisecond
 	leaveTimeout    = 2 * time.Second
+	answersTimeout  = time.Second // at a stop, for raft to answer what it was asked
 )
 
 // Run takes part in the ring until ctx ends (nil) or the node must stop
@@ -57,16 +57,35 @@ func (p *Plane) Run(ctx context.Context) error {
 		}
 	}
 	<-ctx.Done()
-	err := p.Close() // before wg.Wait: loops may wait for raft, which answers when it stops
-	if errors.Is(err, raftnode.ErrNoStop) {
-		p.log.Error("loops that wait for raft are left behind", "err", err)
-	} else {
+	ended := make(chan struct{})
+	go func() { // ends with the loops; see settled
+		defer close(ended)
 		wg.Wait()
+	}()
+	// Loops end when raft has answered what they asked. A raft that stops leaves
+	// entries that are committed and not applied yet without any answer, so it
+	// gets a moment before; what has no quorum is answered by the stop.
+	settled(ended)
+	err := p.Close()
+	if !settled(ended) {
+		p.log.Error("loops that wait for raft are left behind", "err", err)
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
 		err = errors.Join(cause, err)
 	}
 	return err
+}
+
+// settled waits a moment for all loops to end and reports whether they did.
+func settled(ended <-chan struct{}) bool {
+	t := time.NewTimer(answersTimeout)
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // bringUp starts raft; on a server without state that can take for ever.
