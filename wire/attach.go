@@ -11,7 +11,7 @@ import (
 
 // AttachVersion is the version of the attach messages, of the records and of
 // the segment that node and program must agree on.
-const AttachVersion = 1
+const AttachVersion = 2
 
 // Limits of the attach messages.
 const (
@@ -66,27 +66,43 @@ const (
 	AttachRefusedSession                     // the session is attached already, or was given up
 	AttachRefusedStopping                    // the node is about to stop
 	AttachRefusedMalformed                   // the node did not understand the request
+	AttachRefusedSegment                     // the segment that was handed back cannot be used; ask for a new one
 	attachCodeEnd
 )
 
 // String says the answer in words.
 func (c AttachCode) String() string {
 	words := [attachCodeEnd]string{"attached", "version refused", "role refused", "no room", "permission denied",
-		"session refused", "node is stopping", "request not understood"}
+		"session refused", "node is stopping", "request not understood", "segment refused"}
 	if c < attachCodeEnd {
 		return words[c]
 	}
 	return fmt.Sprintf("code(%d)", uint8(c))
 }
 
+// AttachFlags say more about an attachment.
+type AttachFlags uint32
+
+// The flags of an AttachRequest.
+const (
+	// AttachAckOnDone says that the program takes a message when it is done
+	// with it: what it has when it ends is given to another one, marked.
+	AttachAckOnDone AttachFlags = 1 << iota
+	// AttachHandBack says that one descriptor comes along: the memfd of the
+	// segment that an earlier process of the node had made for this session.
+	AttachHandBack
+	attachFlagEnd
+)
+
 // AttachRequest is the first and only message of a program on the attach
 // socket. Closing the socket ends the attachment. After the length u32:
 //
 //	0 version u16  2 role u8  3 name bytes u8
-//	4 pid u32      8 session [16]  24 name
+//	4 pid u32      8 session [16]  24 flags u32  28 name
 type AttachRequest struct {
 	Version uint16
 	Role    Role
+	Flags   AttachFlags
 	Session SessionID // zero: a new one
 	PID     uint32    // for status output only; the node asks the kernel
 	Name    string    // at most AttachNameBytesMax bytes of UTF-8
@@ -94,24 +110,26 @@ type AttachRequest struct {
 
 // AttachReply is a node's answer. With AttachOK it carries three descriptors:
 // the memfd of the segment, the program's doorbell (the program waits on it)
-// and the node's doorbell (the program rings it). After the length u32:
+// and the node's doorbell (the program rings it). Resumed says that the segment
+// is the one that was handed back. After the length u32:
 //
 //	0 version u16  2 code u8  3 node role u8
 //	4 ringBytes u32  8 session [16]  24 node u64
-//	32 text bytes u16  34 text
+//	32 text bytes u16  34 resumed u8  35 zero  36 text
 type AttachReply struct {
 	Version   uint16
 	Code      AttachCode
 	Text      string // why it was refused, for people; at most AttachTextBytesMax bytes
 	Session   SessionID
+	Resumed   bool
 	Node      ring.ID
 	NodeRole  NodeRole
 	RingBytes uint32 // of each Request and Reply ring
 }
 
 const (
-	attachRequestFixed = 24
-	attachReplyFixed   = 34
+	attachRequestFixed = 28
+	attachReplyFixed   = 36
 )
 
 // Encode returns the message with its length in front. Version 0 stands for AttachVersion.
@@ -119,8 +137,8 @@ func (r *AttachRequest) Encode() ([]byte, error) {
 	if len(r.Name) > AttachNameBytesMax || !utf8.ValidString(r.Name) {
 		return nil, fmt.Errorf("%w: the name must be at most %d bytes of UTF-8", ErrAttach, AttachNameBytesMax)
 	}
-	if r.Role != RoleServer && r.Role != RoleClient {
-		return nil, fmt.Errorf("%w: %v", ErrAttach, r.Role)
+	if r.Role != RoleServer && r.Role != RoleClient || r.Flags >= attachFlagEnd {
+		return nil, fmt.Errorf("%w: %v with flags %#x", ErrAttach, r.Role, uint32(r.Flags))
 	}
 	b := make([]byte, AttachPrefixBytes+attachRequestFixed, AttachPrefixBytes+attachRequestFixed+len(r.Name))
 	m := b[AttachPrefixBytes:]
@@ -130,6 +148,7 @@ func (r *AttachRequest) Encode() ([]byte, error) {
 	m[2], m[3] = byte(r.Role), byte(len(r.Name))
 	le.PutUint32(m[4:], r.PID)
 	copy(m[8:24], r.Session[:])
+	le.PutUint32(m[24:], uint32(r.Flags))
 	return append(b, r.Name...), nil
 }
 
@@ -143,10 +162,11 @@ func DecodeAttachRequest(m []byte) (*AttachRequest, error) {
 		return nil, fmt.Errorf("%w: request of %d bytes", ErrAttach, len(m))
 	}
 	le := binary.LittleEndian
-	r := &AttachRequest{Version: v, Role: Role(m[2]), PID: le.Uint32(m[4:]), Name: string(m[attachRequestFixed:])}
+	r := &AttachRequest{Version: v, Role: Role(m[2]), PID: le.Uint32(m[4:]),
+		Flags: AttachFlags(le.Uint32(m[24:])), Name: string(m[attachRequestFixed:])}
 	copy(r.Session[:], m[8:24])
-	if r.Role != RoleServer && r.Role != RoleClient {
-		return nil, fmt.Errorf("%w: %v", ErrAttach, r.Role)
+	if r.Role != RoleServer && r.Role != RoleClient || r.Flags >= attachFlagEnd {
+		return nil, fmt.Errorf("%w: %v with flags %#x", ErrAttach, r.Role, uint32(r.Flags))
 	}
 	if !utf8.ValidString(r.Name) {
 		return nil, fmt.Errorf("%w: the name is not UTF-8", ErrAttach)
@@ -172,6 +192,9 @@ func (r *AttachReply) Encode() ([]byte, error) {
 	copy(m[8:24], r.Session[:])
 	le.PutUint64(m[24:], uint64(r.Node))
 	le.PutUint16(m[32:], uint16(len(r.Text)))
+	if r.Resumed {
+		m[34] = 1
+	}
 	return append(b, r.Text...), nil
 }
 
@@ -187,13 +210,15 @@ func DecodeAttachReply(m []byte) (*AttachReply, error) {
 		return nil, fmt.Errorf("%w: reply of %d bytes", ErrAttach, len(m))
 	}
 	r := &AttachReply{Version: v, Code: AttachCode(m[2]), NodeRole: NodeRole(m[3]), RingBytes: le.Uint32(m[4:]),
-		Node: ring.ID(le.Uint64(m[24:])), Text: string(m[attachReplyFixed:])}
+		Node: ring.ID(le.Uint64(m[24:])), Resumed: m[34] == 1, Text: string(m[attachReplyFixed:])}
 	copy(r.Session[:], m[8:24])
 	switch {
 	case r.Code >= attachCodeEnd:
 		return nil, fmt.Errorf("%w: %v", ErrAttach, r.Code)
 	case !r.NodeRole.valid():
 		return nil, fmt.Errorf("%w: node role %d", ErrAttach, r.NodeRole)
+	case m[34] > 1 || m[35] != 0:
+		return nil, fmt.Errorf("%w: reply with bytes %d, %d where 0 or 1, and 0, are allowed", ErrAttach, m[34], m[35])
 	case len(r.Text) > AttachTextBytesMax || !utf8.ValidString(r.Text):
 		return nil, fmt.Errorf("%w: the text is too long or not UTF-8", ErrAttach)
 	}

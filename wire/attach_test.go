@@ -12,7 +12,7 @@ import (
 // TestAttachRoundTrip proves that attach messages decode to what was encoded.
 func TestAttachRoundTrip(t *testing.T) {
 	requests := []AttachRequest{
-		{Version: AttachVersion, Role: RoleServer},
+		{Version: AttachVersion, Role: RoleServer, Flags: AttachAckOnDone | AttachHandBack},
 		{Version: AttachVersion, Role: RoleClient, Session: SessionID{1, 15: 9}, PID: 4711, Name: strings.Repeat("n", AttachNameBytesMax)},
 	}
 	for _, want := range requests {
@@ -33,7 +33,7 @@ func TestAttachRoundTrip(t *testing.T) {
 		}
 	}
 	replies := []AttachReply{
-		{Version: AttachVersion, NodeRole: NodeSlave, RingBytes: 1 << 20, Session: SessionID{7}, Node: 0xfedcba9876543210},
+		{Version: AttachVersion, NodeRole: NodeSlave, Resumed: true, RingBytes: 1 << 20, Session: SessionID{7}, Node: 0xfedcba9876543210},
 		{Version: AttachVersion, Code: AttachRefusedRoom, NodeRole: NodeServer, Text: strings.Repeat("t", AttachTextBytesMax)},
 	}
 	for _, want := range replies {
@@ -76,16 +76,18 @@ func TestAttachRefusesBadInput(t *testing.T) {
 		want  error
 	}{
 		{"empty request", nil, false, ErrAttach},
-		{"request of another version", change(good, 0, 2), false, ErrVersion},
+		{"request of another version", change(good, 0, 1), false, ErrVersion},
 		{"unknown role", change(good, 2, 3), false, ErrAttach},
 		{"name longer than the message", change(good, 3, 2), false, ErrAttach},
-		{"name not UTF-8", change(good, 24, 0xff), false, ErrAttach},
+		{"unknown flag", change(good, 24, byte(attachFlagEnd)), false, ErrAttach},
+		{"name not UTF-8", change(good, attachRequestFixed, 0xff), false, ErrAttach},
 		{"empty reply", nil, true, ErrAttach},
-		{"reply of another version", change(goodReply, 0, 2), true, ErrVersion},
+		{"reply of another version", change(goodReply, 0, 1), true, ErrVersion},
 		{"unknown code", change(goodReply, 2, byte(attachCodeEnd)), true, ErrAttach},
 		{"unknown node role", change(goodReply, 3, 0), true, ErrAttach},
 		{"text longer than the message", change(goodReply, 32, 2), true, ErrAttach},
-		{"text not UTF-8", change(goodReply, 34, 0xff), true, ErrAttach},
+		{"resumed neither 0 nor 1", change(goodReply, 34, 2), true, ErrAttach},
+		{"text not UTF-8", change(goodReply, attachReplyFixed, 0xff), true, ErrAttach},
 	}
 	for _, tt := range decode {
 		t.Run(tt.name, func(t *testing.T) {

@@ -55,6 +55,14 @@ const (
 	TypeTableRequest
 	// TypeTable carries a table; payload is ring.Table's binary form.
 	TypeTable
+	// TypeRequestLost says that a server program took a request and ended before it replied: Session (asker's), Seq.
+	TypeRequestLost
+	// TypeRelay carries a frame to a node that its sender has no link to: Seq
+	// (id of the sender), Hash (id of the receiver); payload is the frame, its header included.
+	TypeRelay
+	// TypeRelayBroken answers a Relay that cannot be passed on, and every later
+	// one of that pair: Seq and Hash as in the Relay.
+	TypeRelayBroken
 
 	typeEnd
 )
@@ -64,7 +72,10 @@ type Kind uint8
 
 // The kinds of messages.
 const (
-	KindHash Kind = iota // to the acting owner of the hash
+	KindHash      Kind = iota // to the acting owner of the hash
+	KindRandom                // to any server in service, in turns; no order
+	KindReplicate             // to every owner of the hash that is in service; no order
+	KindBroadcast             // to every server in service; no order
 	kindEnd
 )
 
@@ -77,13 +88,19 @@ const (
 	FlagMaybeRepeat Flags = 1 << iota
 	// FlagWantsReply marks a request: its sender waits for a reply.
 	FlagWantsReply
+	// FlagWantsSettled marks a message whose program is to be told when it is
+	// settled (ControlSettled). It does not travel between nodes.
+	FlagWantsSettled
+	// FlagWithoutSelf keeps a KindRandom, KindReplicate or KindBroadcast message
+	// from the sender's own node. It does not travel between nodes.
+	FlagWithoutSelf
 )
 
 // HeaderBytes is the size of an encoded Header.
 const HeaderBytes = 64
 
-// PayloadBytesMax bounds the payload of any frame: the largest table and the
-// largest message that travels in one piece.
+// PayloadBytesMax bounds the payload of any frame but TypeRelay, which carries
+// a header more: the largest table and the largest message that travels in one piece.
 const PayloadBytesMax = 4 << 20
 
 // ErrFrame is wrapped by every error about bytes that are no frame.
@@ -170,10 +187,18 @@ func (h *Header) Get(b []byte) error {
 		return fmt.Errorf("%w: type %d, known are 1 to %d", ErrFrame, h.Type, typeEnd-1)
 	case h.Kind >= kindEnd:
 		return fmt.Errorf("%w: kind %d, known are 0 to %d", ErrFrame, h.Kind, kindEnd-1)
-	case h.Length > PayloadBytesMax:
-		return fmt.Errorf("%w: payload of %d bytes, at most %d allowed", ErrFrame, h.Length, PayloadBytesMax)
+	case h.Length > h.payloadBytesMax():
+		return fmt.Errorf("%w: payload of %d bytes, at most %d allowed", ErrFrame, h.Length, h.payloadBytesMax())
 	case h.Type == TypeMessage && (h.Seq == 0 || uint64(h.LowDelta) >= h.Seq || uint64(h.PredDelta) >= h.Seq):
 		return fmt.Errorf("%w: sequence %d with low delta %d and predecessor delta %d", ErrFrame, h.Seq, h.LowDelta, h.PredDelta)
 	}
 	return nil
+}
+
+// payloadBytesMax bounds the payload: a relayed frame brings its own header.
+func (h *Header) payloadBytesMax() uint32 {
+	if h.Type == TypeRelay {
+		return HeaderBytes + PayloadBytesMax
+	}
+	return PayloadBytesMax
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // HelloVersion is the version of the frames between nodes.
-const HelloVersion = 1
+const HelloVersion = 2
 
 // HelloBytesMax bounds an encoded Hello.
 const HelloBytesMax = 4 << 10

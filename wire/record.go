@@ -113,7 +113,7 @@ func (r *OutReply) Get(rec []byte) (payload []byte, err error) {
 // InRequest is a record of the request ring from a node to a program:
 //
 //	0 seq u64  8 hash u64  16 from u64  24 session [16]
-//	40 deadlineUnixMs i64  48 flags u16  50 zero [6]  56 payload
+//	40 deadlineUnixMs i64  48 flags u16  50 kind u8  51 zero [5]  56 payload
 type InRequest struct {
 	Seq            uint64 // in the sender's session
 	Hash           uint64
@@ -121,6 +121,7 @@ type InRequest struct {
 	Session        SessionID // of the sender
 	DeadlineUnixMs int64     // 0 = none
 	Flags          Flags
+	Kind           Kind
 }
 
 // Put encodes the fixed part into b, which must hold InRequestBytes. It does not allocate.
@@ -132,7 +133,7 @@ func (r *InRequest) Put(b []byte) {
 	le.PutUint64(b[16:], uint64(r.From))
 	copy(b[24:40], r.Session[:])
 	le.PutUint64(b[40:], uint64(r.DeadlineUnixMs))
-	le.PutUint64(b[48:], uint64(r.Flags))
+	le.PutUint64(b[48:], uint64(r.Flags)|uint64(r.Kind)<<16)
 }
 
 // Get decodes a record and returns its payload, which aliases rec; see OutRequest.Get.
@@ -146,8 +147,9 @@ func (r *InRequest) Get(rec []byte) (payload []byte, err error) {
 	r.From = ring.ID(le.Uint64(rec[16:]))
 	copy(r.Session[:], rec[24:40])
 	r.DeadlineUnixMs = int64(le.Uint64(rec[40:]))
-	r.Flags = Flags(le.Uint16(rec[48:]))
-	if r.Seq == 0 || r.From == 0 || r.DeadlineUnixMs < 0 {
+	w := le.Uint64(rec[48:])
+	r.Flags, r.Kind = Flags(w), Kind(w>>16)
+	if r.Seq == 0 || r.From == 0 || r.DeadlineUnixMs < 0 || r.Kind >= kindEnd {
 		return nil, fmt.Errorf("%w: request %d from node %v", ErrRecord, r.Seq, r.From)
 	}
 	return rec[InRequestBytes:], nil
@@ -172,26 +174,31 @@ func GetInReply(rec []byte) (seq uint64, payload []byte, err error) {
 // ControlType says what a Control record means.
 type ControlType uint8
 
-// The types of control records. The comments say what Value holds.
+// The types of control records. The comments say what Value holds, and Detail
+// where it is not zero.
 const (
-	ControlRequestFailed ControlType = iota + 1 // to the program: the request with sequence Value was taken by a server that ended before it replied
+	ControlRequestFailed ControlType = iota + 1 // to the program: the request with sequence Value was taken by a server, or by a program, that ended before it replied
 	ControlBye                                  // both ways: the sender ends this attachment in order; Value 0
 	ControlServing                              // to the program: Value servers are in service
+	ControlSettled                              // to the program: the message with sequence Value, which had FlagWantsSettled, was taken by every receiver; written before its room in the out-ring is released
+	ControlUndelivered                          // to the program: the message with sequence Value was given up at its deadline; Detail 1: a server program may have taken it; written before its room is released
+	ControlReceivers                            // to the program: the KindReplicate or KindBroadcast message with sequence Value goes to Detail servers
 	controlEnd
 )
 
 // Control is a record of the control rings, of fixed size:
 //
-//	0 type u8  1 zero [7]  8 value u64
+//	0 type u8  1 zero [3]  4 detail u32  8 value u64
 type Control struct {
-	Type  ControlType
-	Value uint64
+	Type   ControlType
+	Detail uint32
+	Value  uint64
 }
 
 // Put encodes the record into b, which must hold ControlBytes. It does not allocate.
 func (c Control) Put(b []byte) {
 	_ = b[ControlBytes-1]
-	binary.LittleEndian.PutUint64(b[0:], uint64(c.Type))
+	binary.LittleEndian.PutUint64(b[0:], uint64(c.Type)|uint64(c.Detail)<<32)
 	binary.LittleEndian.PutUint64(b[8:], c.Value)
 }
 
@@ -200,9 +207,10 @@ func (c *Control) Get(rec []byte) error {
 	if len(rec) != ControlBytes {
 		return fmt.Errorf("%w: control record of %d bytes, expected %d", ErrRecord, len(rec), ControlBytes)
 	}
-	t := binary.LittleEndian.Uint64(rec[0:])
-	c.Type, c.Value = ControlType(t), binary.LittleEndian.Uint64(rec[8:])
-	if t == 0 || t >= uint64(controlEnd) {
+	w := binary.LittleEndian.Uint64(rec[0:])
+	t := uint32(w)
+	c.Type, c.Detail, c.Value = ControlType(t), uint32(w>>32), binary.LittleEndian.Uint64(rec[8:])
+	if t == 0 || t >= uint32(controlEnd) {
 		return fmt.Errorf("%w: control type %d, known are 1 to %d", ErrRecord, t, controlEnd-1)
 	}
 	return nil

@@ -38,7 +38,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	check(err, op == op2)
 	payload(p, OutReplyBytes)
 
-	ir, ir2 := InRequest{Seq: 1, Hash: most, From: 3, Session: SessionID{4, 15: 5}, DeadlineUnixMs: 6, Flags: FlagWantsReply}, InRequest{}
+	ir, ir2 := InRequest{Seq: 1, Hash: most, From: 3, Session: SessionID{4, 15: 5}, DeadlineUnixMs: 6, Flags: FlagWantsReply, Kind: KindBroadcast}, InRequest{}
 	ir.Put(b)
 	p, err = ir2.Get(b)
 	check(err, ir == ir2)
@@ -50,7 +50,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	payload(p, InReplyBytes)
 
 	for ty := ControlRequestFailed; ty < controlEnd; ty++ {
-		c, c2 := Control{ty, most}, Control{}
+		c, c2 := Control{Type: ty, Detail: 1<<32 - 1, Value: most}, Control{}
 		c.Put(b)
 		check(c2.Get(b[:ControlBytes]), c == c2)
 	}
