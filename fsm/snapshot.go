@@ -162,9 +162,7 @@ func (s *State) rebuild() error {
 			}
 		}
 	}
-	t, err := ring.NewTable(ring.Table{
-		Epoch: s.epoch, Version: s.tableVersion, RingID: s.ringID, Group: s.group, Servers: servers, Base: s.base,
-	})
+	t, err := ring.NewTable(s.tableOf(servers))
 	if err != nil {
 		return err
 	}

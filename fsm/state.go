@@ -260,14 +260,19 @@ func (s *State) publish(e *entry) {
 
 // newTable builds the table of the present fields, under its last names.
 func (s *State) newTable(servers []ring.Server) *ring.Table {
-	t, err := ring.NewTable(ring.Table{
-		Epoch: s.epoch, Version: s.tableVersion, RingID: s.ringID, Group: s.group,
-		Servers: servers, Base: s.base,
-	})
+	t, err := ring.NewTable(s.tableOf(servers))
 	if err != nil {
 		panic("BUG: fsm: the state does not make a table: " + err.Error())
 	}
 	return t
+}
+
+// tableOf returns the parts of the table of these servers.
+func (s *State) tableOf(servers []ring.Server) ring.Table {
+	return ring.Table{
+		Epoch: s.epoch, Version: s.tableVersion, RingID: s.ringID, Group: s.group,
+		Random: s.params.DeliverMode == "random", Servers: servers, Base: s.base,
+	}
 }
 
 // sameRouting reports whether two tables of the ring route alike: members,

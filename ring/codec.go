@@ -133,6 +133,7 @@ type tableJSON struct {
 	Version uint64   `json:"version"`
 	RingID  uint64   `json:"ring_id"`
 	Group   string   `json:"group"`
+	Random  bool     `json:"random,omitempty"`
 	Servers []Server `json:"servers"`
 	HasBase bool     `json:"has_base"`
 }
@@ -141,7 +142,10 @@ type tableJSON struct {
 // "CHMT", version u8, length u32 and JSON of the head, delta of the base
 // assignment, CRC-32C u32; integers are little-endian.
 func (t *Table) MarshalBinary() ([]byte, error) {
-	j, err := json.Marshal(tableJSON{t.Epoch, t.Version, t.RingID, t.Group, t.Servers, t.Base != nil})
+	j, err := json.Marshal(tableJSON{
+		Epoch: t.Epoch, Version: t.Version, RingID: t.RingID, Group: t.Group, Random: t.Random,
+		Servers: t.Servers, HasBase: t.Base != nil,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encode table: %w", err)
 	}
@@ -173,7 +177,7 @@ func UnmarshalTable(b []byte) (*Table, error) {
 	if err := json.Unmarshal(rest[:n], &j); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
-	t := Table{Epoch: j.Epoch, Version: j.Version, RingID: j.RingID, Group: j.Group, Servers: j.Servers}
+	t := Table{Epoch: j.Epoch, Version: j.Version, RingID: j.RingID, Group: j.Group, Random: j.Random, Servers: j.Servers}
 	switch rest = rest[n:]; {
 	case j.HasBase:
 		base, err := ApplyDelta(nil, rest)

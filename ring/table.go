@@ -86,10 +86,12 @@ type Table struct {
 	Version uint64   // log index of the last entry that changed anything shown here
 	RingID  uint64   // drawn when the ring was bootstrapped
 	Group   string   // GROUP of the configuration
-	Servers []Server // in ring order (spec: name, ctlport, cuk, custom seed); do not modify
+	Random  bool     // DELIVERMODE=random: messages go round the serving servers, whatever their hash
+	Servers []Server // in ring order (see Less); do not modify
 	Base    *Assignment
 
 	acting   []int16        // slot -> index into Servers, -1 = nobody
+	serving  []int          // see Serving
 	byID     map[ID]int     // id -> index into Servers
 	byNumber map[uint16]int // number -> index into Servers
 }
@@ -119,15 +121,17 @@ func NewTable(t Table) (*Table, error) {
 	return &t, nil
 }
 
+// computeActing finds the acting owner of every slot, and who serves.
 func (t *Table) computeActing() error {
-	if t.Base == nil {
+	b := t.Base
+	if b == nil {
 		return nil
 	}
-	b := t.Base
 	if b.Width < 1 || b.Width > 64 || b.Slots() == 0 || len(b.Owners) != b.Slots()*b.Width {
 		return fmt.Errorf("%w: %d owners for %d slots of width %d", ErrTable, len(b.Owners), b.Slots(), b.Width)
 	}
 	t.acting = make([]int16, b.Slots())
+	owns, holds := make([]bool, len(t.Servers)), make([]bool, len(t.Servers))
 	for slot := range t.acting {
 		t.acting[slot] = -1
 		for k, n := range b.Of(slot) {
@@ -135,9 +139,19 @@ func (t *Table) computeActing() error {
 			if !ok {
 				return fmt.Errorf("%w: slot %d is owned by unknown server number %d", ErrTable, slot, n)
 			}
-			if t.acting[slot] < 0 && b.InSync[slot]&(1<<k) != 0 && t.Servers[i].Status.CanAct() {
+			owns[i] = true
+			if b.InSync[slot]&(1<<k) == 0 {
+				continue
+			}
+			holds[i] = true
+			if t.acting[slot] < 0 && t.Servers[i].Status.CanAct() {
 				t.acting[slot] = int16(i)
 			}
+		}
+	}
+	for i := range t.Servers {
+		if t.Servers[i].Status.CanAct() && (holds[i] || !owns[i]) {
+			t.serving = append(t.serving, i)
 		}
 	}
 	return nil
@@ -166,6 +180,38 @@ func (t *Table) ActingSlot(slot int) int {
 		return -1
 	}
 	return int(t.acting[slot])
+}
+
+// Owners appends to dst the indexes into Servers of every server that gets a
+// message replicated by this hash: the owners of its slot that may act and are
+// in sync, in their order, so that the first one is the acting owner. It
+// appends nothing when there is none, and does not allocate when dst has room
+// for REPLICA+1 indexes.
+func (t *Table) Owners(hash uint64, dst []int) []int {
+	if t == nil || len(t.acting) == 0 {
+		return dst
+	}
+	slot := int(hash % uint64(len(t.acting)))
+	for k, n := range t.Base.Of(slot) {
+		if i := t.byNumber[n]; t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[i].Status.CanAct() {
+			dst = append(dst, i)
+		}
+	}
+	return dst
+}
+
+// Everyone appends to dst the indexes into Servers of every server that gets a
+// broadcast: those of Serving. It does not allocate when dst has room for them.
+func (t *Table) Everyone(dst []int) []int { return append(dst, t.Serving()...) }
+
+// Serving returns the indexes into Servers, in ring order, of the servers that
+// may be given messages without regard to a hash: they may act, and do not
+// lack the data of all that they own. The slice is shared: do not change it.
+func (t *Table) Serving() []int {
+	if t == nil {
+		return nil
+	}
+	return t.serving
 }
 
 // Index returns the position in Servers of the server with this id, -1 if it is not a member.

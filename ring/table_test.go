@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,18 +75,55 @@ func TestActingOwner(t *testing.T) {
 	}
 }
 
-// Routing is an array look-up: it allocates nothing, also without a table.
-func TestActingDoesNotAllocate(t *testing.T) {
+// Who may be given what allocates nothing, also without a table.
+func TestLookUpsDoNotAllocate(t *testing.T) {
 	tab := tableOf(t, serving, serving, serving)
-	sum := 0
-	if n := testing.AllocsPerRun(100, func() { sum += tab.Acting(12345) + (*Table)(nil).Acting(1) }); n != 0 {
-		t.Errorf("%v allocations per look-up", n)
+	sum, dst := 0, make([]int, 0, 3)
+	for _, tab := range []*Table{tab, nil} {
+		if n := testing.AllocsPerRun(100, func() {
+			sum += tab.Acting(12345) + len(tab.Owners(7, dst)) + len(tab.Everyone(dst)) + len(tab.Serving())
+		}); n != 0 {
+			t.Errorf("%v allocations per look-up", n)
+		}
+	}
+}
+
+// A server that lacks the data of everything it owns serves nothing; one that
+// lacks a part serves what it holds.
+func TestServingAndOwnersNeedData(t *testing.T) {
+	tab := tableOf(t, serving, serving|Pending, serving, serving|Add|Doing, serving|Suspend)
+	base := Interleaved(3, 2, []uint16{0, 1, 2})
+	base.InSync = []uint64{1, 2, 3} // 0: 0; 1: 2; 2: 2 and 0
+	get := func(base *Assignment) *Table {
+		out, err := NewTable(Table{Servers: tab.Servers, Base: base})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	recovering := get(base)
+	if got := recovering.Serving(); !slices.Equal(got, []int{0, 2}) {
+		t.Errorf("%v serve while server 1 has no data, want 0 and 2", got)
+	}
+	for hash, want := range [][]int{{0}, {2}, {2, 0}} {
+		if got := recovering.Owners(uint64(hash), nil); !slices.Equal(got, want) {
+			t.Errorf("hash %d is replicated to %v, want %v", hash, got, want)
+		}
+	}
+	base = base.Clone()
+	base.InSync[0] = 3
+	if got := get(base).Everyone([]int{9}); !slices.Equal(got, []int{9, 0, 1, 2}) {
+		t.Errorf("a broadcast appends %v, want 0, 1 and 2: server 1 has a part", got)
+	}
+	if got := get(nil).Everyone(nil); len(got) != 0 {
+		t.Errorf("a broadcast goes to %v in a ring that nobody serves", got)
 	}
 }
 
 // A table survives its binary form; anything else is refused with ErrTable.
 func TestTableBinary(t *testing.T) {
 	tab := tableOf(t, serving, ServiceIn, serving|Suspend)
+	tab.Random = true
 	b, err := tab.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
