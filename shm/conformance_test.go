@@ -93,6 +93,7 @@ func TestConformance(t *testing.T) {
 		{"every size fits an empty ring at every place", testSizes},
 		{"records are read again until released", testAt},
 		{"ends continue where the ring stands", testReopen},
+		{"void records are passed over and released", testVoid},
 		{"nothing is seen before publish", testPublish},
 		{"flags are taken down once", testFlags},
 		{"sending and receiving does not allocate", testAllocs},
@@ -393,6 +394,64 @@ func testReopen(t *testing.T, m memory) {
 		}
 		if !again.Empty() {
 			t.Fatal("not empty after the last record")
+		}
+	}
+}
+
+// testVoid strikes out some of the untaken records of a ring that was handed
+// back, at every place of the ring, and then fills it again: what is left comes
+// in order, and no room is lost.
+func testVoid(t *testing.T, m memory) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	p := newPair(t, m, RingBytesMin)
+	prod, cons := p.node.Producer(ToProgram, Request), p.program.Consumer(ToProgram, Request)
+	next := uint64(0) // number of the record that comes next
+	for round := range 500 {
+		var want []uint64
+		for {
+			rec, ok, err := prod.Reserve(8 + rnd.IntN(300))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			binary.NativeEndian.PutUint64(rec, next)
+			want = append(want, next)
+			next++
+			prod.Commit()
+		}
+		prod.Publish()
+		walk, kept := p.node.Consumer(ToProgram, Request), want[:0]
+		for _, number := range want {
+			rec, pos, _, ok, err := walk.Next()
+			if !ok || err != nil || binary.NativeEndian.Uint64(rec) != number {
+				t.Fatalf("round %d: walk found %v, %v, want record %d", round, ok, err, number)
+			}
+			if round%3 != 0 && rnd.IntN(round%3*2) == 0 {
+				kept = append(kept, number)
+				continue
+			}
+			if err := walk.Void(pos); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.node.Consumer(ToProgram, Request).Void(pos); err == nil {
+				t.Fatal("a record that Next has not returned was struck out")
+			}
+		}
+		for _, number := range kept {
+			rec, _, end, ok, err := cons.Next()
+			if !ok || err != nil || binary.NativeEndian.Uint64(rec) != number {
+				t.Fatalf("round %d: got %v, %v, want record %d", round, ok, err, number)
+			}
+			cons.Release(end)
+		}
+		if _, _, _, ok, err := cons.Next(); ok || err != nil {
+			t.Fatalf("round %d: a record too much, or %v", round, err)
+		}
+		cons.Release(cons.Read())
+		if free := prod.Free(); free != RingBytesMin {
+			t.Fatalf("round %d: %d bytes free, want the whole ring", round, free)
 		}
 	}
 }

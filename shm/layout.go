@@ -67,7 +67,8 @@ const (
 // A ring is a sequence of records, each 8-byte aligned and in one piece:
 //
 //	0 length u32   of what follows the header, without padding to 8
-//	4 mark u32     markRecord, or markPad: fills the ring to its end
+//	4 mark u32     markRecord; markPad: fills the ring to its end; markVoid: was
+//	               a record and is passed over (Consumer.Void)
 //	8 record
 //
 // head <= tail, both count bytes since the segment was formatted and never
@@ -93,6 +94,7 @@ const (
 	recordAlign       = 8
 	markRecord        = 0x7ec04d01
 	markPad           = 0x7ec04d02
+	markVoid          = 0x7ec04d03
 )
 
 func init() {
@@ -138,6 +140,16 @@ func SegmentBytes(ringBytes int) int {
 // header a quarter of the ring, so that it always fits an empty ring, however
 // much of the end must be skipped.
 func RecordBytesMax(ringBytes int) int { return ringBytes/4 - recordHeaderBytes }
+
+// validSegmentBytes reports whether a segment can have this size.
+func validSegmentBytes(n int64) bool {
+	for ringBytes := RingBytesMin; ringBytes <= RingBytesMax; ringBytes *= 2 {
+		if n == int64(SegmentBytes(ringBytes)) {
+			return true
+		}
+	}
+	return false
+}
 
 func validRingBytes(n int) bool {
 	return n >= RingBytesMin && n <= RingBytesMax && n&(n-1) == 0

@@ -45,24 +45,47 @@ func allocate(fd int, size int64) error {
 	}
 }
 
-// MapMemfd maps the whole of a memfd that came from another process, after it
-// has checked that nobody can change its size. The caller keeps fd.
-func MapMemfd(fd int) (mem []byte, err error) {
+// CheckMemfd checks that a descriptor that came from another process is a memfd
+// of the size of a segment, which nobody can change, and returns the size.
+func CheckMemfd(fd int) (size int, err error) {
 	have, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSealed, err)
+		return 0, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
 	if have&(unix.F_SEAL_SHRINK|unix.F_SEAL_GROW) != unix.F_SEAL_SHRINK|unix.F_SEAL_GROW {
-		return nil, fmt.Errorf("%w: seals %#x", ErrSealed, have)
+		return 0, fmt.Errorf("%w: seals %#x", ErrSealed, have)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, fmt.Errorf("read size of memfd: %w", err)
+		return 0, fmt.Errorf("read size of memfd: %w", err)
 	}
-	if st.Size < offData || st.Size > int64(SegmentBytes(RingBytesMax)) {
-		return nil, fmt.Errorf("%w: memfd of %d bytes", ErrSize, st.Size)
+	if !validSegmentBytes(st.Size) {
+		return 0, fmt.Errorf("%w: memfd of %d bytes", ErrSize, st.Size)
 	}
-	return mapShared(fd, int(st.Size))
+	return int(st.Size), nil
+}
+
+// MapMemfd maps the whole of a memfd that came from another process and passes
+// CheckMemfd. The caller keeps fd.
+func MapMemfd(fd int) (mem []byte, err error) {
+	size, err := CheckMemfd(fd)
+	if err != nil {
+		return nil, err
+	}
+	return mapShared(fd, size)
+}
+
+// RemapMemfd is MapMemfd for a segment that a program hands back: holes that
+// were punched into it are filled first, so that a full memory shows here.
+func RemapMemfd(fd int) (mem []byte, err error) {
+	size, err := CheckMemfd(fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := allocate(fd, int64(size)); err != nil {
+		return nil, fmt.Errorf("allocate %d bytes of shared memory: %w", size, err)
+	}
+	return mapShared(fd, size)
 }
 
 func mapShared(fd, size int) ([]byte, error) {

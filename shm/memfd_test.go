@@ -59,6 +59,55 @@ func TestMemfd(t *testing.T) {
 	}
 }
 
+// TestRemapMemfd proves that a memfd that is handed back is mapped only if it
+// has the size of a segment, and that its holes are filled.
+func TestRemapMemfd(t *testing.T) {
+	size := SegmentBytes(RingBytesMin)
+	fd, mem, err := CreateMemfd(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closeFd(fd) }()
+	mem[size-1] = 7
+	if err := unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 64<<10); err != nil {
+		t.Fatal(err)
+	}
+	again, err := RemapMemfd(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Blocks*512 < int64(size) {
+		t.Errorf("%d of %d bytes are there, %v", st.Blocks*512, size, err)
+	}
+	if again[size-1] != 7 {
+		t.Error("the content is gone")
+	}
+	if err := errors.Join(Unmap(mem), Unmap(again)); err != nil {
+		t.Error(err)
+	}
+	for _, other := range []int{4096, size - 4096, size + 4096, 2 * size} {
+		fd, mem, err := CreateMemfd(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := RemapMemfd(fd); !errors.Is(err, ErrSize) {
+			t.Errorf("memfd of %d bytes: %v, want ErrSize", other, err)
+		}
+		if err := errors.Join(Unmap(mem), closeFd(fd)); err != nil {
+			t.Error(err)
+		}
+	}
+	file, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	if _, err := RemapMemfd(int(file.Fd())); !errors.Is(err, ErrSealed) {
+		t.Errorf("a file: %v, want ErrSealed", err)
+	}
+}
+
 // TestGuard proves that a fault in a mapping is an error, that other panics go
 // through, and that the setting of the goroutine is restored.
 func TestGuard(t *testing.T) {

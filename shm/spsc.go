@@ -121,25 +121,23 @@ type Consumer struct {
 
 // Next returns the next record and its cursors. ok false: there is none now.
 // rec aliases the ring: its bytes are the peer's until they are copied, and it
-// is valid until end is released. Nothing is released. The error is ErrCorrupt
-// and stays.
+// is valid until end is released. Nothing is released. Void records are passed
+// over: Read tells how far. The error is ErrCorrupt and stays.
 func (c *Consumer) Next() (rec []byte, pos, end uint64, ok bool, err error) {
-	// A pad is followed by a record at the begin of the ring, where no pad is
-	// allowed, so this ends after two rounds.
-	for {
+	for { // each round comes nearer to the tail, which is at most a ring away
 		if c.corrupt != nil {
 			return nil, 0, 0, false, c.corrupt
 		}
 		if c.pos == c.seenTail && !c.look() {
 			return nil, 0, 0, false, c.corrupt
 		}
-		n, pad := c.header(c.pos, c.seenTail)
+		n, mark := c.header(c.pos, c.seenTail)
 		if c.corrupt != nil {
 			continue
 		}
 		pos = c.pos
 		c.pos += uint64(recordHeaderBytes + align(n))
-		if !pad {
+		if mark == markRecord {
 			off := int(pos)&(len(c.buf)-1) + recordHeaderBytes
 			return c.buf[off : off+n : off+n], pos, c.pos, true, nil
 		}
@@ -160,24 +158,23 @@ func (c *Consumer) look() bool {
 
 // header reads the header at pos once and checks that what it announces ends
 // within the ring and within limit.
-func (c *Consumer) header(pos, limit uint64) (n int, pad bool) {
+func (c *Consumer) header(pos, limit uint64) (n int, mark uint32) {
 	off := int(pos) & (len(c.buf) - 1)
 	h := binary.NativeEndian.Uint64(c.buf[off : off+recordHeaderBytes])
 	length, mark := h&0xffff_ffff, uint32(h>>32)
 	room := uint64(len(c.buf) - off - recordHeaderBytes)
 	switch {
-	case mark == markRecord && length <= uint64(RecordBytesMax(len(c.buf))) && length <= room:
+	case (mark == markRecord || mark == markVoid) && length <= uint64(RecordBytesMax(len(c.buf))) && length <= room:
 	case mark == markPad && length == room && off != 0:
-		pad = true
 	default:
 		c.corrupt = fmt.Errorf("%w: record at %d has length %d, mark %#x", ErrCorrupt, pos, length, mark)
-		return 0, false
+		return 0, 0
 	}
 	if pos+recordHeaderBytes+uint64(align(int(length))) > limit {
 		c.corrupt = fmt.Errorf("%w: record at %d of length %d reaches past %d", ErrCorrupt, pos, length, limit)
-		return 0, false
+		return 0, 0
 	}
-	return int(length), pad
+	return int(length), mark
 }
 
 // At returns a record again that Next returned at pos and that was not
@@ -190,16 +187,29 @@ func (c *Consumer) At(pos uint64) (rec []byte, err error) {
 	if pos < c.released || pos >= c.pos || pos%recordAlign != 0 {
 		return nil, fmt.Errorf("%w: no record at %d, unreleased are %d to %d", ErrCorrupt, pos, c.released, c.pos)
 	}
-	n, pad := c.header(pos, c.pos)
+	n, mark := c.header(pos, c.pos)
 	if c.corrupt != nil {
 		return nil, c.corrupt
 	}
-	if pad {
-		c.corrupt = fmt.Errorf("%w: record at %d became a pad", ErrCorrupt, pos)
+	if mark != markRecord {
+		c.corrupt = fmt.Errorf("%w: record at %d has mark %#x now", ErrCorrupt, pos, mark)
 		return nil, c.corrupt
 	}
 	off := int(pos)&(len(c.buf)-1) + recordHeaderBytes
 	return c.buf[off : off+n : off+n], nil
+}
+
+// Void strikes out a record that Next returned at pos and that was not
+// released: whoever reads the ring from its head later passes over it. Only who
+// produces into the ring may do so, through a Consumer that releases nothing,
+// and only while the true consumer stands still: it has handed the segment back.
+func (c *Consumer) Void(pos uint64) error {
+	rec, err := c.At(pos)
+	if err != nil {
+		return err
+	}
+	putHeader(c.buf[int(pos)&(len(c.buf)-1):], len(rec), markVoid)
+	return nil
 }
 
 // Release gives everything up to the cursor end back to the producer. An end
@@ -218,6 +228,14 @@ func (c *Consumer) Release(end uint64) {
 
 // Released returns the cursor up to which everything was given back.
 func (c *Consumer) Released() uint64 { return c.released }
+
+// Read returns the cursor up to which Next has come. It lies past the last
+// record that Next returned when void records follow: Release(Read()) gives
+// their room back, too.
+func (c *Consumer) Read() uint64 { return c.pos }
+
+// Err returns why the ring cannot be used any more, nil while it can.
+func (c *Consumer) Err() error { return c.corrupt }
 
 // Tail returns the producer's cursor, unchecked: good for seeing that it
 // changed. Any goroutine.
