@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test race lint fuzz bench compare demo clean help
+.PHONY: build test race lint fuzz bench compare demo soak clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/...
@@ -27,6 +27,9 @@ compare: build ## figures of one client, slave, server and program, as JSON line
 
 demo: build ## a ring that delivers, loses a server and goes on delivering; under 60 s
 	bin/chmpx-testcluster demo
+
+soak: build ## 1,000 rounds of dying programs and garbage, 100 kills of nodes, judged; about 5 minutes
+	bin/chmpx-testcluster soak $(SOAK)
 
 clean: ## remove what build made
 	rm -rf bin

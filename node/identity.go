@@ -49,10 +49,11 @@ func (n *Node) admit(h *wire.Hello, from net.Addr) error {
 // Status is what a node knows of itself, for operators: both planes side by side.
 type Status struct {
 	controlplane.Status
-	Data dataplane.Status `json:"data"`
+	Data    dataplane.Status `json:"data"`
+	Process ProcessStatus    `json:"process"`
 }
 
 // Status may be called from any goroutine.
 func (n *Node) Status() Status {
-	return Status{Status: n.control.Status(), Data: n.data.Status()}
+	return Status{Status: n.control.Status(), Data: n.data.Status(), Process: processStatus()}
 }

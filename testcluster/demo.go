@@ -105,7 +105,7 @@ func (d *demo) story(ctx context.Context) error {
 	load := Load{Requests: d.Requests, PerSecond: d.PerSecond, Keys: d.Keys, Patience: 10 * time.Second}
 	d.say("the client program sends %s requests, %s a second, for %d keys", thousands(d.Requests), thousands(d.PerSecond), d.Keys)
 	var err error
-	if d.client, d.progress, err = d.StartLoad(d.Self, load); err != nil {
+	if d.client, d.progress, err = d.StartLoad(d.Self, "client", d.Slaves[0], load); err != nil {
 		return err
 	}
 	if err := d.follow(ctx, d.Requests/3); err != nil {

@@ -48,18 +48,18 @@ func (c *Cluster) StopServerPrograms(ctx context.Context, programs []*Proc) ([]T
 	return taken, nil
 }
 
-// StartLoad starts a client program on the first slave node. Its progress
+// StartLoad starts a client program of that name on a node. Its progress
 // comes on the channel, about once a second, and must be read; the channel is
 // closed when the program has ended. What it could not send or got no answer
 // for is in its records, and the reasons in its log.
-func (c *Cluster) StartLoad(self string, load Load) (*Proc, <-chan Progress, error) {
+func (c *Cluster) StartLoad(self, name string, n *Node, load Load) (*Proc, <-chan Progress, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, fmt.Errorf("make pipe: %w", err)
 	}
 	defer w.Close() // the program has its own
-	p, err := c.Start("client", w, self, "_client", "-conf", c.Slaves[0].Conf(), "-records", c.records("client"),
-		"-requests", strconv.Itoa(load.Requests), "-rate", strconv.Itoa(load.PerSecond), "-keys", strconv.Itoa(load.Keys),
+	p, err := c.Start(name, w, self, "_client", "-conf", n.Conf(), "-records", c.records(name), "-one-way="+strconv.FormatBool(load.OneWay),
+		"-requests", strconv.Itoa(load.Requests), "-rate", strconv.Itoa(load.PerSecond), "-keys", strconv.Itoa(load.Keys), "-first-key", strconv.Itoa(load.FirstKey),
 		"-patience", load.Patience.String())
 	if err != nil {
 		return nil, nil, errors.Join(err, r.Close())
@@ -83,10 +83,10 @@ func (c *Cluster) StartLoad(self string, load Load) (*Proc, <-chan Progress, err
 // any load here makes, so that the program never waits.
 const progressMax = 1024
 
-// RunLoad runs a client program to its end and returns its records. then, if
+// RunLoad runs a client program on the first slave node to its end and returns its records. then, if
 // not nil, is called once when so many requests were sent.
 func (c *Cluster) RunLoad(ctx context.Context, self string, load Load, sent int, then func()) ([]Asked, error) {
-	p, progress, err := c.StartLoad(self, load)
+	p, progress, err := c.StartLoad(self, "client", c.Slaves[0], load)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -66,9 +67,11 @@ func attach(ctx context.Context, conf string, role client.Role) (*client.Client,
 
 // Load says what ClientProgram sends.
 type Load struct {
-	Requests  int
-	PerSecond int           // open loop: requests are sent when they are due, whatever is unanswered
-	Keys      int           // 0, 1, 2 ...; they are their own hashes, so that they spread evenly over the servers
+	Requests  int  // at most; it stops earlier when its context ends
+	OneWay    bool // messages without reply: "answered" is when Send accepted them
+	PerSecond int  // open loop: requests are sent when they are due, whatever is unanswered
+	FirstKey  int
+	Keys      int           // FirstKey, FirstKey+1 ...; they are their own hashes, so that they spread evenly over the servers
 	Patience  time.Duration // how long after the last request answers may come
 }
 
@@ -99,9 +102,10 @@ type loadRun struct {
 	errs  []error        // reasons of the first few requests that failed
 }
 
-// ClientProgram attaches to the slave node of a configuration file, sends the
-// load, reports progress to w as lines of JSON and writes a record of Asked
-// for each request to file.
+// ClientProgram attaches to the node of a configuration file, sends the load
+// until it is through or ctx ends, waits for the answers that are missing, and
+// writes a record of Asked for each request that it has sent to file. It
+// reports progress to w as lines of JSON.
 func ClientProgram(ctx context.Context, conf string, load Load, file string, w io.Writer) error {
 	var clients []*client.Client
 	for range sessions {
@@ -114,33 +118,33 @@ func ClientProgram(ctx context.Context, conf string, load Load, file string, w i
 	}
 	r := &loadRun{Load: load, asked: make([]Asked, load.Requests), by: map[string]int{}}
 	reports := make(chan struct{})
-	reportCtx, stop := context.WithCancel(ctx)
+	reportCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	go func() { defer close(reports); r.report(reportCtx, w) }()
 	err := r.send(ctx, clients)
 	stop()
 	<-reports
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return errors.Join(err, writeRecords(file, r.asked), errors.Join(r.errs...))
+	asked := slices.DeleteFunc(r.asked, func(a Asked) bool { return a.DueNs == 0 })
+	return errors.Join(err, writeRecords(file, asked), errors.Join(r.errs...))
 }
 
 // send sends every request when it is due and waits for the answers. Each
 // session sends its keys from a goroutine of its own, which keeps their order.
 func (r *loadRun) send(ctx context.Context, clients []*client.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(r.Requests)*r.gap()+r.Patience)
+	// Answers, and repeats of requests, outlive the end of sending.
+	answers, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	start := time.Now()
-	for i := range r.asked {
-		due := start.Add(time.Duration(i) * r.gap())
-		r.asked[i] = Asked{Key: uint32(i % r.Keys), N: uint32(i / r.Keys), DueNs: due.UnixNano()}
-	}
 	errs := make([]error, len(clients))
 	var wg sync.WaitGroup
 	for n, c := range clients {
-		wg.Go(func() { errs[n] = r.sendSession(ctx, c, n, start) })
+		wg.Go(func() { errs[n] = r.sendSession(ctx, answers, c, n, start) })
 	}
 	wg.Wait()
-	r.await(ctx)
+	patience := time.AfterFunc(r.Patience, cancel)
+	defer patience.Stop()
+	r.await(answers)
 	cancel()
 	r.again.Wait()
 	return errors.Join(errs...)
@@ -148,37 +152,63 @@ func (r *loadRun) send(ctx context.Context, clients []*client.Client) error {
 
 func (r *loadRun) gap() time.Duration { return time.Second / time.Duration(r.PerSecond) }
 
-func (r *loadRun) sendSession(ctx context.Context, c *client.Client, session int, start time.Time) error {
+func (r *loadRun) sendSession(ctx, answers context.Context, c *client.Client, session int, start time.Time) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for i := range r.Requests {
-		key, n := uint32(i%r.Keys), uint32(i/r.Keys)
+		key := uint32(r.FirstKey + i%r.Keys)
 		if int(key)%sessions != session {
 			continue
 		}
-		if wait := time.Until(start.Add(time.Duration(i) * r.gap())); wait > 0 {
+		due := start.Add(time.Duration(i) * r.gap())
+		if wait := time.Until(due); wait > 0 {
 			timer.Reset(wait)
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
-				return fmt.Errorf("send: %w", ctx.Err())
 			}
 		}
+		if ctx.Err() != nil {
+			return nil
+		}
 		r.mu.Lock()
+		r.asked[i] = Asked{Key: key, N: uint32(i / r.Keys), DueNs: due.UnixNano()}
 		r.sent++
 		r.mu.Unlock()
-		err := c.RequestAsync(ctx, uint64(key), request(key, n, false), func(reply []byte, err error) {
-			if errors.Is(err, client.ErrMaybeDelivered) && ctx.Err() == nil {
-				r.again.Go(func() { r.askAgain(ctx, c, i, key, n) }) // ends with ctx at the latest
-				return
+		if err := r.sendOne(ctx, answers, c, i); err != nil {
+			r.mu.Lock()
+			r.asked[i].DueNs = 0 // not accepted: nothing was promised
+			r.sent--
+			r.mu.Unlock()
+			if ctx.Err() != nil {
+				return nil
 			}
-			r.answered(i, reply, err)
-		})
-		if err != nil {
 			return fmt.Errorf("send request %d: %w", i, err)
 		}
 	}
 	return nil
+}
+
+// sendOne sends request i. It returns an error only if it was not accepted.
+func (r *loadRun) sendOne(ctx, answers context.Context, c *client.Client, i int) error {
+	key, n := r.asked[i].Key, r.asked[i].N
+	if r.OneWay {
+		if err := c.Send(ctx, uint64(key), request(key, n, false)); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.done++
+		r.asked[i].AnsweredNs = time.Now().UnixNano()
+		return nil
+	}
+	return c.RequestAsync(ctx, uint64(key), request(key, n, false), func(reply []byte, err error) {
+		if errors.Is(err, client.ErrMaybeDelivered) && answers.Err() == nil {
+			r.again.Go(func() { r.askAgain(answers, c, i, key, n) }) // ends with answers at the latest
+			return
+		}
+		r.answered(i, reply, err)
+	})
 }
 
 // request returns the payload of a request.
@@ -225,7 +255,7 @@ func (r *loadRun) await(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		r.mu.Lock()
-		all := r.done == r.Requests
+		all := r.done == r.sent
 		r.mu.Unlock()
 		if all {
 			return

@@ -18,11 +18,12 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	app := &cli.App{
-		Name:           "chmpx-testcluster",
-		Usage:          "run rings of real processes on this host",
-		Description:    "Exit codes: 0 everything held, 1 something did not.",
-		HideVersion:    true,
-		Commands:       []*cli.Command{demoCommand(), benchCommand(), serverCommand(), clientCommand()},
+		Name:        "chmpx-testcluster",
+		Usage:       "run rings of real processes on this host",
+		Description: "Exit codes: 0 everything held, 1 something did not.",
+		HideVersion: true,
+		Commands: []*cli.Command{demoCommand(), benchCommand(), soakCommand(),
+			serverCommand(), clientCommand(), floodCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // printed below
 	}
 	if err := app.RunContext(ctx, os.Args); err != nil {

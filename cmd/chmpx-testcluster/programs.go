@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/testcluster"
 )
 
@@ -32,14 +33,29 @@ func clientCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "conf"}, &cli.StringFlag{Name: "records"},
 			&cli.IntFlag{Name: "requests"}, &cli.IntFlag{Name: "rate"}, &cli.IntFlag{Name: "keys"},
-			&cli.DurationFlag{Name: "patience"},
+			&cli.DurationFlag{Name: "patience"}, &cli.BoolFlag{Name: "one-way"}, &cli.IntFlag{Name: "first-key"},
 		},
 		Action: func(c *cli.Context) error {
 			load := testcluster.Load{
 				Requests: c.Int("requests"), PerSecond: c.Int("rate"), Keys: c.Int("keys"),
-				Patience: c.Duration("patience"),
+				Patience: c.Duration("patience"), OneWay: c.Bool("one-way"), FirstKey: c.Int("first-key"),
 			}
 			return testcluster.ClientProgram(c.Context, c.String("conf"), load, c.String("records"), c.App.Writer)
+		},
+	}
+}
+
+func floodCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "_flood",
+		Hidden: true,
+		Flags:  []cli.Flag{&cli.StringFlag{Name: "conf"}, &cli.StringFlag{Name: "role"}},
+		Action: func(c *cli.Context) error {
+			role := client.RoleClient
+			if c.String("role") == "server" {
+				role = client.RoleServer
+			}
+			return testcluster.FloodProgram(c.Context, c.String("conf"), role, c.App.Writer)
 		},
 	}
 }

@@ -1,0 +1,249 @@
+package testcluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/internal/ringview"
+	"github.com/chmpx/chmpx/node"
+)
+
+// ErrLeak is wrapped when a node uses more than before after what it should
+// have survived unchanged.
+var ErrLeak = errors.New("testcluster: a node leaks")
+
+const (
+	warmRounds  = 50 // not judged for leaks: pools and tables grow to their size
+	dieWithin   = 30 * time.Millisecond
+	attachWait  = 10 * time.Second // for a program that shall die
+	settleWait  = 30 * time.Second // until a node has given back what it used for the dead
+	soakKeys    = 48
+	soakRate    = 2000
+	soakPause   = 15 * time.Second // for answers that are missing when the load ends
+	loadAtMost  = 4_000_000        // requests, more than any soak sends
+	heapSpare   = 24 << 20         // bytes: what is remembered of senders' sessions is bounded by 18 MiB
+	countsSpare = 8                // goroutines and descriptors: connections of the status itself
+)
+
+// runPrograms lets programs die in the middle of messages and strangers write
+// garbage, beside a load that must be answered, and then looks for leaks.
+func (s *soak) runPrograms(ctx context.Context) error {
+	load := Load{Requests: loadAtMost, PerSecond: soakRate, Keys: soakKeys, Patience: soakPause}
+	client, progress, err := s.StartLoad(s.Self, "client", s.Slaves[0], load)
+	if err != nil {
+		return err
+	}
+	go drainProgress(progress) // ends with the program
+	var before []usage
+	for i := range s.Rounds {
+		if i == min(warmRounds, s.Rounds/2) {
+			if before, err = s.usages(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.round(ctx, i); err != nil {
+			return fmt.Errorf("round %d: %w", i, err)
+		}
+		if (i+1)%100 == 0 {
+			s.say("%d rounds", i+1)
+		}
+	}
+	asked, err := s.endLoad(ctx, client)
+	if err != nil {
+		return err
+	}
+	if err := s.whole(ctx); err != nil {
+		return err
+	}
+	// What dead programs had taken is on no record: only lost ones can be judged.
+	v := Judge(asked, nil, 0, 0)
+	s.say("sent %d, answered %d, lost %d", v.Sent, v.Answered, v.Lost)
+	if v.Lost > 0 {
+		return fmt.Errorf("%w: %d of %d requests lost", ErrLost, v.Lost, v.Sent)
+	}
+	return s.compare(ctx, before)
+}
+
+func drainProgress(c <-chan Progress) {
+	for range c {
+	}
+}
+
+// endLoad ends a client program and returns its records.
+func (s *soak) endLoad(ctx context.Context, p *Proc) ([]Asked, error) {
+	ctx, cancel := context.WithTimeout(ctx, soakPause+10*time.Second)
+	defer cancel()
+	if err := p.Stop(ctx); err != nil {
+		return nil, fmt.Errorf("end the load: %w", err)
+	}
+	return readRecords[Asked](s.records(p.Name))
+}
+
+// round kills a client and a server program in the middle of messages, on the
+// slave and on one server, while a stranger writes garbage to one node.
+func (s *soak) round(ctx context.Context, i int) error {
+	server := s.Servers[s.random.IntN(len(s.Servers))]
+	stranger := s.Nodes()[s.random.IntN(len(s.Nodes()))]
+	clientNode := s.Nodes()[s.random.IntN(len(s.Nodes()))]
+	after := [2]time.Duration{time.Duration(s.random.Int64N(int64(dieWithin))), time.Duration(s.random.Int64N(int64(dieWithin)))}
+	errs := make([]error, 3)
+	var wg sync.WaitGroup
+	wg.Go(func() { errs[0] = s.die(ctx, fmt.Sprintf("victim-client-%d", i), clientNode, "client", after[0]) })
+	wg.Go(func() { errs[1] = s.die(ctx, fmt.Sprintf("victim-server-%d", i), server, "server", after[1]) })
+	errs[2] = s.Garbage(ctx, stranger, s.random)
+	wg.Wait()
+	for _, p := range append(s.programs, s.procsOf(s.Nodes())...) {
+		if !p.Running() {
+			errs = append(errs, fmt.Errorf("%w: %s", ErrEnded, p.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// forget drops a process that has ended.
+func (s *soak) forget(p *Proc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.procs = slices.DeleteFunc(s.procs, func(o *Proc) bool { return o == p })
+}
+
+func (s *soak) procsOf(nodes []*Node) (procs []*Proc) {
+	for _, n := range nodes {
+		procs = append(procs, n.Proc())
+	}
+	return procs
+}
+
+// die starts a program that uses its rings as fast as it can and kills it some
+// time after it has attached.
+func (s *soak) die(ctx context.Context, name string, n *Node, role string, after time.Duration) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
+	defer r.Close()
+	p, err := s.Start(name, w, s.Self, "_flood", "-conf", n.Conf(), "-role", role)
+	_ = w.Close() // the program has its own
+	if err != nil {
+		return err
+	}
+	defer os.Remove(s.path(name + ".log"))
+	defer func() {
+		p.Kill()
+		s.forget(p)
+	}()
+	if err := r.SetReadDeadline(time.Now().Add(attachWait)); err != nil {
+		return fmt.Errorf("wait for %s to attach: %w", name, err)
+	}
+	line := make([]byte, len("attached\n"))
+	if _, err := r.Read(line); err != nil {
+		text, _ := os.ReadFile(s.path(name + ".log"))
+		return fmt.Errorf("wait for %s to attach: %w: %s", name, err, strings.TrimSpace(string(text)))
+	}
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// usage is what one node's process uses, and what its data plane holds for programs.
+type usage struct {
+	node.ProcessStatus
+	attached int
+	shmBytes int64
+	rssKiB   int
+}
+
+func (u usage) String() string {
+	return fmt.Sprintf("goroutines %d, descriptors %d, heap %.1f MiB, resident %.1f MiB, programs %d, segments %.1f MiB",
+		u.Goroutines, u.Descriptors, float64(u.HeapBytes)/(1<<20), float64(u.rssKiB)/1024, u.attached, float64(u.shmBytes)/(1<<20))
+}
+
+// usages asks every node, when it holds nothing for dead programs.
+func (s *soak) usages(ctx context.Context) ([]usage, error) {
+	var all []usage
+	for _, n := range s.Nodes() {
+		alive := 1 // server program
+		if n.slave {
+			alive = sessions
+		}
+		u, err := s.usage(ctx, n, func(u usage) bool { return u.attached <= alive })
+		if err != nil {
+			return nil, err
+		}
+		s.say("%-2s %v", n.Name, u)
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// usage asks a node until the answer is settled.
+func (s *soak) usage(ctx context.Context, n *Node, settled func(usage) bool) (u usage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if u, err = usageOf(ctx, n); err == nil && settled(u) {
+			return u, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if err == nil {
+				err = fmt.Errorf("%w: %s: %v", ErrLeak, n.Name, u)
+			}
+			return u, err
+		}
+	}
+}
+
+func usageOf(ctx context.Context, n *Node) (usage, error) {
+	_, body, err := ringview.Fetch(ctx, "localhost", n.CtlPort)
+	if err != nil {
+		return usage{}, err
+	}
+	var st node.Status
+	if err := json.Unmarshal(body, &st); err != nil {
+		return usage{}, fmt.Errorf("read status: %w", err)
+	}
+	u := usage{ProcessStatus: st.Process, attached: len(st.Data.Attached), shmBytes: st.Data.ShmBytes}
+	text, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(st.Process.PID), "status"))
+	if err != nil {
+		return usage{}, fmt.Errorf("read memory of %s: %w", n.Name, err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &u.rssKiB); err == nil {
+			break
+		}
+	}
+	return u, nil
+}
+
+// compare fails with ErrLeak unless every node comes back to what it used
+// before, less the programs that were alive then.
+func (s *soak) compare(ctx context.Context, before []usage) error {
+	var errs []error
+	for i, n := range s.Nodes() {
+		b := before[i]
+		u, err := s.usage(ctx, n, func(u usage) bool {
+			return u.Goroutines <= b.Goroutines+countsSpare && u.Descriptors <= b.Descriptors+countsSpare &&
+				u.HeapBytes <= b.HeapBytes+heapSpare && u.attached <= b.attached && u.shmBytes <= b.shmBytes
+		})
+		s.say("%-2s %v", n.Name, u)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
