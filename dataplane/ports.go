@@ -103,7 +103,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 	if d.Stream == flow.Replies {
 		wire.PutInReply(rec, d.Seq)
 	} else {
-		(&wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: from, Session: d.Session, DeadlineUnixMs: deadline, Flags: d.Flags}).Put(rec)
+		(&wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: from, Session: d.Session, DeadlineUnixMs: deadline, Flags: d.Flags, Kind: d.Kind}).Put(rec)
 	}
 	copy(rec[head:], d.Payload)
 	a.wrote = true

@@ -70,7 +70,9 @@ type Core struct {
 	byStream   map[uint32]*Session
 	lastFound  *Session // of byID
 	lastStream uint32
-	rotor      int // which session is served first
+	rotor      int              // which session is served first
+	serving    []*Peer          // the servers that random messages go round, as of table
+	rounds     [roundsEnd]round // where they are
 	ending     []*Session
 	dueNs      int64 // no Tick before can do anything
 
@@ -84,6 +86,7 @@ type Core struct {
 	programs []*Session // attached server programs that take new messages
 	joining  []*Session // attached, but the chain is full
 	chain    []fence
+	turn     int // the program that got a message in turns last
 	untaken  int // delivered, not taken, all programs
 	numbers  int // next number of a program
 

@@ -21,19 +21,19 @@ type Stream uint8
 
 // The streams of a session.
 const (
-	Requests Stream = iota // messages sent by hash, in sequence
+	Requests Stream = iota // messages, in sequence
 	Replies                // answers to requests, unordered
 )
 
 // Record describes one record read from a program's out-ring. The payload
 // stays in the ring; Position finds it again for every transmission.
 type Record struct {
-	Seq        uint64 // given by the library: 1, 2, 3 ... per session and stream; gaps are allowed, going back is not
-	Position   uint64 // cursor of the record in the out-ring
-	End        uint64 // cursor just past the record
-	Size       uint32 // payload bytes
-	Hash       uint64 // Requests: the hash
-	Kind       wire.Kind
+	Seq        uint64    // given by the library: 1, 2, 3 ... per session and stream; gaps are allowed, going back is not
+	Position   uint64    // cursor of the record in the out-ring
+	End        uint64    // cursor just past the record
+	Size       uint32    // payload bytes
+	Hash       uint64    // Requests: the hash
+	Kind       wire.Kind // Requests: whom to
 	Flags      wire.Flags
 	DeadlineNs int64 // 0 = none
 
@@ -50,6 +50,7 @@ type Delivery struct {
 	Session    wire.SessionID // Requests: the sender's session; Replies: zero
 	Seq        uint64         // Requests: the message's; Replies: the asker's
 	Hash       uint64
+	Kind       wire.Kind
 	Flags      wire.Flags
 	DeadlineMs uint32
 	Payload    []byte // valid only during the call

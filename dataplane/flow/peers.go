@@ -18,9 +18,11 @@ type Peer struct {
 	links uint32 // counts links, to tell one from the next
 	dest  int    // index into Core.dests, -1 = never was a server
 
-	tableInc ring.Incarnation // in the table and UP, 0 = not
-	want     ring.Epoch       // a newer epoch that it named, zero = none
-	pullNs   int64            // when to ask again for its table
+	tableInc  ring.Incarnation // in the table and UP, 0 = not
+	serving   bool             // random messages may go there by the table
+	inService bool             // copies of fan-outs may go there by the table
+	want      ring.Epoch       // a newer epoch that it named, zero = none
+	pullNs    int64            // when to ask again for its table
 
 	last         *inSet     // that its last message belonged to
 	replyAcks    []replyAck // pending
@@ -98,6 +100,9 @@ func (c *Core) PeerDown(p *Peer) {
 	p.replyAcks = p.replyAcks[:0] // its streams may be those of another process next time
 	p.setReady()
 	for _, s := range c.sessions {
+		if s.requests.waiting > 0 { // for room on this link perhaps, and may go elsewhere now
+			c.due(&s.requests, 0)
+		}
 		w := &s.replies
 		for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
 			if e := w.at(seq); e != nil && e.state == out && e.dest == p {
@@ -134,9 +139,9 @@ func (c *Core) SetView(nowNs int64, t *ring.Table, self ring.Incarnation, seal *
 	}
 	c.table, c.self, c.seal = t, self, seal
 	c.selfIndex, c.epoch = -1, ring.Epoch{}
-	c.servers = c.servers[:0]
+	c.servers, c.serving = c.servers[:0], c.serving[:0]
 	for _, p := range c.peerList {
-		p.tableInc = 0
+		p.tableInc, p.serving, p.inService = 0, false, false
 	}
 	if t != nil {
 		c.epoch = t.Epoch
@@ -176,11 +181,16 @@ func (c *Core) readServers(t *ring.Table) {
 		}
 		if s.Status.Live() == ring.Up {
 			p.tableInc = s.Incarnation
+			p.inService = s.Status.Ring() == ring.ServiceIn
 		}
 		c.servers = append(c.servers, p)
 		if s.ID == c.cfg.Self && c.self != 0 && s.Incarnation == c.self && !c.cfg.Slave {
 			c.selfIndex = i
 		}
+	}
+	for _, i := range t.Serving() {
+		c.servers[i].serving = true
+		c.serving = append(c.serving, c.servers[i])
 	}
 	if c.selfIndex >= 0 && c.admittedInc != c.self {
 		c.admittedInc, c.admitted = c.self, t.Epoch

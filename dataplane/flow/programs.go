@@ -12,6 +12,7 @@ type handed struct {
 	set    *inSet
 	seq    uint64
 	hash   uint64
+	kind   wire.Kind
 	end    uint64 // the ring's head once it is taken
 	sealed bool   // in a sealed slot
 }

@@ -26,12 +26,12 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 	case h.Epoch.Compare(c.epoch) > 0:
 		c.wantTable(nowNs, p, h.Epoch)
 		c.later(set, h, waitNode, &c.waiters)
-	case c.selfIndex < 0 || c.table.Acting(h.Hash) != c.selfIndex || h.Epoch.Compare(c.admitted) < 0:
+	case !c.mayHave(h) || h.Epoch.Compare(c.admitted) < 0:
 		c.stats.Moved++
 		c.answer(p, wire.Header{
 			Type: wire.TypeMoved, Flags: set.doubt(h), Session: set.id, Seq: seq, Attempt: h.Attempt, Epoch: c.epoch,
 		}, true)
-	case c.seal != nil && c.seal.Has(c.table.Slot(h.Hash)):
+	case c.seal != nil && h.Kind == wire.KindHash && c.seal.Has(c.table.Slot(h.Hash)):
 		c.later(set, h, waitNode, &c.waiters)
 	default:
 		c.accept(set, h, payload)
@@ -44,29 +44,43 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 		c.later(set, h, 0, nil) // it was refused, or is still elsewhere; what lifts that lifts this
 		return
 	}
+	d := &c.delivery
+	*d = Delivery{
+		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash, Kind: h.Kind,
+		Flags: h.Flags | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
+	}
+	if h.Kind == wire.KindHash {
+		c.giveByHash(set, h, d)
+	} else {
+		c.spread(set, h, d)
+	}
+	d.Payload = nil
+}
+
+// giveByHash gives a message to the program that acts for its hash.
+func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
 	s, free := c.choose(h.Hash)
 	if !free {
 		c.later(set, h, waitNode, &c.waiters)
 		return
 	}
-	d := &c.delivery
-	*d = Delivery{
-		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash,
-		Flags: h.Flags | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
-	}
 	end, ok := c.ports.Deliver(s, d)
-	d.Payload = nil
 	if !ok {
 		s.program.fullAt = max(s.program.fullAt, s.program.untaken())
 		c.later(set, h, s.program.waitBit(), &s.program.waiters)
 		return
 	}
+	c.given(set, h, s, end)
+}
+
+// given notes that the program of s has been given a message.
+func (c *Core) given(set *inSet, h *wire.Header, s *Session, end uint64) {
 	c.stats.Accepted++
 	set.accepted.add(h.Seq)
 	set.attempts[h.Seq%Window] = h.Attempt
 	set.untaken++
 	c.untaken++
-	s.program.push(handed{set: set, seq: h.Seq, hash: h.Hash, end: end})
+	s.program.push(handed{set: set, seq: h.Seq, hash: h.Hash, kind: h.Kind, end: end})
 }
 
 // Who a refused session waits for, as bits of inSet.waits. Programs share the
@@ -180,21 +194,21 @@ func (c *Core) reviewUntaken() {
 		pr := &s.program
 		for i := pr.taken; i < pr.given; i++ {
 			r := pr.at(i)
-			if r.sealed = c.seal != nil && c.table != nil && c.seal.Has(c.table.Slot(r.hash)); r.sealed {
+			if r.sealed = r.kind == wire.KindHash && c.seal != nil && c.table != nil && c.seal.Has(c.table.Slot(r.hash)); r.sealed {
 				c.sealed++
 			}
-			if c.selfIndex < 0 || c.table.Acting(r.hash) != c.selfIndex {
-				pr.displaced = true
-			}
+			pr.displaced = pr.displaced || !c.mayKeep(r)
 		}
 	}
 }
 
-// displaceAll marks every program with untaken records as displaced.
+// displaceAll marks every program with untaken records as displaced, unless
+// they are copies, which go to nobody else.
 func (c *Core) displaceAll() {
 	for _, s := range c.sessions {
-		if s.program.untaken() > 0 {
-			s.program.displaced = true
+		pr := &s.program
+		for i := pr.taken; i < pr.given; i++ {
+			pr.displaced = pr.displaced || !isFan(pr.at(i).kind)
 		}
 	}
 }

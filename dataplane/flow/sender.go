@@ -29,7 +29,7 @@ func (s *Session) pred(e *entry) *entry {
 		switch q := w.slot(*link); {
 		case q.state == settled:
 			*link = q.prev
-		case q.rec.Hash == e.rec.Hash:
+		case q.rec.Hash == e.rec.Hash && q.rec.Kind == wire.KindHash:
 			return q
 		default:
 			link = &q.prev
@@ -62,6 +62,9 @@ func (c *Core) dueDeadline(s *Session, e *entry) {
 }
 
 func (c *Core) tryForward(nowNs int64, s *Session, e *entry) bool {
+	if c.isRandom(e) {
+		return c.tryRandom(nowNs, s, e)
+	}
 	p := e.dest
 	if e.state == unsent {
 		if p = c.route(e.rec.Hash); p == nil || !p.ready || e.need.Compare(c.epoch) > 0 {
@@ -89,12 +92,15 @@ func (c *Core) tryForward(nowNs int64, s *Session, e *entry) bool {
 	return c.transmit(nowNs, s, e, p, pr, pred)
 }
 
+// travelling are the flags that other nodes are told.
+const travelling = wire.FlagMaybeRepeat | wire.FlagWantsReply
+
 // transmit puts a message on the link to p and reports whether it had room.
 func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pred *entry) bool {
 	w := &s.requests
 	h := &c.header
 	*h = wire.Header{
-		Type: wire.TypeMessage, Kind: e.rec.Kind, Flags: e.rec.Flags, Session: s.id, Seq: e.rec.Seq, Hash: e.rec.Hash,
+		Type: wire.TypeMessage, Kind: e.rec.Kind, Flags: e.rec.Flags & travelling, Session: s.id, Seq: e.rec.Seq, Hash: e.rec.Hash,
 		Epoch: c.epoch, Attempt: e.attempt + 1, LowDelta: uint16(e.rec.Seq - w.low),
 		DeadlineMs: remaining(nowNs, e.rec.DeadlineNs),
 	}
@@ -219,6 +225,10 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 	e.dest = nil
 	e.rec.Flags |= h.Flags & wire.FlagMaybeRepeat // it forgot the session: perhaps taken there before
 	c.dueDeadline(s, e)
+	if e.rec.Kind == wire.KindRandom {
+		c.refusedRandom(nowNs, s, e, p, h)
+		return
+	}
 	if h.Type == wire.TypeMoved {
 		if h.Epoch.Compare(c.epoch) > 0 {
 			e.need = h.Epoch

@@ -181,7 +181,9 @@ func (c *Core) Submit(nowNs int64, s *Session, st Stream, r *Record) error {
 	if r.Seq <= s.repeatEnd {
 		e.rec.Flags |= wire.FlagMaybeRepeat
 	}
-	s.link(e)
+	if r.Kind == wire.KindHash {
+		s.link(e)
+	}
 	c.forward(nowNs, s, e)
 	if e.state == settled { // expired
 		c.release(s, Requests)
