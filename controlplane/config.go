@@ -47,6 +47,9 @@ type Config struct {
 	Servers []Member   // all servers of the configuration, in any order; contains Self unless Slave
 	Slave   bool       // this node is a slave: never a voter, nothing on disk
 	DataDir string     // servers only; created if missing (0750)
+	// Bootstrap starts a ring of one, unless somebody answers with a ring of this
+	// Group, which is joined then. Without effect on a server that has a ring.
+	Bootstrap bool
 
 	Mux    *mux.Server  // servers only: New registers the kinds raft, rpc and session; Run of it is the caller's
 	Dial   mux.Dialer   // nil: mux.DialTCP
@@ -127,6 +130,9 @@ func (c *Config) validate() error {
 	}
 	if c.Slave == (c.server(c.Self.ID) != nil) {
 		bad("Self %s: Slave is %t, yet listed among the servers: %t", c.Self.ID, c.Slave, !c.Slave)
+	}
+	if c.Slave && c.Bootstrap {
+		bad("--bootstrap on a slave: only a server can start a ring")
 	}
 	if !c.Slave && (c.DataDir == "" || c.Mux == nil) {
 		bad("a server needs DataDir and Mux")

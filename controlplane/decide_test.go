@@ -3,6 +3,7 @@ package controlplane
 import (
 	"bytes"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func TestJudge(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := court{self: 1, own: map[ring.ID]ring.Evidence{9: tc.own}, others: map[ring.ID]observer{}, silentBudget: tc.budget}
 			for _, id := range []ring.ID{1, 2, 3, 4} {
-				c.servers = append(c.servers, subject{id: id, incarnation: 7, up: !contains(tc.downs, id), settled: true})
+				c.servers = append(c.servers, subject{id: id, incarnation: 7, up: !slices.Contains(tc.downs, id), settled: true})
 			}
 			c.servers = append(c.servers, subject{id: 9, incarnation: 50, up: !tc.victim, settled: tc.settled, replaced: tc.old})
 			for id, e := range tc.others {
@@ -86,15 +87,6 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
-}
-
-func contains(ids []ring.ID, id ring.ID) bool {
-	for _, x := range ids {
-		if x == id {
-			return true
-		}
-	}
-	return false
 }
 
 // TestBudgets proves the limits on verdicts for silence and on flapping.
@@ -138,34 +130,63 @@ func TestDecideStart(t *testing.T) {
 	empty := func(id ring.ID) answer {
 		return answer{member: m(id), ok: true, probeAnswer: probeAnswer{Empty: true, Digest: "d"}}
 	}
+	with := func(a answer, change func(*probeAnswer)) answer {
+		change(&a.probeAnswer)
+		return a
+	}
+	alone := func(a *probeAnswer) { a.Bootstrap = true }
+	runs := func(a *probeAnswer) { a.RaftID = "x" }
 	other := answer{member: m(2), ok: true, probeAnswer: probeAnswer{Empty: true, Digest: "e"}}
 	inRing := answer{member: m(3), ok: true, probeAnswer: probeAnswer{RingID: 5, Digest: "e"}}
+	first := newcomer{self: 1, digest: "d", voters: voters}
+	is := func(change func(*newcomer)) newcomer {
+		n := first
+		change(&n)
+		return n
+	}
+	bootstrap := is(func(n *newcomer) { n.bootstrap, n.looked = true, true })
+	silent := []answer{{member: m(2)}, {member: m(3)}}
+	differs := "; b:8020 has another configuration (group, servers or ring parameters differ from ours)"
+	waits := func(why string) startDecision { return startDecision{why: why} }
 	tests := []struct {
 		name    string
-		self    ring.ID
-		voters  []Member
+		who     newcomer
 		answers []answer
 		want    startDecision
 	}{
-		{"nobody answers", 1, voters, []answer{{member: m(2)}, {member: m(3)}},
-			startDecision{why: "waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do)"}},
-		{"a majority is empty", 1, voters, []answer{empty(2), {member: m(3)}}, startDecision{kind: startBootstrap}},
-		{"all are empty", 2, voters, []answer{empty(1), empty(3)}, startDecision{kind: startBootstrap}},
-		{"another digest", 1, voters, []answer{other, {member: m(3)}},
-			startDecision{why: "waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do); b:8020 has another configuration (group, servers or ring parameters differ from ours)"}},
-		{"a majority beside another digest", 1, voters, []answer{other, empty(3)}, startDecision{kind: startBootstrap}},
-		{"one has a ring", 1, voters, []answer{empty(2), inRing}, startDecision{kind: startJoin, why: "the ring that c:8020 belongs to"}},
-		{"not a first voter", 4, voters, []answer{empty(1), empty(2), empty(3)},
-			startDecision{why: "waiting for a ring to join: it is started by a:8020, b:8020, c:8020"}},
-		{"the only first voter", 1, voters[:1], []answer{{member: m(2)}}, startDecision{kind: startBootstrap}},
-		{"the second of two", 2, voters[:1], []answer{empty(1)},
-			startDecision{why: "waiting for a ring to join: it is started by a:8020"}},
-		{"another group", 1, voters, []answer{{member: m(2), refused: true}, {member: m(3)}},
-			startDecision{why: "waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do); b:8020 has another configuration (group, servers or ring parameters differ from ours)"}},
+		{"nobody answers", first, silent, waits("waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do)")},
+		{"a majority is empty", first, []answer{empty(2), {member: m(3)}}, startDecision{kind: startBootstrap}},
+		{"all are empty", is(func(n *newcomer) { n.self = 2 }), []answer{empty(1), empty(3)}, startDecision{kind: startBootstrap}},
+		{"another digest", first, []answer{other, {member: m(3)}},
+			waits("waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do)" + differs)},
+		{"a majority beside another digest", first, []answer{other, empty(3)}, startDecision{kind: startBootstrap}},
+		{"one has a ring", first, []answer{empty(2), inRing}, startDecision{kind: startJoin, why: "the ring that c:8020 belongs to"}},
+		{"not a first voter", is(func(n *newcomer) { n.self = 4 }), []answer{empty(1), empty(2), empty(3)},
+			waits("waiting for a ring to join: it is started by a:8020, b:8020, c:8020")},
+		{"the only first voter", is(func(n *newcomer) { n.voters = voters[:1] }), silent[:1], startDecision{kind: startBootstrap}},
+		{"the second of two", is(func(n *newcomer) { n.self, n.voters = 2, voters[:1] }), []answer{empty(1)},
+			waits("waiting for a ring to join: it is started by a:8020")},
+		{"another group", first, []answer{{member: m(2), refused: true}, {member: m(3)}},
+			waits("waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do)" + differs)},
+
+		{"bootstrap, nobody answers", bootstrap, silent, startDecision{kind: startAlone}},
+		{"bootstrap, the others are empty", bootstrap, []answer{empty(2), empty(3)}, startDecision{kind: startAlone}},
+		{"bootstrap, not a first voter", is(func(n *newcomer) { n.self, n.bootstrap, n.looked = 4, true, true }), []answer{empty(1)}, startDecision{kind: startAlone}},
+		{"bootstrap, somebody has a ring", bootstrap, []answer{empty(2), inRing}, startDecision{kind: startJoin, why: "the ring that c:8020 belongs to"}},
+		{"bootstrap, the others may not know yet", is(func(n *newcomer) { n.bootstrap = true }), silent,
+			waits("looking for a ring of this group before one is started here (--bootstrap)")},
+		{"bootstrap, others have begun together", bootstrap, []answer{with(empty(2), runs), empty(3)}, startDecision{kind: startBootstrap}},
+		{"bootstrap here and at a later one", bootstrap, []answer{with(empty(2), alone)}, startDecision{kind: startAlone}},
+		{"bootstrap here and at an earlier one", is(func(n *newcomer) { n.self, n.bootstrap, n.looked = 3, true, true }), []answer{with(empty(2), alone)},
+			waits("waiting for the ring that b:8020 starts with --bootstrap")},
+		{"another one bootstraps", first, []answer{with(empty(2), alone), empty(3)},
+			waits("waiting for the ring that b:8020 starts with --bootstrap")},
+		{"another one bootstraps, its raft runs", first, []answer{with(with(empty(2), alone), runs), empty(3)},
+			waits("waiting for the ring that b:8020 starts with --bootstrap")},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := decideStart(tc.self, "d", tc.voters, tc.answers); got != tc.want {
+			if got := decideStart(tc.who, tc.answers); got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})

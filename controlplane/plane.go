@@ -41,6 +41,7 @@ type Plane struct {
 	dir      *raftnode.Dir // nil on a slave
 	stores   *raftnode.Stores
 	hadState bool          // raft has run on these stores before
+	alone    atomic.Bool   // this start has started a ring of one
 	realm    atomic.Uint64 // id of the ring whose log this node has, 0: none yet; servers keep it on disk
 	sessions *mux.Sessions
 	client   *rpcClient

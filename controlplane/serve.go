@@ -74,6 +74,7 @@ func (p *Plane) reply(body any, err error) *response {
 
 func (p *Plane) answerProbe() probeAnswer {
 	a := probeAnswer{ID: p.cfg.Self.ID, Digest: p.digest, RingID: p.realm.Load(), Empty: !p.hadState && !p.cfg.Slave}
+	a.Bootstrap = a.Empty && p.cfg.Bootstrap
 	_, a.Leader = p.leader()
 	if id := p.raftID.Load(); id != nil {
 		a.RaftID = string(*id)
@@ -81,8 +82,10 @@ func (p *Plane) answerProbe() probeAnswer {
 	if n := p.node.Load(); n != nil {
 		a.Applied = n.AppliedIndex()
 		// A first voter that knows only the first configuration has no ring yet.
+		a.Bootstrap = p.alone.Load()
 		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && a.RingID == 0
 	}
+	a.Bootstrap = a.Bootstrap && a.Empty
 	return a
 }
 

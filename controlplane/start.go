@@ -24,6 +24,10 @@ const (
 	probeTimeout = time.Second
 	startRetry   = 250 * time.Millisecond
 	joinTimeout  = 10 * time.Second
+
+	// bootstrapLook is how long a server with --bootstrap lets others see that it
+	// starts a ring: longer than any of them needs from its questions to its start.
+	bootstrapLook = probeTimeout + 2*startRetry
 )
 
 // probeAnswer is what a server says of itself.
@@ -35,6 +39,8 @@ type probeAnswer struct {
 	RaftID  string  `json:"raft_id,omitempty"`
 	Applied uint64  `json:"applied"`
 	Leader  string  `json:"leader,omitempty"` // host:port, empty: none known
+
+	Bootstrap bool `json:"bootstrap,omitempty"` // it is starting a ring of one
 }
 
 // answer is what came of probing one server.
@@ -53,7 +59,17 @@ const (
 	startWait startKind = iota
 	startBootstrap
 	startJoin
+	startAlone // a ring of one
 )
+
+// newcomer is a server without state.
+type newcomer struct {
+	self      ring.ID
+	digest    string
+	voters    []Member // of the ring that all servers would start together
+	bootstrap bool     // --bootstrap
+	looked    bool     // others have had the time to see that this one starts a ring
+}
 
 // startDecision is what decideStart found, and what to tell the operator.
 type startDecision struct {
@@ -82,42 +98,62 @@ func firstRaftID(id ring.ID) raft.ServerID { return raft.ServerID(id.String() + 
 
 // decideStart decides about a server without state, from what the others say
 // of themselves. It is pure.
-func decideStart(self ring.ID, digest string, voters []Member, answers []answer) startDecision {
+func decideStart(n newcomer, answers []answer) startDecision {
 	var differ []Member
-	empty := make(map[ring.ID]bool)
+	var alone *Member // who starts a ring of one
+	started := false  // somebody has begun to start a ring with others
+	empty := map[ring.ID]bool{n.self: true}
 	for _, a := range answers {
 		switch {
 		case a.refused:
 			differ = append(differ, a.member)
 		case a.ok && !a.Empty:
 			return startDecision{kind: startJoin, why: "the ring that " + a.member.Addr + " belongs to"}
-		case a.ok && a.Digest != digest:
+		case a.ok && a.Digest != n.digest:
 			differ = append(differ, a.member)
 		case a.ok:
 			empty[a.member.ID] = true
 		}
+		started = started || a.ok && a.RaftID != "" && !a.Bootstrap
+		if a.ok && a.Bootstrap && (!n.bootstrap || a.member.ID < n.self) {
+			alone = &a.member
+		}
 	}
-	empty[self] = true
+	switch {
+	case started: // it will need us, or we it
+	case alone != nil:
+		return startDecision{why: "waiting for the ring that " + alone.Addr + " starts with --bootstrap"}
+	case n.bootstrap && !n.looked:
+		return startDecision{why: "looking for a ring of this group before one is started here (--bootstrap)"}
+	case n.bootstrap:
+		return startDecision{kind: startAlone}
+	}
+	return startTogether(n, empty, differ)
+}
+
+// startTogether decides by the servers that have no ring and the same
+// configuration: a majority of the first voters starts one.
+func startTogether(n newcomer, empty map[ring.ID]bool, differ []Member) startDecision {
 	have, votes := 0, false
 	var missing []Member
-	for _, v := range voters {
-		votes = votes || v.ID == self
+	for _, v := range n.voters {
+		votes = votes || v.ID == n.self
 		if empty[v.ID] {
 			have++
 		} else {
 			missing = append(missing, v)
 		}
 	}
-	need := len(voters)/2 + 1
+	need := len(n.voters)/2 + 1
 	if votes && have >= need {
 		return startDecision{kind: startBootstrap}
 	}
 	var why string
 	switch {
 	case !votes:
-		why = "waiting for a ring to join: it is started by " + addrs(voters)
+		why = "waiting for a ring to join: it is started by " + addrs(n.voters)
 	default:
-		why = fmt.Sprintf("waiting for %d of %d servers: %s", len(missing), len(voters), addrs(missing))
+		why = fmt.Sprintf("waiting for %d of %d servers: %s", len(missing), len(n.voters), addrs(missing))
 		if more := need - have; more < len(missing) {
 			why += fmt.Sprintf(" (%d of them will do)", more)
 		}
@@ -195,14 +231,23 @@ func (p *Plane) startServer(ctx context.Context) error {
 		return p.startRaft(id, nil)
 	}
 	want := raft.ServerID(p.cfg.Self.ID.String() + "." + raftnode.RandomSuffix())
-	voters := firstVoters(p.cfg.Servers, p.cfg.Params.MaxVoters)
+	me := newcomer{
+		self: p.cfg.Self.ID, digest: p.digest, bootstrap: p.cfg.Bootstrap,
+		voters: firstVoters(p.cfg.Servers, p.cfg.Params.MaxVoters),
+	}
+	began := time.Now()
 	for ctx.Err() == nil {
+		me.looked = time.Since(began) >= bootstrapLook
 		answers := p.probeAll(ctx)
-		d := decideStart(p.cfg.Self.ID, p.digest, voters, answers)
+		d := decideStart(me, answers)
 		switch d.kind {
 		case startBootstrap:
-			p.log.Info("starting a ring", "group", p.cfg.Group, "voters", addrs(voters))
-			return p.startFresh(firstRaftID(p.cfg.Self.ID), voters)
+			p.log.Info("starting a ring", "group", p.cfg.Group, "voters", addrs(me.voters))
+			return p.startFresh(firstRaftID(p.cfg.Self.ID), me.voters)
+		case startAlone:
+			p.log.Info("starting a ring of one: --bootstrap is given and nobody answers with a ring of this group", "group", p.cfg.Group, "server", p.cfg.Self.Addr)
+			p.alone.Store(true)
+			return p.startFresh(firstRaftID(p.cfg.Self.ID), []Member{p.cfg.Self})
 		case startJoin:
 			id, err := p.askToJoin(ctx, answers, want)
 			if err == nil {

@@ -33,6 +33,7 @@ type Options struct {
 	CUK        string       // "": SELFCUK of the file
 	Logger     *slog.Logger // nil: discards
 	Version    string       // shown by the command VERSION
+	Bootstrap  bool         // start a ring of one unless somebody answers with a ring of this group; servers only
 }
 
 // Info is what a node says of itself at its start.
@@ -156,6 +157,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	}
 	n.control, err = controlplane.New(controlplane.Config{
 		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
+		Bootstrap: n.opts.Bootstrap,
 		Params: fsm.Params{
 			Slots: ring.DefaultSlots, Replica: n.cfg.Replica, DeliverMode: "hash", Placement: "slots", IDType: idType,
 			DoMerge: n.cfg.DoMerge, AutoMerge: n.cfg.AutoMerge, MaxVoters: n.cfg.VotersMax,

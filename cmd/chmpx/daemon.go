@@ -30,6 +30,7 @@ type settings struct {
 	cuk     string
 	level   ops.Level
 	logFile string
+	boot    bool // start a ring of one if there is none
 }
 
 // errUsage asks for the usage text behind the error.
@@ -83,7 +84,7 @@ func (d *daemon) act(c *cli.Context, code *int) error {
 		return err
 	}
 	defer closeLog()
-	n, err := node.New(node.Options{ConfigPath: s.conf, CtlPort: s.ctlPort, CUK: s.cuk, Logger: logger, Version: version})
+	n, err := node.New(node.Options{ConfigPath: s.conf, CtlPort: s.ctlPort, CUK: s.cuk, Logger: logger, Version: version, Bootstrap: s.boot})
 	if err != nil {
 		return fmt.Errorf("could not initialize process: %w", err)
 	}
@@ -125,7 +126,7 @@ func (d *daemon) await(stop func(), ended <-chan error, code *int) error {
 
 // parse checks the options.
 func parse(c *cli.Context) (settings, error) {
-	s := settings{conf: c.String("conf"), cuk: c.String("cuk"), logFile: c.String("dfile")}
+	s := settings{conf: c.String("conf"), cuk: c.String("cuk"), logFile: c.String("dfile"), boot: c.Bool("bootstrap")}
 	if s.conf == "" && c.String("json") != "" {
 		return s, errors.New(`option "-json" (CHMJSONCONF) is not available in this version, use -conf with a file`)
 	}

@@ -19,6 +19,9 @@ Options (one dash or two, names in any case)
   -conf, -f <file>     configuration file (.ini)
   -ctlport <port>      own control port, in place of SELFCTLPORT of the file
   -cuk <text>          own CUK, in place of SELFCUK of the file
+  -bootstrap           start a ring of one, unless a server answers with a ring
+                       of this group: that one is joined then. Servers only;
+                       no effect when the data directory has a ring
   -d, -g <level>       log: silent, err, wan, msg or dump (default: err)
   -dfile <file>        write the log to this file (default: standard error)
   -v, -version         print the version
@@ -45,6 +48,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "cuk"},
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, EnvVars: []string{"CHMDBGMODE"}},
 		&cli.StringFlag{Name: "dfile", Aliases: []string{"gfile"}, EnvVars: []string{"CHMDBGFILE"}},
+		&cli.BoolFlag{Name: "bootstrap"},
 		&cli.BoolFlag{Name: "v", Aliases: []string{"ver", "version"}},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
 	}
