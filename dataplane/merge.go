@@ -38,13 +38,9 @@ func (w *mergeWatch) seal(self ring.ID, v ring.View) *ring.SlotSet {
 			continue
 		}
 		if sealed == nil {
-			sealed = ring.NewSlotSet(v.Table.Base.Slots())
+			sealed = ring.NewSlotSet(t.Slots.Slots())
 		}
-		for slot := range sealed.Slots() {
-			if t.Slots.Has(slot) {
-				sealed.Add(slot)
-			}
-		}
+		sealed.AddAll(t.Slots)
 	}
 	return sealed
 }

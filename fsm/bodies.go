@@ -5,7 +5,7 @@ import "github.com/chmpx/chmpx/ring"
 // Params are the ring-wide values. They are part of the log and the same for
 // every node, whatever its configuration file says.
 type Params struct {
-	Slots       int         `json:"slots"`        // 1 to SlotsMax
+	Slots       int         `json:"slots"`        // of Placement "slots": 1 to SlotsMax; 0 with "chmpx", which has as many as base servers
 	Replica     int         `json:"replica"`      // copies beside the first owner, 0 to 63
 	DeliverMode string      `json:"deliver_mode"` // "hash" or "random"
 	Placement   string      `json:"placement"`    // "slots" or "chmpx"
@@ -21,6 +21,11 @@ const (
 	SlotsMax  = 1 << 20
 	ownersMax = 1 << 22
 )
+
+// PartsMax is the largest least common multiple of the numbers of servers
+// before and after a merge with Placement "chmpx": a ring of up to 90 servers
+// may grow by one.
+const PartsMax = 1 << 13
 
 // RingInit is the first entry of a ring; only the first one counts, a later
 // one is refused with ErrRingExists.
@@ -76,7 +81,8 @@ type ServiceOut struct {
 
 // PendingTable installs the table that the next merge leads to. Delta is the
 // difference from the base assignment (ring.Assignment.Delta). Refusals:
-// ErrOperating, ErrBaseChanged (Base is not the present epoch), ErrInvalid.
+// ErrOperating, ErrBaseChanged (Base is not the present epoch), ErrInvalid,
+// ErrTooManyParts.
 type PendingTable struct {
 	Base  ring.Epoch `json:"base"`
 	Delta []byte     `json:"delta"`

@@ -16,29 +16,30 @@ var ErrSnapshot = errors.New("fsm: invalid snapshot")
 // Refusals: Result.Err of an entry that was understood and changed nothing.
 // They are the same on every node.
 var (
-	ErrInvalid          = errors.New("fsm: value out of range")                              // a field of the command is impossible
-	ErrNoRing           = errors.New("fsm: no ring yet")                                     // before RingInit
-	ErrRingExists       = errors.New("fsm: the ring exists already")                         // second RingInit
-	ErrUnknownNode      = errors.New("fsm: unknown node")                                    // no such server or slave
-	ErrTooMany          = errors.New("fsm: too many nodes")                                  // server numbers or slaves used up
-	ErrStale            = errors.New("fsm: the command names an incarnation that is over")   // NodeDown, ProgramsChanged, SlaveDown of an earlier start
-	ErrOvertaken        = errors.New("fsm: a later command of this proposer was applied")    // the proposer did not keep its order
-	ErrOperating        = errors.New("fsm: a merge is running")                              // "server is operating now."
-	ErrStatusNotAllowed = errors.New("fsm: not allowed in this status")                      // "status is not allowed."
-	ErrAlreadyOut       = errors.New("fsm: the server is out of service already")            // "Already server has been SERVICEOUT."
-	ErrLastServer       = errors.New("fsm: no other server would remain in service")         // SERVICEOUT of the only server
-	ErrBaseChanged      = errors.New("fsm: the ring changed since the table was planned")    // PendingTable of an older epoch
-	ErrNothingPlanned   = errors.New("fsm: no pending table")                                // MergeStart without PendingTable
-	ErrDonorMissing     = errors.New("fsm: no server that acts holds the data of a slot")    // MergeStart waits for a donor
-	ErrReceiverMissing  = errors.New("fsm: no server of the pending table can take a slot")  // MergeStart waits for a receiver
-	ErrNoMerge          = errors.New("fsm: no such merge is running")                        // wrong merge id, phase or seal
-	ErrUnknownTransfer  = errors.New("fsm: the merge has no such transfer")                  // wrong donor or receiver
-	ErrNotReady         = errors.New("fsm: not every transfer of the merge is ready for it") // MergeSeal before Ready, MergeCommit before Final
+	ErrInvalid          = errors.New("fsm: value out of range")                               // a field of the command is impossible
+	ErrNoRing           = errors.New("fsm: no ring yet")                                      // before RingInit
+	ErrRingExists       = errors.New("fsm: the ring exists already")                          // second RingInit
+	ErrUnknownNode      = errors.New("fsm: unknown node")                                     // no such server or slave
+	ErrTooMany          = errors.New("fsm: too many nodes")                                   // server numbers or slaves used up
+	ErrStale            = errors.New("fsm: the command names an incarnation that is over")    // NodeDown, ProgramsChanged, SlaveDown of an earlier start
+	ErrOvertaken        = errors.New("fsm: a later command of this proposer was applied")     // the proposer did not keep its order
+	ErrOperating        = errors.New("fsm: a merge is running")                               // "server is operating now."
+	ErrStatusNotAllowed = errors.New("fsm: not allowed in this status")                       // "status is not allowed."
+	ErrAlreadyOut       = errors.New("fsm: the server is out of service already")             // "Already server has been SERVICEOUT."
+	ErrLastServer       = errors.New("fsm: no other server would remain in service")          // SERVICEOUT of the only server
+	ErrBaseChanged      = errors.New("fsm: the ring changed since the table was planned")     // PendingTable of an older epoch
+	ErrNothingPlanned   = errors.New("fsm: no pending table")                                 // MergeStart without PendingTable
+	ErrDonorMissing     = errors.New("fsm: no server that acts holds the data of a slot")     // MergeStart waits for a donor
+	ErrTooManyParts     = errors.New("fsm: too many servers for a change of PLACEMENT=chmpx") // PartsMax
+	ErrReceiverMissing  = errors.New("fsm: no server of the pending table can take a slot")   // MergeStart waits for a receiver
+	ErrNoMerge          = errors.New("fsm: no such merge is running")                         // wrong merge id, phase or seal
+	ErrUnknownTransfer  = errors.New("fsm: the merge has no such transfer")                   // wrong donor or receiver
+	ErrNotReady         = errors.New("fsm: not every transfer of the merge is ready for it")  // MergeSeal before Ready, MergeCommit before Final
 )
 
 // refusals are the sentinels that are remembered with a proposal.
 var refusals = []error{
 	ErrInvalid, ErrNoRing, ErrRingExists, ErrUnknownNode, ErrTooMany, ErrStale, ErrOperating, ErrStatusNotAllowed,
 	ErrAlreadyOut, ErrLastServer, ErrBaseChanged, ErrNothingPlanned, ErrDonorMissing, ErrReceiverMissing,
-	ErrNoMerge, ErrUnknownTransfer, ErrNotReady,
+	ErrTooManyParts, ErrNoMerge, ErrUnknownTransfer, ErrNotReady,
 }

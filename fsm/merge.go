@@ -41,6 +41,12 @@ func (s *State) pendingTable(e *entry, b PendingTable) error {
 	if err := s.checkPending(p); err != nil {
 		return err
 	}
+	if members := s.owning(); s.params.chmpx() && !slices.Equal(p.Owners, ring.Modulo(p.Width, members).Owners) {
+		return fmt.Errorf("%w: not the assignment of PLACEMENT chmpx to %d servers", ErrInvalid, len(members))
+	}
+	if _, err := divide(s.base, p); err != nil {
+		return err
+	}
 	s.pending = p
 	s.setMerge(e, &ring.Merge{Phase: ring.MergePlanned})
 	return nil
@@ -49,13 +55,12 @@ func (s *State) pendingTable(e *entry, b PendingTable) error {
 // checkPending checks that p is an assignment of this ring to servers that may
 // own slots after a merge, none of them twice for a slot.
 func (s *State) checkPending(p *ring.Assignment) error {
-	if p.Slots() != s.params.Slots || p.Width != s.params.width() {
-		return fmt.Errorf("%w: %d slots of width %d, the ring has %d of %d",
-			ErrInvalid, p.Slots(), p.Width, s.params.Slots, s.params.width())
+	if err := s.checkShape(p); err != nil {
+		return err
 	}
 	may := make(map[uint16]bool)
-	for i := range s.servers {
-		may[s.servers[i].Number] = mayOwn(s.servers[i].Status)
+	for _, n := range s.owning() {
+		may[n] = true
 	}
 	for slot := range p.Slots() {
 		owners := p.Of(slot)
@@ -69,6 +74,27 @@ func (s *State) checkPending(p *ring.Assignment) error {
 		}
 	}
 	return nil
+}
+
+// checkShape checks the numbers of slots and of owners per slot.
+func (s *State) checkShape(a *ring.Assignment) error {
+	if !s.params.chmpx() && a.Slots() != s.params.Slots || a.Slots() > len(s.servers) && s.params.chmpx() || a.Width != s.params.width() {
+		return fmt.Errorf("%w: %d slots of width %d, the ring has %d of %d and %d servers",
+			ErrInvalid, a.Slots(), a.Width, s.params.Slots, s.params.width(), len(s.servers))
+	}
+	return nil
+}
+
+// owning returns the numbers of the servers that may own slots after a merge,
+// in ring order.
+func (s *State) owning() []uint16 {
+	var numbers []uint16
+	for i := range s.servers {
+		if mayOwn(s.servers[i].Status) {
+			numbers = append(numbers, s.servers[i].Number)
+		}
+	}
+	return numbers
 }
 
 // mergeStart applies MergeStart.
@@ -114,7 +140,7 @@ func (s *State) transferReady(e *entry, b TransferReady) error {
 	t.Ready = true
 	s.merge = m
 	s.showDone()
-	e.changed = true
+	e.changed, e.progress = true, true
 	return nil
 }
 
@@ -162,7 +188,7 @@ func (s *State) transferFinal(e *entry, b TransferFinal) error {
 	}
 	t.Final = true
 	s.merge = m
-	e.changed = true
+	e.changed, e.progress = true, true
 	return nil
 }
 

@@ -42,16 +42,18 @@ func (s *State) mergeCommit(e *entry, b MergeCommit) error {
 }
 
 // committedBase returns the pending assignment with the in-sync bits that its
-// owners have earned: in sync before, or given the slot by this merge, or
-// nobody ever had data of the slot.
+// owners have earned (see division.holds).
 func (s *State) committedBase(m *ring.Merge) *ring.Assignment {
 	a := s.pending.Clone()
+	d, err := divide(s.base, a)
+	if err != nil {
+		panic("BUG: fsm: a merge runs that could not start: " + err.Error())
+	}
 	got := newReceived(s.table, m.Transfers)
 	for slot := range a.Slots() {
-		fresh := !s.params.DoMerge || s.base == nil || len(s.base.Of(slot)) == 0
 		a.InSync[slot] = 0
 		for k, n := range a.Of(slot) {
-			if fresh || inSync(s.base, slot, n) || got.has(slot, n) {
+			if !s.params.DoMerge || d.holds(s.base, slot, n, got) {
 				a.InSync[slot] |= 1 << k
 			}
 		}

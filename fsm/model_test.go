@@ -19,11 +19,16 @@ type world struct {
 	*rig
 	rt      *rapid.T
 	replica *State
+	writes  [testHashes]int              // how often each hash was written
+	data    map[ring.ID]*[testHashes]int // up to which write each server has it
 }
 
 func drawParams(t *rapid.T) Params {
 	p := testParams()
 	p.Slots = rapid.SampledFrom([]int{1, 3, 12}).Draw(t, "slots")
+	if rapid.IntRange(0, 2).Draw(t, "placement") == 0 {
+		p = chmpxParams()
+	}
 	p.Replica = rapid.IntRange(0, 2).Draw(t, "replica")
 	p.DoMerge = rapid.IntRange(0, 3).Draw(t, "domerge") > 0
 	p.AutoMerge = rapid.Bool().Draw(t, "automerge")
@@ -92,7 +97,11 @@ func (w *world) plan(v View) Body {
 	if len(numbers) == 0 {
 		return PendingTable{Base: v.Table.Epoch, Delta: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(w.rt, "delta")}
 	}
-	p := ring.NewAssignment(v.Params.Slots, v.Params.width())
+	slots := v.Params.Slots
+	if v.Params.chmpx() { // mostly refused, but may be the planner's
+		slots = len(numbers)
+	}
+	p := ring.NewAssignment(slots, v.Params.width())
 	for slot := range p.Slots() {
 		owners := rapid.Permutation(numbers).Draw(w.rt, "owners")
 		copy(p.Owners[slot*p.Width:(slot+1)*p.Width], owners)
@@ -162,6 +171,7 @@ func (w *world) step(body Body) {
 	w.checkState(after)
 	w.checkEpoch(before, after, body, res)
 	w.checkOneOwner(before, after, body)
+	w.moveData(before, after, body, res)
 	if res.Err != nil && (res.Changed || before.Table != after.Table || before.Merge != after.Merge) {
 		w.rt.Fatalf("%s was refused (%v) and changed something", body.Type(), res.Err)
 	}
@@ -174,6 +184,7 @@ func (w *world) checkState(v View) {
 			w.rt.Fatalf("server %d: %v", s.Number, s.Status)
 		}
 	}
+	w.checkNumbers(v)
 	for _, s := range v.Slaves {
 		if !s.Status.Safe() {
 			w.rt.Fatalf("slave %v: %v", s.ID, s.Status)
@@ -205,14 +216,48 @@ func (w *world) checkState(v View) {
 	}
 }
 
+// checkNumbers checks that exactly the servers in service that are not being
+// added have base numbers, and those that are not leaving pending numbers, 0, 1
+// ... each; and that with PLACEMENT=chmpx the base numbers are the slots.
+func (w *world) checkNumbers(v View) {
+	var base, pending []int32
+	var numbers []uint16
+	for _, s := range v.Table.Servers {
+		in := s.Status.Ring() == ring.ServiceIn
+		if in && s.Status.Action() != ring.Add {
+			base, numbers = append(base, s.BaseHash), append(numbers, s.Number)
+		} else if s.BaseHash != -1 {
+			w.rt.Fatalf("server %d has base number %d and is %v", s.Number, s.BaseHash, s.Status)
+		}
+		if in && s.Status.Action() != ring.Delete {
+			pending = append(pending, s.PendingHash)
+		} else if s.PendingHash != -1 {
+			w.rt.Fatalf("server %d has pending number %d and is %v", s.Number, s.PendingHash, s.Status)
+		}
+	}
+	for i, n := range base {
+		if n != int32(i) {
+			w.rt.Fatalf("base numbers are %v", base)
+		}
+	}
+	for i, n := range pending {
+		if n != int32(i) {
+			w.rt.Fatalf("pending numbers are %v", pending)
+		}
+	}
+	if b := v.Table.Base; v.Params.chmpx() && b != nil && !slices.Equal(b.Owners, ring.Modulo(b.Width, numbers).Owners) {
+		w.rt.Fatalf("slots %v belong to %v", b.Owners, numbers)
+	}
+}
+
 // routing is what an epoch names, written down in full.
 func routing(v View) string {
 	var b bytes.Buffer
 	for _, s := range v.Table.Servers {
 		fmt.Fprintln(&b, s.ID, s.Number, s.Incarnation, s.Addr, s.Status.Live(), s.Status.Suspended())
 	}
-	for slot := range v.Params.Slots {
-		fmt.Fprint(&b, v.Table.ActingSlot(slot), " ")
+	for hash := range uint64(testHashes) {
+		fmt.Fprint(&b, v.Table.Acting(hash), " ")
 	}
 	if v.Table.Base != nil {
 		fmt.Fprintln(&b, v.Table.Base.Owners, v.Table.Base.InSync)
@@ -236,17 +281,17 @@ func (w *world) checkEpoch(before, after View, body Body, res Result) {
 	}
 }
 
-// checkOneOwner checks that no slot passes from a server that could go on to
+// checkOneOwner checks that no hash passes from a server that could go on to
 // another one, except by a commit with a final transfer between them; and that
 // a sealed merge keeps its donors.
 func (w *world) checkOneOwner(before, after View, body Body) {
-	final := func(slot int, donor, receiver ring.ID) bool {
+	final := func(hash uint64, donor, receiver ring.ID) bool {
 		return body.Type() == CommandMergeCommit && slices.ContainsFunc(before.Merge.Transfers, func(x ring.Transfer) bool {
-			return x.Final && x.Donor == donor && x.Receiver == receiver && x.Slots.Has(slot)
+			return x.Final && x.Donor == donor && x.Receiver == receiver && x.Slots.HasHash(hash)
 		})
 	}
-	for slot := range before.Params.Slots {
-		i, j := before.Table.ActingSlot(slot), after.Table.ActingSlot(slot)
+	for hash := range uint64(testHashes) {
+		i, j := before.Table.Acting(hash), after.Table.Acting(hash)
 		if i < 0 || !before.Params.DoMerge && body.Type() != CommandMergeCommit {
 			continue // with DOMERGE off a server that comes back just takes over again
 		}
@@ -258,33 +303,78 @@ func (w *world) checkOneOwner(before, after View, body Body) {
 		if still.Incarnation != from.Incarnation || still.Status.Live() == ring.Down || still.Status.Suspended() {
 			continue
 		}
-		if j < 0 || !final(slot, from.ID, after.Table.Servers[j].ID) {
-			w.rt.Fatalf("%s: slot %d passes from %v to %d", body.Type(), slot, from.ID, j)
+		if j < 0 || !final(hash, from.ID, after.Table.Servers[j].ID) {
+			w.rt.Fatalf("%s: hash %d passes from %v to %d", body.Type(), hash, from.ID, j)
 		}
 	}
 	if m := after.Merge; m != nil && operating(m) {
 		for _, x := range m.Transfers {
-			for slot := range before.Params.Slots {
-				if x.Slots.Has(slot) && after.Table.ActingSlot(slot) != after.Table.Index(x.Donor) {
-					w.rt.Fatalf("slot %d under transfer has left its donor %v", slot, x.Donor)
+			for hash := range uint64(testHashes) {
+				if x.Slots.HasHash(hash) && after.Table.Acting(hash) != after.Table.Index(x.Donor) {
+					w.rt.Fatalf("hash %d under transfer has left its donor %v", hash, x.Donor)
 				}
 			}
 		}
 	}
 }
 
+// moveData gives the receiver of a final transfer what its donor has, checks
+// that whoever may answer for a hash has every write to it, and writes to every
+// hash that is not sealed, as messages replicated to its owners do.
+func (w *world) moveData(before, after View, body Body, res Result) {
+	if !after.Params.DoMerge {
+		return
+	}
+	if b, ok := body.(TransferFinal); ok && res.Err == nil {
+		for _, x := range before.Merge.Transfers {
+			for hash := range testHashes {
+				if x.Donor == b.Donor && x.Receiver == b.Receiver && x.Slots.HasHash(uint64(hash)) {
+					w.dataOf(b.Receiver)[hash] = w.dataOf(b.Donor)[hash]
+				}
+			}
+		}
+	}
+	for hash := range testHashes {
+		owners := after.Table.Owners(uint64(hash), nil)
+		if len(owners) == 0 && after.Table.Acting(uint64(hash)) >= 0 || len(owners) > 0 && owners[0] != after.Table.Acting(uint64(hash)) {
+			w.rt.Fatalf("hash %d: owners %v, acting is %d", hash, owners, after.Table.Acting(uint64(hash)))
+		}
+		for _, i := range owners {
+			id := after.Table.Servers[i].ID
+			if d := w.dataOf(id); d[hash] != w.writes[hash] {
+				w.rt.Fatalf("%s: server %v is in sync for hash %d and has %d of its %d writes", body.Type(), id, hash, d[hash], w.writes[hash])
+			}
+		}
+		if m := after.Merge; len(owners) == 0 || m != nil && m.Phase == ring.MergeSealed &&
+			slices.ContainsFunc(m.Transfers, func(x ring.Transfer) bool { return x.Slots.HasHash(uint64(hash)) }) {
+			continue
+		}
+		w.writes[hash]++
+		for _, i := range owners {
+			w.dataOf(after.Table.Servers[i].ID)[hash] = w.writes[hash]
+		}
+	}
+}
+
+func (w *world) dataOf(id ring.ID) *[testHashes]int {
+	if w.data[id] == nil {
+		w.data[id] = new([testHashes]int)
+	}
+	return w.data[id]
+}
+
 // newWorld is a ring with some servers in service.
 func newWorld(t *rapid.T) *world {
 	p := drawParams(t)
-	w := &world{rig: ringOf(t, p, rapid.IntRange(0, modelServers).Draw(t, "in service")), rt: t, replica: New()}
+	w := &world{rig: ringOf(t, p, rapid.IntRange(0, modelServers).Draw(t, "in service")), rt: t, replica: New(), data: make(map[ring.ID]*[testHashes]int)}
 	if err := w.replica.Restore(w.s.Snapshot()); err != nil {
 		t.Fatalf("restore: %v", err)
 	}
 	return w
 }
 
-// TestRandomHistories proves the invariants of checkState, checkEpoch and
-// checkOneOwner for any sequence of commands, and that two replicas stay equal
+// TestRandomHistories proves the invariants of checkState, checkEpoch,
+// checkOneOwner and moveData for any sequence of commands, and that two replicas stay equal
 // byte for byte, one of them restored from snapshots on the way.
 func TestRandomHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -341,9 +431,9 @@ func (w *world) checkSettled() {
 			w.rt.Fatalf("server %d is %v (%v)", s.Number, s.Status, MergeBlocked(v))
 		}
 	}
-	for slot := range v.Params.Slots {
-		if v.Table.ActingSlot(slot) < 0 {
-			w.rt.Fatalf("nobody acts for slot %d", slot)
+	for hash := range uint64(testHashes) {
+		if v.Table.Acting(hash) < 0 {
+			w.rt.Fatalf("nobody acts for hash %d", hash)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package fsm
 
-import "github.com/chmpx/chmpx/ring"
+import (
+	"slices"
+
+	"github.com/chmpx/chmpx/ring"
+)
 
 // SealTimeoutUs is how long a merge stays sealed without all its Finals before
 // NextMergeStep opens it again, and how long it then waits with the next seal.
@@ -113,13 +117,21 @@ func plan(v View) (*ring.Assignment, error) {
 		moves = moves || s.Status.Action() == ring.Delete
 	}
 	base := v.Table.Base
-	if len(members) == 0 || !moves && !anyLacks(v.Table) {
+	if len(members) == 0 {
 		return nil, nil
 	}
 	var p *ring.Assignment
-	if base == nil {
+	if v.Params.chmpx() {
+		p = ring.Modulo(v.Params.width(), numbers)
+		moves = moves || base != nil && !slices.Equal(p.Owners, base.Owners) // the ring order has changed
+	}
+	switch {
+	case !moves && !anyLacks(v.Table):
+		return nil, nil
+	case p != nil:
+	case base == nil:
 		p = ring.Interleaved(v.Params.Slots, v.Params.width(), numbers)
-	} else {
+	default:
 		p = ring.Plan(base, members, v.Params.width())
 	}
 	transfers, err := transfersFor(v.Table, p, v.Params.DoMerge)

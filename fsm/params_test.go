@@ -1,6 +1,9 @@
 package fsm
 
-import "testing"
+import (
+	"errors"
+	"testing"
+)
 
 // The table says DELIVERMODE=random in every state of the ring, also after a
 // snapshot, and changes nothing else by it.
@@ -19,6 +22,27 @@ func TestRandomModeIsInTheTable(t *testing.T) {
 			if tab.Random != want || len(tab.Serving()) != 2 || tab.Index(id(1)) == tab.Serving()[1] {
 				t.Errorf("%s %s: random %t, %v serve; want %t and the two servers that have programs", mode, name, tab.Random, tab.Serving(), want)
 			}
+		}
+	}
+}
+
+// Ring-wide values that no ring can have are refused with the reason.
+func TestRingInitRefusesParams(t *testing.T) {
+	for name, change := range map[string]func(*Params){
+		"no slots":        func(p *Params) { p.Slots = 0 },
+		"too many slots":  func(p *Params) { p.Slots = SlotsMax + 1 },
+		"slots of chmpx":  func(p *Params) { p.Placement = "chmpx" },
+		"placement":       func(p *Params) { p.Placement = "SLOTS" },
+		"delivery mode":   func(p *Params) { p.DeliverMode = "" },
+		"replica":         func(p *Params) { p.Replica = 64 },
+		"too many owners": func(p *Params) { p.Slots, p.Replica = SlotsMax, 63 },
+		"voters":          func(p *Params) { p.MaxVoters = 0 },
+	} {
+		p := testParams()
+		change(&p)
+		r := &rig{t: t, s: New()}
+		if res := r.apply(RingInit{RingID: 1, Era: 1, Group: "G", Params: p}); !errors.Is(res.Err, ErrInvalid) || r.s.View().RingID != 0 {
+			t.Errorf("%s: %v, want ErrInvalid", name, res.Err)
 		}
 	}
 }

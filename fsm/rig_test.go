@@ -33,6 +33,13 @@ func testParams() Params {
 	}
 }
 
+// chmpxParams are those with PLACEMENT=chmpx.
+func chmpxParams() Params {
+	p := testParams()
+	p.Slots, p.Placement = 0, "chmpx"
+	return p
+}
+
 func newRig(t fataler, p Params) *rig {
 	r := &rig{t: t, s: New(), nowUs: 1_000_000}
 	r.do(RingInit{RingID: 77, Era: 1, Group: "TEST", Params: p})
@@ -128,16 +135,23 @@ func (r *rig) status(n int, want ring.Status) {
 	}
 }
 
-// actors returns how many slots each server acts for, -1 for nobody.
+// testHashes is how many hashes, from 0, show all that differs between hashes:
+// a multiple of every number of slots, and of servers up to 5, in these tests.
+const testHashes = 60
+
+// actors returns for how many twelfths of the hashes each server acts, -1 for nobody.
 func (r *rig) actors() map[int]int {
 	v := r.s.View()
 	m := make(map[int]int)
-	for slot := range v.Params.Slots {
-		if i := v.Table.ActingSlot(slot); i >= 0 {
+	for hash := range uint64(testHashes) {
+		if i := v.Table.Acting(hash); i >= 0 {
 			m[int(v.Table.Servers[i].ID)-100]++
 		} else {
 			m[-1]++
 		}
+	}
+	for n := range m {
+		m[n] /= testHashes / 12
 	}
 	return m
 }

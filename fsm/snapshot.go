@@ -137,12 +137,20 @@ func (s *State) rebuild() error {
 		return fmt.Errorf("a merge and a pending table go together")
 	}
 	for _, a := range []*ring.Assignment{s.base, s.pending} {
-		if a != nil && (a.Slots() != s.params.Slots || a.Width != s.params.width()) {
-			return fmt.Errorf("assignment of %d slots and width %d", a.Slots(), a.Width)
+		if a == nil {
+			continue
+		}
+		if err := s.checkShape(a); err != nil {
+			return err
 		}
 	}
+	var parts division
 	if s.pending != nil {
 		if err := s.checkPending(s.pending); err != nil {
+			return err
+		}
+		var err error
+		if parts, err = divide(s.base, s.pending); err != nil {
 			return err
 		}
 	}
@@ -157,7 +165,7 @@ func (s *State) rebuild() error {
 	}
 	if s.merge != nil {
 		for _, t := range s.merge.Transfers {
-			if t.Slots == nil || t.Slots.Slots() != s.params.Slots || s.find(t.Donor) == nil || s.find(t.Receiver) == nil {
+			if t.Slots == nil || t.Slots.Slots() != parts.parts || s.find(t.Donor) == nil || s.find(t.Receiver) == nil {
 				return fmt.Errorf("transfer from %v to %v", t.Donor, t.Receiver)
 			}
 		}

@@ -64,11 +64,12 @@ type Result struct {
 
 // entry is the one being applied.
 type entry struct {
-	index   uint64
-	timeUs  int64
-	changed bool // the handler changed something that a view shows
-	commit  bool // the base is a new one by decision: a new epoch in any case
-	res     Result
+	index    uint64
+	timeUs   int64
+	changed  bool // the handler changed something that a view shows
+	progress bool // all it changed is how far the transfers are
+	commit   bool // the base is a new one by decision: a new epoch in any case
+	res      Result
 }
 
 // New returns the state before the first entry.
@@ -136,16 +137,18 @@ func (b RingInit) validate() error {
 	switch {
 	case b.RingID == 0 || b.Era == 0 || b.Group == "":
 		return fmt.Errorf("%w: ring id, era or group is empty", ErrInvalid)
-	case p.Slots < 1 || p.Slots > SlotsMax:
+	case p.Placement != "slots" && p.Placement != "chmpx":
+		return fmt.Errorf("%w: PLACEMENT %q, slots and chmpx are allowed", ErrInvalid, p.Placement)
+	case p.Placement == "chmpx" && p.Slots != 0:
+		return fmt.Errorf("%w: %d slots with PLACEMENT chmpx, 0 allowed", ErrInvalid, p.Slots)
+	case p.Placement == "slots" && (p.Slots < 1 || p.Slots > SlotsMax):
 		return fmt.Errorf("%w: %d slots, 1 to %d allowed", ErrInvalid, p.Slots, SlotsMax)
 	case p.Replica < 0 || p.Replica > 63:
 		return fmt.Errorf("%w: REPLICA %d, 0 to 63 allowed", ErrInvalid, p.Replica)
 	case p.Slots*p.width() > ownersMax:
 		return fmt.Errorf("%w: %d slots of %d owners, %d owners allowed", ErrInvalid, p.Slots, p.width(), ownersMax)
 	case p.DeliverMode != "hash" && p.DeliverMode != "random":
-		return fmt.Errorf("%w: DELIVERMODE %q", ErrInvalid, p.DeliverMode)
-	case p.Placement != "slots" && p.Placement != "chmpx":
-		return fmt.Errorf("%w: PLACEMENT %q", ErrInvalid, p.Placement)
+		return fmt.Errorf("%w: DELIVERMODE %q, hash and random are allowed", ErrInvalid, p.DeliverMode)
 	case p.MaxVoters < 1:
 		return fmt.Errorf("%w: %d voters", ErrInvalid, p.MaxVoters)
 	}
@@ -154,6 +157,9 @@ func (b RingInit) validate() error {
 
 // width returns the number of owners of a slot.
 func (p Params) width() int { return p.Replica + 1 }
+
+// chmpx reports whether slots are base servers instead of a fixed number.
+func (p Params) chmpx() bool { return p.Placement == "chmpx" }
 
 // find returns the member with this id, nil if there is none. The pointer is
 // good until a member is added.
@@ -169,8 +175,10 @@ func (s *State) find(id ring.ID) *server {
 // settle brings everything that follows from the changed fields up to date:
 // in-sync bits, the merge, shown statuses and numbers, the table and its names.
 func (s *State) settle(e *entry) {
-	s.clearLostSync()
-	s.checkMerge(e)
+	if !e.progress {
+		s.clearLostSync()
+		s.checkMerge(e)
+	}
 	s.showNeeds()
 	s.renumber()
 	s.stampStatus(e.timeUs)
@@ -201,7 +209,9 @@ func (s *State) showNeeds() {
 	}
 }
 
-// renumber computes the base and pending numbers (ring order, dense).
+// renumber computes the base and pending numbers (ring order, dense). With
+// PLACEMENT=chmpx a base number is the server's slot: where the ring order has
+// changed, the slots follow with the next merge.
 func (s *State) renumber() {
 	var base, pending int32
 	for i := range s.servers {
@@ -214,11 +224,28 @@ func (s *State) renumber() {
 			v.BaseHash = base
 			base++
 		}
+		if slot := s.slotOf(v.Number); slot >= 0 {
+			v.BaseHash = slot
+		}
 		if v.Status.Action() != ring.Delete {
 			v.PendingHash = pending
 			pending++
 		}
 	}
+}
+
+// slotOf returns the slot that a server is the first owner of with
+// PLACEMENT=chmpx, -1 if there is none.
+func (s *State) slotOf(number uint16) int32 {
+	if !s.params.chmpx() || s.base == nil {
+		return -1
+	}
+	for slot := range s.base.Slots() {
+		if o := s.base.Of(slot); len(o) > 0 && o[0] == number {
+			return int32(slot)
+		}
+	}
+	return -1
 }
 
 // stampStatus notes the time for every server whose status is another one than

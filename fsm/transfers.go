@@ -3,6 +3,7 @@ package fsm
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
@@ -46,65 +47,87 @@ func outOfSync(a *ring.Assignment) map[uint16]bool {
 	return lost
 }
 
-// hasData reports whether somebody owns the slot in the base.
-func hasData(a *ring.Assignment, slot int) bool { return a != nil && len(a.Of(slot)) > 0 }
+// division divides the hashes so finely that each part lies in one slot of the
+// base and in one slot of the pending assignment: by the least common multiple
+// of their numbers of slots. Outside PLACEMENT=chmpx these are the same number,
+// and a part is a slot.
+type division struct {
+	parts, base, pending int
+}
 
-// keepsData reports whether an owner in sync keeps the slot.
-func keepsData(base, pending *ring.Assignment, slot int) bool {
-	for _, n := range pending.Of(slot) {
-		if inSync(base, slot, n) {
-			return true
+// divide returns the division for a merge, ErrTooManyParts if it is too fine.
+// base may be nil.
+func divide(base, pending *ring.Assignment) (division, error) {
+	d := division{parts: pending.Slots(), base: pending.Slots(), pending: pending.Slots()}
+	if base == nil || base.Slots() == d.pending {
+		return d, nil
+	}
+	d.base = base.Slots()
+	a, b := d.base, d.pending
+	for b != 0 {
+		a, b = b, a%b
+	}
+	d.parts = d.base / a * d.pending
+	if d.parts > PartsMax {
+		return d, fmt.Errorf("%w: from %d to %d servers, %d parts, at most %d allowed", ErrTooManyParts, d.base, d.pending, d.parts, PartsMax)
+	}
+	return d, nil
+}
+
+// of returns the parts of a slot of the pending assignment.
+func (d division) of(slot int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for part := slot; part < d.parts; part += d.pending {
+			if !yield(part) {
+				return
+			}
 		}
 	}
-	return false
+}
+
+// inBase returns the slot of the base that a part lies in.
+func (d division) inBase(part int) int { return part % d.base }
+
+// holds reports whether the server with this number has all data of a slot of
+// the pending assignment once it was given what got says: it owned a part in
+// sync before, or got it, or there never was any data.
+func (d division) holds(base *ring.Assignment, slot int, number uint16, got received) bool {
+	if base == nil {
+		return true
+	}
+	for part := range d.of(slot) {
+		if !inSync(base, d.inBase(part), number) && !got.has(part, number) {
+			return false
+		}
+	}
+	return true
 }
 
 // transfersFor returns what has to move from the base of t to pending, by
-// donor and receiver in ring order: the acting owner of a slot gives it to
+// donor and receiver in ring order: the acting owner of a part gives it to
 // every pending owner that can take it and is not in sync, and to the one that
-// will act in its place, even when that one is in sync: the slot must be
+// will act in its place, even when that one is in sync: the part must be
 // drained at the old owner before the new one starts.
 //
-// A pending owner that cannot take data stays out of sync. But no slot may
-// lose its data: ErrDonorMissing when nobody acts for a slot that all its
-// holders would give up, ErrReceiverMissing when none of its pending owners
-// can act.
+// A pending owner that cannot take data stays out of sync. But no part may
+// lose its data: ErrDonorMissing when nobody of the owners that a slot gets
+// would have the data of all its parts, because nobody acts for one of them;
+// ErrReceiverMissing when none of them can act.
 func transfersFor(t *ring.Table, pending *ring.Assignment, doMerge bool) ([]ring.Transfer, error) {
-	type pair struct{ donor, receiver int }
-	sets := make(map[pair]*ring.SlotSet)
-	give := func(slot, donor, receiver int) {
-		p := pair{donor, receiver}
-		if sets[p] == nil {
-			sets[p] = ring.NewSlotSet(pending.Slots())
-		}
-		sets[p].Add(slot)
+	d, err := divide(t.Base, pending)
+	if err != nil {
+		return nil, err
 	}
+	g := &giving{t: t, division: d, sets: make(map[pair]*ring.SlotSet), got: make(received)}
 	for slot := range pending.Slots() {
-		acting := t.ActingSlot(slot)
-		if acting < 0 {
-			if doMerge && hasData(t.Base, slot) && !keepsData(t.Base, pending, slot) {
-				return nil, fmt.Errorf("%w: slot %d waits for %s", ErrDonorMissing, slot, names(t, t.Base.Of(slot)))
-			}
-			continue
+		if err := g.slot(slot, pending.Of(slot)); err != nil {
+			return nil, err
 		}
-		next := -1
-		for _, n := range pending.Of(slot) {
-			i := t.IndexOfNumber(n)
-			if i < 0 || !able(t.Servers[i].Status) {
-				continue
-			}
-			if !inSync(t.Base, slot, n) || (next < 0 && i != acting) {
-				give(slot, acting, i)
-			}
-			if next < 0 {
-				next = i
-			}
-		}
-		if next < 0 {
-			return nil, fmt.Errorf("%w: slot %d goes to %s", ErrReceiverMissing, slot, names(t, pending.Of(slot)))
+		if doMerge && !slices.ContainsFunc(pending.Of(slot), func(n uint16) bool { return d.holds(t.Base, slot, n, g.got) }) {
+			return nil, g.donorMissing(slot)
 		}
 	}
-	pairs := slices.SortedFunc(maps.Keys(sets), func(a, b pair) int {
+	pairs := slices.SortedFunc(maps.Keys(g.sets), func(a, b pair) int {
 		return cmp.Or(cmp.Compare(a.donor, b.donor), cmp.Compare(a.receiver, b.receiver))
 	})
 	out := make([]ring.Transfer, 0, len(pairs))
@@ -112,10 +135,69 @@ func transfersFor(t *ring.Table, pending *ring.Assignment, doMerge bool) ([]ring
 		d, r := &t.Servers[p.donor], &t.Servers[p.receiver]
 		out = append(out, ring.Transfer{
 			Donor: d.ID, Receiver: r.ID, DonorIncarnation: d.Incarnation, ReceiverIncarnation: r.Incarnation,
-			Slots: sets[p],
+			Slots: g.sets[p],
 		})
 	}
 	return out, nil
+}
+
+// pair is who gives and who takes, as indexes into the table's servers.
+type pair struct{ donor, receiver int }
+
+// giving collects what transfersFor returns.
+type giving struct {
+	division
+	t    *ring.Table
+	sets map[pair]*ring.SlotSet
+	got  received
+}
+
+// slot gives the parts of a slot of the pending assignment to its owners.
+func (g *giving) slot(slot int, owners []uint16) error {
+	next := -1
+	for _, n := range owners {
+		i := g.t.IndexOfNumber(n)
+		if i < 0 || !able(g.t.Servers[i].Status) {
+			continue
+		}
+		for part := range g.of(slot) {
+			acting := g.t.ActingSlot(g.inBase(part))
+			if acting >= 0 && (!inSync(g.t.Base, g.inBase(part), n) || next < 0 && i != acting) {
+				g.give(part, acting, i)
+			}
+		}
+		if next < 0 {
+			next = i
+		}
+	}
+	if next >= 0 {
+		return nil
+	}
+	for part := range g.of(slot) {
+		if g.t.ActingSlot(g.inBase(part)) >= 0 {
+			return fmt.Errorf("%w: slot %d goes to %s", ErrReceiverMissing, slot, names(g.t, owners))
+		}
+	}
+	return nil
+}
+
+func (g *giving) give(part, donor, receiver int) {
+	p := pair{donor, receiver}
+	if g.sets[p] == nil {
+		g.sets[p] = ring.NewSlotSet(g.parts)
+	}
+	g.sets[p].Add(part)
+	g.got.add(g.t.Servers[receiver].Number, part, g.parts)
+}
+
+// donorMissing says whom a slot of the pending assignment waits for.
+func (g *giving) donorMissing(slot int) error {
+	for part := range g.of(slot) {
+		if b := g.inBase(part); g.t.ActingSlot(b) < 0 {
+			return fmt.Errorf("%w: slot %d waits for %s", ErrDonorMissing, b, names(g.t, g.t.Base.Of(b)))
+		}
+	}
+	return fmt.Errorf("%w: slot %d", ErrDonorMissing, slot)
 }
 
 // names lists servers by number, for people.
@@ -132,68 +214,82 @@ func names(t *ring.Table, numbers []uint16) string {
 	return s[1:]
 }
 
-// received says which slots each server is given by transfers.
-type received map[uint16][]*ring.SlotSet
+// received says which parts each server, by number, is given by transfers.
+type received map[uint16]*ring.SlotSet
 
 func newReceived(t *ring.Table, transfers []ring.Transfer) received {
 	r := make(received)
 	for _, x := range transfers {
 		if i := t.Index(x.Receiver); i >= 0 {
 			n := t.Servers[i].Number
-			r[n] = append(r[n], x.Slots)
+			if r[n] == nil {
+				r[n] = ring.NewSlotSet(x.Slots.Slots())
+			}
+			r[n].AddAll(x.Slots)
 		}
 	}
 	return r
 }
 
-func (r received) has(slot int, number uint16) bool {
-	return slices.ContainsFunc(r[number], func(s *ring.SlotSet) bool { return s.Has(slot) })
+func (r received) add(number uint16, part, parts int) {
+	if r[number] == nil {
+		r[number] = ring.NewSlotSet(parts)
+	}
+	r[number].Add(part)
 }
 
+func (r received) has(part int, number uint16) bool { return r[number].Has(part) }
+
 // sound checks that committing the transfers in the ring that t shows loses no
-// data and lets no slot pass to another acting owner without a transfer. An
+// data and lets no part pass to another acting owner without a transfer. An
 // error says what is wrong.
 func sound(t *ring.Table, pending *ring.Assignment, transfers []ring.Transfer, doMerge bool) error {
+	d, err := divide(t.Base, pending)
+	if err != nil {
+		return err
+	}
 	for _, x := range transfers {
-		d, r := t.Index(x.Donor), t.Index(x.Receiver)
-		if d < 0 || r < 0 || t.Servers[d].Incarnation != x.DonorIncarnation ||
+		donor, r := t.Index(x.Donor), t.Index(x.Receiver)
+		if donor < 0 || r < 0 || t.Servers[donor].Incarnation != x.DonorIncarnation ||
 			t.Servers[r].Incarnation != x.ReceiverIncarnation || !able(t.Servers[r].Status) {
 			return fmt.Errorf("%w: from %v to %v", ErrStale, x.Donor, x.Receiver)
 		}
-		for slot := range pending.Slots() {
-			if x.Slots.Has(slot) && t.ActingSlot(slot) != d {
-				return fmt.Errorf("%w: slot %d has left %v", ErrStale, slot, x.Donor)
+		for part := range x.Slots.All() {
+			if t.ActingSlot(d.inBase(part)) != donor {
+				return fmt.Errorf("%w: slot %d has left %v", ErrStale, d.inBase(part), x.Donor)
 			}
 		}
 	}
 	got := newReceived(t, transfers)
 	for slot := range pending.Slots() {
-		if err := soundSlot(t, pending, slot, got, doMerge); err != nil {
+		if err := soundSlot(t, d, slot, pending.Of(slot), got, doMerge); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func soundSlot(t *ring.Table, pending *ring.Assignment, slot int, got received, doMerge bool) error {
-	acting := t.ActingSlot(slot)
-	if acting < 0 {
-		if doMerge && hasData(t.Base, slot) && !keepsData(t.Base, pending, slot) {
+func soundSlot(t *ring.Table, d division, slot int, owners []uint16, got received, doMerge bool) error {
+	holds := func(n uint16) bool { return !doMerge || d.holds(t.Base, slot, n, got) }
+	acts := false // somebody for some part
+	for part := range d.of(slot) {
+		acts = acts || t.ActingSlot(d.inBase(part)) >= 0
+	}
+	if !acts {
+		if !slices.ContainsFunc(owners, holds) {
 			return fmt.Errorf("%w: slot %d", ErrDonorMissing, slot)
 		}
 		return nil
 	}
-	for _, n := range pending.Of(slot) {
+	for _, n := range owners {
 		i := t.IndexOfNumber(n)
-		if i < 0 || !able(t.Servers[i].Status) {
+		if i < 0 || !able(t.Servers[i].Status) || !holds(n) {
 			continue
 		}
-		given := got.has(slot, n)
-		if doMerge && !given && !inSync(t.Base, slot, n) {
-			continue
-		}
-		if i != acting && !given {
-			return fmt.Errorf("%w: slot %d would pass to %v without transfer", ErrStale, slot, t.Servers[i].ID)
+		for part := range d.of(slot) {
+			if acting := t.ActingSlot(d.inBase(part)); acting >= 0 && acting != i && !got.has(part, n) {
+				return fmt.Errorf("%w: slot %d would pass to %v without transfer", ErrStale, slot, t.Servers[i].ID)
+			}
 		}
 		return nil
 	}

@@ -118,8 +118,9 @@ func BaseMessageID(group string, t IDType, n Identity) uint64 {
 	return Hash([]byte(s)) << 32
 }
 
-// Less is the ring order: byte-wise by name, control port (as CHMPX's signed
-// 16-bit value), CUK, custom seed; with CUSTOM the seed comes first.
+// Less is the ring order: byte-wise by name, control port, CUK, custom seed;
+// with CUSTOM the seed comes first. Ports are in the order of their numbers;
+// CHMPX, which cannot use ports above 32767, would take those for negative.
 func Less(t IDType, a, b Identity) bool {
 	if t == IDByCustom && a.CustomSeed != b.CustomSeed {
 		return a.CustomSeed < b.CustomSeed
@@ -128,7 +129,7 @@ func Less(t IDType, a, b Identity) bool {
 	case a.Name != b.Name:
 		return a.Name < b.Name
 	case a.CtlPort != b.CtlPort:
-		return int16(a.CtlPort) < int16(b.CtlPort)
+		return a.CtlPort < b.CtlPort
 	case a.CUK != b.CUK:
 		return a.CUK < b.CUK
 	}

@@ -30,7 +30,7 @@ type Transfer struct {
 	Receiver            ID          `json:"receiver"`
 	DonorIncarnation    Incarnation `json:"donor_incarnation"`
 	ReceiverIncarnation Incarnation `json:"receiver_incarnation"`
-	Slots               *SlotSet    `json:"slots"`
+	Slots               *SlotSet    `json:"slots"` // of the merge's division of the hashes, the same for all its transfers
 	Ready               bool        `json:"ready"` // the receiver has caught up
 	Final               bool        `json:"final"` // the donor has stopped and the receiver has everything
 }

@@ -22,6 +22,14 @@ func Interleaved(slots, width int, numbers []uint16) *Assignment {
 	return a
 }
 
+// Modulo is the assignment of PLACEMENT=chmpx: one slot per server, in ring
+// order, whose further owners are the servers after it. The owners of a hash
+// are then those at the positions hash mod n, hash mod n + 1 ... as in CHMPX.
+// It marks everybody in sync; numbers must not be empty.
+func Modulo(width int, numbers []uint16) *Assignment {
+	return Interleaved(len(numbers), width, numbers)
+}
+
 // Plan returns the assignment that base should become when exactly members own
 // slots, width owners each (as many as there are members, if those are fewer).
 // It moves as few slots as it can: owners stay where their share allows, and a

@@ -3,6 +3,7 @@ package ring
 import (
 	"encoding/base64"
 	"fmt"
+	"iter"
 	"math/bits"
 	"strconv"
 	"strings"
@@ -11,8 +12,12 @@ import (
 // slotSetMax bounds the slots of a set, whoever wrote it.
 const slotSetMax = 1 << 20
 
-// SlotSet is a set of slots. Build it with NewSlotSet and Add; once shared it
-// must not change.
+// SlotSet is a set of slots: of the hashes that leave certain remainders when
+// divided by Slots. That number is the set's own. While a merge changes the
+// number of slots of a ring it is a multiple of both numbers, so that each slot
+// of the set lies in one slot before the merge and in one after it.
+//
+// Build it with NewSlotSet and Add; once shared it must not change.
 type SlotSet struct {
 	slots int
 	bits  []uint64
@@ -37,6 +42,39 @@ func (s *SlotSet) Has(slot int) bool {
 	return s != nil && slot >= 0 && slot < s.slots && s.bits[slot/64]&(1<<(slot%64)) != 0
 }
 
+// HasHash reports whether the set holds the slot of the hash. A nil set is empty.
+func (s *SlotSet) HasHash(hash uint64) bool {
+	return s != nil && s.slots > 0 && s.Has(int(hash%uint64(s.slots)))
+}
+
+// AddAll puts every slot of o, which is nil or of the same range, into the set.
+func (s *SlotSet) AddAll(o *SlotSet) {
+	if o == nil {
+		return
+	}
+	s.n = 0
+	for i, w := range o.bits {
+		s.bits[i] |= w
+		s.n += bits.OnesCount64(s.bits[i])
+	}
+}
+
+// All returns the slots of the set in ascending order. A nil set is empty.
+func (s *SlotSet) All() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if s == nil {
+			return
+		}
+		for i, w := range s.bits {
+			for ; w != 0; w &= w - 1 {
+				if !yield(64*i + bits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Len returns how many slots the set holds.
 func (s *SlotSet) Len() int {
 	if s == nil {
@@ -45,7 +83,8 @@ func (s *SlotSet) Len() int {
 	return s.n
 }
 
-// Slots returns the range of the set: slots 0 to Slots()-1 may be in it.
+// Slots returns the range of the set: slots 0 to Slots()-1 may be in
+// it, and a hash is in slot hash modulo Slots().
 func (s *SlotSet) Slots() int {
 	if s == nil {
 		return 0

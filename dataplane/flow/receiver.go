@@ -31,7 +31,7 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 		c.answer(p, wire.Header{
 			Type: wire.TypeMoved, Flags: set.doubt(h), Session: set.id, Seq: seq, Attempt: h.Attempt, Epoch: c.epoch,
 		}, true)
-	case c.seal != nil && h.Kind == wire.KindHash && c.seal.Has(c.table.Slot(h.Hash)):
+	case h.Kind == wire.KindHash && c.seal.HasHash(h.Hash):
 		c.later(set, h, waitNode, &c.waiters)
 	default:
 		c.accept(set, h, payload)
@@ -194,7 +194,7 @@ func (c *Core) reviewUntaken() {
 		pr := &s.program
 		for i := pr.taken; i < pr.given; i++ {
 			r := pr.at(i)
-			if r.sealed = r.kind == wire.KindHash && c.seal != nil && c.table != nil && c.seal.Has(c.table.Slot(r.hash)); r.sealed {
+			if r.sealed = r.kind == wire.KindHash && c.seal.HasHash(r.hash); r.sealed {
 				c.sealed++
 			}
 			pr.displaced = pr.displaced || !c.mayKeep(r)
