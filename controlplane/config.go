@@ -64,6 +64,7 @@ type Config struct {
 	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
 	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
 	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
+	StandbyAfter time.Duration // a voter that has not been UP for so long loses its vote to a standby that has caught up; default 1 min
 	SlaveGrace   time.Duration // a slave without session for so long is down; default 5 s
 	SlaveGC      time.Duration // SLAVEGC: a slave down for so long is removed; default 10 min
 	NoSync       bool          // do not fsync the log: tests only
@@ -82,6 +83,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.SuspendGrace, time.Second)
 	def(&c.DownOut, time.Minute)
 	def(&c.UpBackoffMax, time.Minute)
+	def(&c.StandbyAfter, time.Minute)
 	def(&c.SlaveGrace, 5*time.Second)
 	def(&c.SlaveGC, 10*time.Minute)
 	if c.Params.MaxVoters == 0 {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/raft"
 
 	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/ring"
@@ -200,34 +199,6 @@ func TestVoters(t *testing.T) {
 		if got := votersFor(n, 5); got != w {
 			t.Errorf("%d servers: %d voters, want %d", n, got, w)
 		}
-	}
-}
-
-// TestNextMemberChange proves which change of raft's configuration comes next.
-func TestNextMemberChange(t *testing.T) {
-	v := func(id raft.ServerID) raft.Server { return raft.Server{ID: id, Suffrage: raft.Voter} }
-	n := func(id raft.ServerID) raft.Server { return raft.Server{ID: id, Suffrage: raft.Nonvoter} }
-	const a, b, c, d = "0000000000000001", "0000000000000002", "0000000000000003", "0000000000000004"
-	tests := []struct {
-		name    string
-		cluster []raft.Server
-		want    memberChange
-	}{
-		{"complete", []raft.Server{v(a + ".0"), v(b + ".0"), v(c + ".0")}, memberChange{}},
-		{"slaves do not vote", []raft.Server{v(a + ".0"), n(b + ".s"), n(c + ".s")}, memberChange{}},
-		{"two servers, one voter", []raft.Server{v(a + ".0"), n(b + ".x")}, memberChange{}},
-		{"three servers, one voter", []raft.Server{v(a + ".0"), n(c + ".y"), n(b + ".x")}, memberChange{promote: b + ".x"}},
-		{"a standby that is down", []raft.Server{v(a + ".0"), v(b + ".0"), n(d + ".x")}, memberChange{}},
-		{"the old id goes first", []raft.Server{v(a + ".0"), v(b + ".0"), v(c + ".0"), n(b + ".x")}, memberChange{remove: b + ".0"}},
-		{"then the new one votes", []raft.Server{v(a + ".0"), v(c + ".0"), n(b + ".x")}, memberChange{promote: b + ".x"}},
-	}
-	for _, tc := range tests {
-		t.Run(tc.name, func(t *testing.T) {
-			got := nextMemberChange(tc.cluster, 5, func(id ring.ID) bool { return id != 4 })
-			if got != tc.want {
-				t.Errorf("got %+v, want %+v", got, tc.want)
-			}
-		})
 	}
 }
 

@@ -16,13 +16,12 @@ import (
 
 // Rules of membership.
 const (
-	memberTick      = 500 * time.Millisecond
-	memberTimeout   = 5 * time.Second
-	caughtUpEntries = 100                   // a server that lacks no more may vote
-	slavePace       = 50 * time.Millisecond // 20 slaves a second
-	slaveQueueMax   = 2 * time.Second
-	slavesMax       = 64 // RAFTMAXSLAVES
-	slaveSuffix     = ".s"
+	memberTick    = 500 * time.Millisecond
+	memberTimeout = 5 * time.Second
+	slavePace     = 50 * time.Millisecond // 20 slaves a second
+	slaveQueueMax = 2 * time.Second
+	slavesMax     = 64 // RAFTMAXSLAVES
+	slaveSuffix   = ".s"
 )
 
 // joinServerBody asks for admission as a member of raft.
@@ -153,47 +152,11 @@ func slaveIsUp(v fsm.View, id ring.ID, boot uint64) bool {
 	})
 }
 
-// memberChange is one change of raft's configuration.
-type memberChange struct {
-	remove  raft.ServerID // a member that is over, "" = none
-	promote raft.ServerID // a non-voter that is to vote once it has caught up, "" = none
-}
-
-// nextMemberChange returns what should change about the servers in raft's
-// configuration. A server that lost its disk joins under a new id, which comes
-// later in the list: its old id goes first, so that a majority never needs a
-// member that is no more. It is pure.
-func nextMemberChange(cluster []raft.Server, votersMax int, isUp func(ring.ID) bool) memberChange {
-	newest := make(map[ring.ID]raft.ServerID)
-	for _, m := range cluster {
-		if owner, ok := ownerOf(m.ID); ok && !isSlaveID(m.ID) {
-			newest[owner] = m.ID
-		}
-	}
-	voters := 0
-	var candidates []raft.ServerID
-	for _, m := range cluster {
-		owner, ok := ownerOf(m.ID)
-		switch {
-		case !ok || isSlaveID(m.ID):
-		case newest[owner] != m.ID:
-			return memberChange{remove: m.ID}
-		case m.Suffrage == raft.Voter:
-			voters++
-		case isUp(owner):
-			candidates = append(candidates, m.ID)
-		}
-	}
-	if voters < votersFor(len(newest), votersMax) && len(candidates) > 0 {
-		return memberChange{promote: slices.Min(candidates)}
-	}
-	return memberChange{}
-}
-
 // memberLoop keeps raft's configuration and the list of slaves in order.
 func (p *Plane) memberLoop(ctx context.Context, since time.Time) {
 	tick := time.NewTicker(memberTick)
 	defer tick.Stop()
+	away := make(absence)
 	for {
 		select {
 		case <-p.members:
@@ -201,44 +164,11 @@ func (p *Plane) memberLoop(ctx context.Context, since time.Time) {
 		case <-ctx.Done():
 			return
 		}
-		if err := p.changeMembers(ctx); err != nil && ctx.Err() == nil {
+		if err := p.changeMembers(ctx, away); err != nil && ctx.Err() == nil {
 			p.log.Warn("cannot change the members of raft", "err", err)
 		}
 		p.watchSlaves(ctx, since)
 	}
-}
-
-func (p *Plane) changeMembers(ctx context.Context) error {
-	v := p.view()
-	c := nextMemberChange(p.clusterOf(), v.Params.MaxVoters, func(id ring.ID) bool {
-		s := v.Server(id)
-		return s != nil && s.Status.Live() == ring.Up
-	})
-	switch {
-	case c.remove != "":
-		p.log.Info("removing a member of raft that has a new id", "raft_id", string(c.remove))
-		if err := await(ctx, p.node.Load().RemoveServer(c.remove, 0, memberTimeout)); err != nil {
-			return fmt.Errorf("remove %s: %w", c.remove, err)
-		}
-	case c.promote != "" && p.caughtUp(ctx, c.promote):
-		owner, _ := ownerOf(c.promote)
-		p.log.Info("server becomes a voter", "server", serverName(v, owner), "raft_id", string(c.promote))
-		addr := raftnode.Address(c.promote, p.addressOf(owner))
-		if err := await(ctx, p.node.Load().AddVoter(c.promote, addr, 0, memberTimeout)); err != nil {
-			return fmt.Errorf("promote %s: %w", c.promote, err)
-		}
-	}
-	return nil
-}
-
-// caughtUp asks a server how much of the log it has applied.
-func (p *Plane) caughtUp(ctx context.Context, id raft.ServerID) bool {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	owner, _ := ownerOf(id)
-	a := answer{member: Member{ID: owner, Addr: p.addressOf(owner)}}
-	p.probe(ctx, &a)
-	return a.ok && a.RaftID == string(id) && a.Applied+caughtUpEntries >= p.node.Load().CommitIndex()
 }
 
 // watchSlaves declares slaves DOWN whose session is gone, and removes those
