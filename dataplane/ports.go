@@ -125,6 +125,21 @@ func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
 	}
 }
 
+func (o *ports) Outcome(s *flow.Session, seq uint64, delivered, maybe bool) {
+	c := wire.Control{Type: wire.ControlSettled, Value: seq}
+	if !delivered {
+		c.Type = wire.ControlUndelivered
+		if maybe {
+			c.Detail = 1
+		}
+	}
+	s.Handle.(*attachment).control(c)
+}
+
+func (o *ports) Receivers(s *flow.Session, seq uint64, n int) {
+	s.Handle.(*attachment).control(wire.Control{Type: wire.ControlReceivers, Detail: uint32(n), Value: seq})
+}
+
 func (o *ports) RequestFailed(s *flow.Session, seq uint64) {
 	s.Handle.(*attachment).control(wire.Control{Type: wire.ControlRequestFailed, Value: seq})
 }

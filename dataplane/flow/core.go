@@ -90,6 +90,9 @@ type Core struct {
 	untaken  int // delivered, not taken, all programs
 	numbers  int // next number of a program
 
+	fansFree []*fan // to be used again
+	chosen   []int  // scratch of chooseCopies
+
 	// Scratch for calls of ports, which must not keep what they are given.
 	header   wire.Header
 	delivery Delivery
@@ -202,6 +205,8 @@ type Stats struct {
 	Expired        uint64 `json:"expired"`         // messages dropped at their deadline
 	Stale          uint64 `json:"stale"`           // refusals of an earlier attempt, ignored
 	RequestsFailed uint64 `json:"requests_failed"` // requests whose server ended before it replied
+	CopiesTaken    uint64 `json:"copies_taken"`    // copies of replicated and broadcast messages that were taken
+	CopiesGivenUp  uint64 `json:"copies_given_up"` // of these kinds, copies whose server left or ended, or that came to their deadline
 
 	Accepted  uint64 `json:"accepted"`  // messages given to a program
 	Taken     uint64 `json:"taken"`     // of these, taken by it

@@ -74,6 +74,14 @@ type Ports interface {
 	// Settled says that every record of the stream up to the cursor end may be
 	// forgotten: the out-ring's head may advance to it.
 	Settled(s *Session, st Stream, end uint64)
+	// Outcome tells what became of a message, before Settled for it. delivered:
+	// every receiver has taken it; called only with FlagWantsSettled. Not
+	// delivered: it was given up, at its deadline or because no receiver was
+	// there or stayed; maybe says that a program may have taken it.
+	Outcome(s *Session, seq uint64, delivered, maybe bool)
+	// Receivers tells to how many servers a message of KindReplicate or
+	// KindBroadcast goes; called once, when they are chosen.
+	Receivers(s *Session, seq uint64, n int)
 	// RequestFailed tells the program that the request with this sequence was
 	// taken by a server that ended before it replied.
 	RequestFailed(s *Session, seq uint64)

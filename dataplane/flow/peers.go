@@ -76,11 +76,11 @@ func (c *Core) linked(nowNs int64, s *Session, p *Peer, same verdict) {
 	if p.dest < len(s.pairs) {
 		s.pairs[p.dest].lift()
 	}
-	c.recall(s, func(e *entry) verdict {
+	c.recall(s, func(dest *Peer, inc ring.Incarnation) verdict {
 		switch {
-		case e.dest != p:
+		case dest != p:
 			return keep
-		case e.inc != p.inc:
+		case inc != p.inc:
 			return repeat
 		}
 		return same
@@ -100,7 +100,7 @@ func (c *Core) PeerDown(p *Peer) {
 	p.replyAcks = p.replyAcks[:0] // its streams may be those of another process next time
 	p.setReady()
 	for _, s := range c.sessions {
-		if s.requests.waiting > 0 { // for room on this link perhaps, and may go elsewhere now
+		if s.waiting() { // for room on this link perhaps, and may go elsewhere now
 			c.due(&s.requests, 0)
 		}
 		w := &s.replies
@@ -155,8 +155,8 @@ func (c *Core) SetView(nowNs int64, t *ring.Table, self ring.Incarnation, seal *
 	}
 	c.reviewUntaken()
 	for _, s := range c.sessions {
-		c.recall(s, func(e *entry) verdict {
-			if e.dest.tableInc == e.inc {
+		c.recall(s, func(dest *Peer, inc ring.Incarnation) verdict {
+			if dest.tableInc == inc {
 				return keep
 			}
 			return repeat

@@ -197,6 +197,10 @@ func (r *rig) Deliver(s *Session, d *Delivery) (uint64, bool) {
 func (r *rig) Settled(_ *Session, st Stream, end uint64) {
 	r.notef("%s settled up to %d", [...]string{"messages", "replies"}[st], end)
 }
-func (r *rig) RequestFailed(_ *Session, seq uint64) { r.notef("request %d failed", seq) }
-func (r *rig) PullTable(p *Peer)                    { r.notef("pull the table of %d", p.ID()) }
-func (r *rig) SessionEnded(s *Session)              { r.notef("session %d ended", s.ID()[0]) }
+func (r *rig) Outcome(_ *Session, seq uint64, delivered, maybe bool) {
+	r.notef("message %d delivered %v maybe %v", seq, delivered, maybe)
+}
+func (r *rig) Receivers(_ *Session, seq uint64, n int) { r.notef("message %d goes to %d", seq, n) }
+func (r *rig) RequestFailed(_ *Session, seq uint64)    { r.notef("request %d failed", seq) }
+func (r *rig) PullTable(p *Peer)                       { r.notef("pull the table of %d", p.ID()) }
+func (r *rig) SessionEnded(s *Session)                 { r.notef("session %d ended", s.ID()[0]) }

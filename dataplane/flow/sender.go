@@ -3,6 +3,7 @@ package flow
 import (
 	"math/bits"
 
+	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -97,21 +98,37 @@ const travelling = wire.FlagMaybeRepeat | wire.FlagWantsReply
 
 // transmit puts a message on the link to p and reports whether it had room.
 func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pred *entry) bool {
-	w := &s.requests
-	h := &c.header
-	*h = wire.Header{
+	c.address(nowNs, s, e, e.attempt+1)
+	if pred != nil {
+		c.header.PredDelta = uint16(e.rec.Seq - pred.rec.Seq)
+	}
+	if !c.send(s, e, p, pr, e.resend) {
+		return false
+	}
+	e.attempt++
+	s.lastTry = max(s.lastTry, e.attempt)
+	e.dest, e.inc = p, p.inc
+	e.waited = false // who waited for it comes later in the same scan
+	s.requests.sent(e)
+	return true
+}
+
+// address writes the header of a message for its next transmission.
+func (c *Core) address(nowNs int64, s *Session, e *entry, attempt uint32) {
+	c.header = wire.Header{
 		Type: wire.TypeMessage, Kind: e.rec.Kind, Flags: e.rec.Flags & travelling, Session: s.id, Seq: e.rec.Seq, Hash: e.rec.Hash,
-		Epoch: c.epoch, Attempt: e.attempt + 1, LowDelta: uint16(e.rec.Seq - w.low),
+		Epoch: c.epoch, Attempt: attempt, LowDelta: uint16(e.rec.Seq - s.requests.low),
 		DeadlineMs: remaining(nowNs, e.rec.DeadlineNs),
 	}
-	if pred != nil {
-		h.PredDelta = uint16(e.rec.Seq - pred.rec.Seq)
-	}
-	if !c.ports.TransmitRecord(p, h, s, Requests, &e.rec) {
+}
+
+// send puts an addressed message on the link to p and reports whether it had room.
+func (c *Core) send(s *Session, e *entry, p *Peer, pr *pair, resend bool) bool {
+	if !c.ports.TransmitRecord(p, &c.header, s, Requests, &e.rec) {
 		p.full = true
 		return false
 	}
-	if e.resend {
+	if resend {
 		c.stats.Resent++
 	}
 	c.stats.Transmitted++
@@ -119,11 +136,6 @@ func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pr
 	if pr.limited {
 		pr.credit--
 	}
-	e.attempt++
-	s.lastTry = max(s.lastTry, e.attempt)
-	e.dest, e.inc = p, p.inc
-	e.waited = false // who waited for it comes later in the same scan
-	w.sent(e)
 	return true
 }
 
@@ -141,6 +153,9 @@ func remaining(nowNs, deadlineNs int64) uint32 {
 func (c *Core) scan(nowNs int64, s *Session) {
 	s.requests.dueNs = never
 	s.passedOver = false
+	if s.fanned.waiting > 0 { // first: a stuck hash would use up every trial
+		c.scanFans(nowNs, s)
+	}
 	c.scanPending(nowNs, s)
 	if s.passedOver {
 		s.around = true
@@ -181,10 +196,16 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 		return
 	}
 	w := &s.requests
-	n, waited := 0, false
+	n, copies, waited := 0, 0, false
 	for mask := h.Hash; mask != 0; mask &= mask - 1 {
 		e := w.at(h.Seq + uint64(bits.TrailingZeros64(mask)))
 		if e == nil || e.state == settled {
+			continue
+		}
+		if e.fan != nil {
+			if c.copyTaken(s, e, p) {
+				copies++
+			}
 			continue
 		}
 		n++
@@ -194,7 +215,7 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 			c.await(s, e.rec.Seq, p)
 		}
 	}
-	if n == 0 {
+	if n+copies == 0 {
 		return
 	}
 	c.stats.Acked += uint64(n)
@@ -202,9 +223,9 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 	limited := false
 	if pr := s.known(p); pr != nil {
 		limited = pr.limited
-		c.praise(nowNs, w, pr, n)
+		c.praise(nowNs, w, pr, n+copies)
 	}
-	if w.waiting > 0 && (waited || limited) {
+	if s.waiting() && (waited || limited) {
 		c.scan(nowNs, s)
 	}
 }
@@ -217,6 +238,10 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 	}
 	w := &s.requests
 	e := w.at(h.Seq)
+	if e != nil && e.fan != nil {
+		c.copyRefused(nowNs, s, e, p, h)
+		return
+	}
 	if e == nil || e.state != out || e.dest != p || e.attempt != h.Attempt {
 		c.stats.Stale++
 		return
@@ -255,7 +280,7 @@ func (c *Core) roomAt(nowNs int64, p *Peer, h *wire.Header) {
 	if pr := s.known(p); pr != nil && pr.limited {
 		pr.refused = 0
 		pr.credit, pr.step = max(pr.credit, roomCredit), max(pr.step, 1)
-		if s.requests.waiting > 0 {
+		if s.waiting() {
 			c.scan(nowNs, s)
 		}
 	}
@@ -270,15 +295,21 @@ const (
 	repeat                // it may have been taken there: unsent, and marked
 )
 
-// recall judges every message of a session that is out. A scan must follow.
-func (c *Core) recall(s *Session, judge func(e *entry) verdict) {
+// recall judges every message, or copy of one, that a session has out. A scan must follow.
+func (c *Core) recall(s *Session, judge func(p *Peer, inc ring.Incarnation) verdict) {
 	w := &s.requests
+	done := false
 	for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
 		e := w.at(seq)
 		if e == nil || e.state != out {
 			continue
 		}
-		switch judge(e) {
+		if e.fan != nil {
+			c.recallCopies(s, e, judge)
+			done = done || e.state == settled
+			continue
+		}
+		switch judge(e.dest, e.inc) {
 		case again:
 			w.wait(e, out)
 		case repeat:
@@ -288,5 +319,8 @@ func (c *Core) recall(s *Session, judge func(e *entry) verdict) {
 			e.dest = nil
 		case keep:
 		}
+	}
+	if done {
+		c.release(s, Requests)
 	}
 }

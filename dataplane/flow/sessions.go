@@ -23,6 +23,8 @@ type Session struct {
 	lastTry   uint32                // highest attempt ever
 	repeatEnd uint64                // sequences up to this may have been taken before
 
+	fanned fanned // copies of messages that go to several servers
+
 	passedOver bool // by the present scan: a message may only be tried after others
 	around     bool // the scan has come to those
 
@@ -150,6 +152,9 @@ func (c *Core) session(id *wire.SessionID) *Session {
 	return s
 }
 
+// waiting reports whether a message or a copy of one is pending.
+func (s *Session) waiting() bool { return s.requests.waiting > 0 || s.fanned.waiting > 0 }
+
 // Accepts returns how many more records of the stream may be submitted now, if
 // their sequences have no gaps. The owner leaves the rest in the ring; after
 // Settled there may be more room.
@@ -181,10 +186,14 @@ func (c *Core) Submit(nowNs int64, s *Session, st Stream, r *Record) error {
 	if r.Seq <= s.repeatEnd {
 		e.rec.Flags |= wire.FlagMaybeRepeat
 	}
-	if r.Kind == wire.KindHash {
-		s.link(e)
+	if isFan(r.Kind) {
+		c.submitFan(nowNs, s, e)
+	} else {
+		if r.Kind == wire.KindHash {
+			s.link(e)
+		}
+		c.forward(nowNs, s, e)
 	}
-	c.forward(nowNs, s, e)
 	if e.state == settled { // expired
 		c.release(s, Requests)
 		c.reap()

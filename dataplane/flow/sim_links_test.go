@@ -248,6 +248,10 @@ func (o *simPorts) Settled(s *Session, st Stream, end uint64) {
 	}
 }
 
+func (o *simPorts) Outcome(*Session, uint64, bool, bool) {}
+
+func (o *simPorts) Receivers(*Session, uint64, int) {}
+
 func (o *simPorts) RequestFailed(s *Session, seq uint64) {
 	a := s.Handle.(*simAtt)
 	ask := a.prog.asked[seq]

@@ -32,6 +32,7 @@ type entry struct {
 	resend  bool // out: to be transmitted again, the link that carried it is gone
 	waited  bool // a later record waits for this one
 	replied bool // its reply came already
+	fan     *fan // of a message that is fanned out: its copies
 }
 
 // pending reports whether the entry waits to be transmitted.
