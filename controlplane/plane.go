@@ -261,15 +261,20 @@ func (p *Plane) incarnation(v fsm.View) ring.Incarnation {
 	return s.Incarnation
 }
 
-// viewLoop hands applied states to OnView, the newest one each time.
+// viewLoop hands applied states to OnView, the newest one each time. It warns
+// once when the ring has other values than this node's configuration.
 func (p *Plane) viewLoop(ctx context.Context) {
-	last := uint64(0)
+	last, warned := uint64(0), false
 	for p.applied.wait(ctx) {
 		v := p.view()
 		if v.Table == nil || v.Index == last || !p.keepRealm(v.RingID) {
 			continue
 		}
 		last = v.Index
+		if text := differingParams(v.Params, p.cfg.Params); text != "" && !warned {
+			p.log.Warn(text)
+			warned = true
+		}
 		if p.cfg.OnView == nil {
 			continue
 		}

@@ -120,8 +120,8 @@ func (p *Plane) Status() Status {
 		links[id] = e.State
 	}
 	p.mu.Unlock()
-	if v.RingID != 0 && v.Params != p.cfg.Params {
-		st.Warnings = append(st.Warnings, "ring-wide values of the configuration differ from those of the ring, which count")
+	if text := differingParams(v.Params, p.cfg.Params); v.RingID != 0 && text != "" {
+		st.Warnings = append(st.Warnings, text)
 	}
 	if err := fsm.MergeBlocked(v); err != nil {
 		st.Warnings = append(st.Warnings, "a merge is wanted and cannot start: "+err.Error())

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -21,6 +23,20 @@ func identity(s config.Self) ring.Identity {
 func member(group string, t ring.IDType, s config.Server) controlplane.Member {
 	id := ring.Identity{Name: s.Name, CtlPort: uint16(s.CtlPort), CUK: s.CUK, CtlEndpoints: s.CtlEndpoints, CustomSeed: s.CustomSeed}
 	return controlplane.Member{ID: ring.NodeID(group, t, id), Identity: id, Addr: net.JoinHostPort(s.Name, strconv.Itoa(s.Port))}
+}
+
+// ringParams are the ring-wide values of a configuration. They count only if
+// this node starts the ring.
+func ringParams(c *config.Config, t ring.IDType) fsm.Params {
+	p := fsm.Params{
+		Slots: ring.DefaultSlots, Replica: c.Replica, IDType: t,
+		DeliverMode: strings.ToLower(c.DeliverMode), Placement: strings.ToLower(c.Placement),
+		DoMerge: c.DoMerge, AutoMerge: c.AutoMerge, MaxVoters: c.VotersMax,
+	}
+	if p.Placement == "chmpx" {
+		p.Slots = 0 // as many as base servers
+	}
+	return p
 }
 
 // admit says whether a node may have a data link: a server must be configured
