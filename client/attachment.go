@@ -23,10 +23,12 @@ const handshakeTimeout = 5 * time.Second
 type attachment struct {
 	conn     *net.UnixConn
 	reply    *wire.AttachReply
-	mem      []byte
+	mem      []byte // nil until it is taken over, if resumed
+	memfd    int    // of mem: the next node may want it back
 	seg      *shm.Segment
 	bell     shm.Doorbell // ours
 	nodeBell shm.Doorbell
+	resumed  bool // the node goes on with the segment of the attachment before
 
 	// The leader's. Of requests it reads the cursor only.
 	control, replies, requests *shm.Consumer
@@ -36,11 +38,12 @@ type attachment struct {
 	why  error     // why it ended; read by the keeper after watch
 }
 
-// dial attaches through one of the paths.
-func dial(ctx context.Context, paths []string, req *wire.AttachRequest) (*attachment, error) {
+// dial attaches through one of the paths. back, unless it is nil, is the ended
+// attachment whose segment is handed back.
+func dial(ctx context.Context, paths []string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
 	var errs []error
 	for _, path := range paths {
-		at, err := dialPath(ctx, path, req)
+		at, err := dialPath(ctx, path, req, back)
 		if err == nil {
 			return at, nil
 		}
@@ -52,7 +55,7 @@ func dial(ctx context.Context, paths []string, req *wire.AttachRequest) (*attach
 	return nil, errors.Join(errs...)
 }
 
-func dialPath(ctx context.Context, path string, req *wire.AttachRequest) (*attachment, error) {
+func dialPath(ctx context.Context, path string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	var d net.Dialer
@@ -61,7 +64,7 @@ func dialPath(ctx context.Context, path string, req *wire.AttachRequest) (*attac
 		return nil, fmt.Errorf("connect to node: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	at, err := handshake(conn.(*net.UnixConn), req)
+	at, err := handshake(conn.(*net.UnixConn), req, back)
 	if !stop() && err == nil {
 		at.end()
 		at.free()
@@ -74,19 +77,24 @@ func dialPath(ctx context.Context, path string, req *wire.AttachRequest) (*attac
 	return at, nil
 }
 
-func handshake(conn *net.UnixConn, req *wire.AttachRequest) (*attachment, error) {
-	b, err := req.Encode()
+func handshake(conn *net.UnixConn, req *wire.AttachRequest, back *attachment) (*attachment, error) {
+	r, handed := *req, []int(nil)
+	if back != nil {
+		r.Flags |= wire.AttachHandBack
+		handed = []int{back.memfd}
+	}
+	b, err := r.Encode()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write(b); err != nil {
+	if err := shm.SendFds(conn, b, handed...); err != nil {
 		return nil, fmt.Errorf("send request: %w", err)
 	}
 	reply, fds, err := readReply(conn)
 	if err != nil {
 		return nil, err
 	}
-	return newAttachment(conn, reply, fds)
+	return newAttachment(conn, reply, fds, back)
 }
 
 // readReply returns an accepting reply and its three descriptors.
@@ -144,24 +152,41 @@ func (r *refusal) Error() string { return fmt.Sprintf("%v: %v: %s", ErrRefused, 
 
 func (r *refusal) Unwrap() error { return ErrRefused }
 
-// newAttachment maps and checks what came with a reply. It owns the descriptors.
-func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int) (at *attachment, err error) {
-	mem, err := shm.MapMemfd(fds[0])
-	_ = syscall.Close(fds[0])
+// newAttachment maps and checks what came with a reply: a new segment, or that
+// of back. It owns the descriptors.
+func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int, back *attachment) (at *attachment, err error) {
+	at = &attachment{conn: conn, reply: reply, memfd: -1, resumed: reply.Resumed}
+	var mem []byte
+	switch {
+	case !reply.Resumed:
+		if mem, err = shm.MapMemfd(fds[0]); err == nil {
+			at.mem, at.memfd, fds = mem, fds[0], fds[1:]
+		}
+	case back == nil:
+		err = fmt.Errorf("%w: resumed, and nothing was handed back", wire.ErrAttach)
+	default:
+		mem = back.mem
+	}
+	if at.mem == nil { // an error, or we have our own descriptor
+		_ = syscall.Close(fds[0])
+		fds = fds[1:]
+	}
 	if err != nil {
-		closeFds(fds[1:])
+		closeFds(fds)
 		return nil, err
 	}
-	at = &attachment{conn: conn, reply: reply, mem: mem}
-	if at.bell, err = shm.NewEventfdDoorbell(fds[1]); err != nil {
+	if at.bell, err = shm.NewEventfdDoorbell(fds[0]); err != nil {
+		closeFds(fds)
+		at.free()
+		return nil, err
+	}
+	if at.nodeBell, err = shm.NewEventfdDoorbell(fds[1]); err != nil {
 		closeFds(fds[1:])
-		return nil, errors.Join(err, shm.Unmap(mem))
+		_ = at.bell.Close()
+		at.free()
+		return nil, err
 	}
-	if at.nodeBell, err = shm.NewEventfdDoorbell(fds[2]); err != nil {
-		closeFds(fds[2:])
-		return nil, errors.Join(err, at.bell.Close(), shm.Unmap(mem))
-	}
-	if err = shm.Guard(at.open); err != nil {
+	if err = shm.Guard(func() error { return at.open(mem) }); err != nil {
 		at.end()
 		at.free()
 		return nil, err
@@ -169,8 +194,14 @@ func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int) (at *
 	return at, nil
 }
 
-func (at *attachment) open() (err error) {
-	if at.seg, err = shm.Open(at.mem); err != nil {
+// takeOver makes at, which is resumed, the owner of the segment of old.
+func (at *attachment) takeOver(old *attachment) {
+	at.mem, at.memfd = old.mem, old.memfd
+	old.mem, old.memfd = nil, -1
+}
+
+func (at *attachment) open(mem []byte) (err error) {
+	if at.seg, err = shm.Open(mem); err != nil {
 		return err
 	}
 	if id := wire.SessionID(at.seg.Session()); id != at.reply.Session || id == (wire.SessionID{}) {
@@ -209,8 +240,14 @@ func (at *attachment) end() {
 	_ = at.nodeBell.Close()
 }
 
-// free unmaps the segment. Nobody uses it any more.
-func (at *attachment) free() { _ = shm.Unmap(at.mem) }
+// free gives the segment back, if there is one. Nobody uses it any more.
+func (at *attachment) free() {
+	if at.mem != nil {
+		_ = shm.Unmap(at.mem)
+		_ = syscall.Close(at.memfd)
+		at.mem, at.memfd = nil, -1
+	}
+}
 
 func closeFds(fds []int) {
 	for _, fd := range fds {

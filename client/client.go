@@ -38,7 +38,7 @@ type Client struct {
 	serving  serving
 	kickFunc func() // kick, made once
 
-	answered, failed, unanswered, roomWaits, reattached atomic.Uint64
+	answered, failed, unanswered, roomWaits, reattached, resumed atomic.Uint64
 
 	lost     chan struct{} // capacity 1: lostUpTo was set
 	lostUpTo atomic.Uint64 // newest request from before the present attachment
@@ -91,7 +91,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 func (c *Client) firstAttach(ctx context.Context) (*attachment, error) {
 	pause := attachBackoffMin
 	for {
-		at, err := dial(ctx, c.paths, &c.request)
+		at, err := dial(ctx, c.paths, &c.request, nil)
 		var refused *refusal
 		switch {
 		case err == nil:
@@ -178,12 +178,13 @@ type Stats struct {
 	Unanswered uint64 // messages taken by Serve that got no reply because of an error
 	RoomWaits  uint64 // sends that had to wait for room or for a node
 	Reattached uint64 // times that the Client attached again
+	Resumed    uint64 // of these, those that went on in the segment that it had
 }
 
 // Stats returns the counters.
 func (c *Client) Stats() Stats {
 	s := Stats{Attached: c.current.Load() != nil, Answered: c.answered.Load(), Failed: c.failed.Load(),
-		Unanswered: c.unanswered.Load(), RoomWaits: c.roomWaits.Load(), Reattached: c.reattached.Load()}
+		Unanswered: c.unanswered.Load(), RoomWaits: c.roomWaits.Load(), Reattached: c.reattached.Load(), Resumed: c.resumed.Load()}
 	c.requests.mu.Lock()
 	s.Sent = c.requests.seq
 	c.requests.mu.Unlock()

@@ -35,7 +35,10 @@ func (c *Client) keep(ctx context.Context, at *attachment) {
 		}
 		at = next
 		c.reattached.Add(1)
-		c.log.Info("attached again", "node", at.reply.Node, "session", at.reply.Session)
+		if at.resumed {
+			c.resumed.Add(1)
+		}
+		c.log.Info("attached again", "node", at.reply.Node, "session", at.reply.Session, "resumed", at.resumed)
 		c.install(at, ends)
 		c.lostUpTo.Store(sent)
 		notify(c.lost)
@@ -91,7 +94,7 @@ func (c *Client) install(at *attachment, ends producers) {
 	c.in.lead.Unlock()
 	c.requests.set(at, ends.requests)
 	c.replies.set(at, ends.replies)
-	c.received.set(at, at.seg.Consumer(shm.ToProgram, shm.Request))
+	c.received.set(at)
 	if c.isClosed() {
 		at.fail(ErrClosed)
 	}
@@ -108,7 +111,7 @@ func (c *Client) detach(at *attachment) {
 	at.end() // ends the leader's wait
 	c.requests.set(nil, nil)
 	c.replies.set(nil, nil)
-	c.received.set(nil, nil)
+	c.received.set(nil)
 	c.in.lead.Lock()
 	defer c.in.lead.Unlock()
 	c.in.at = nil
@@ -131,19 +134,42 @@ func (s *sender) set(at *attachment, prod *shm.Producer) {
 	s.at, s.prod = at, prod
 }
 
-func (r *receiver) set(at *attachment, ring *shm.Consumer) {
+// set lets receivers read from at, nil for nobody. A segment that goes on is
+// read on where it was left: what lies before may be in the works.
+func (r *receiver) set(at *attachment) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.at, r.ring = at, ring
+	r.at = at
+	if at != nil && !at.resumed {
+		r.ring = at.seg.Consumer(shm.ToProgram, shm.Request)
+	}
 }
 
-// reattach attaches with the same session and copies what the old node has not
-// settled. It tries until it succeeds, or returns nil when ctx ends.
+// intact reports whether the request in-ring could be read to the end.
+func (r *receiver) intact() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ring.Err() == nil
+}
+
+// reattach attaches with the same session: it hands the segment back, and if
+// the node does not take it, copies what the old node has not settled into a
+// new one. It tries until it succeeds, or returns nil when ctx ends.
 func (c *Client) reattach(ctx context.Context, old *attachment) (*attachment, producers) {
 	pause := attachBackoffMin
+	back := old
+	if !c.received.intact() {
+		back = nil
+	}
+	var warned any // cause of the last warning
 	for wait(ctx, pause) {
 		pause = min(2*pause, attachBackoffMax)
-		next, err := dial(ctx, c.paths, &c.request)
+		next, err := dial(ctx, c.paths, &c.request, back)
+		if back != nil && causeOf(err) == wire.AttachRefusedSegment {
+			c.log.Warn("the node does not take the segment back, its records are copied into a new one", "error", err)
+			back = nil
+			next, err = dial(ctx, c.paths, &c.request, nil)
+		}
 		if err == nil {
 			var ends producers
 			if ends, err = c.adopt(old, next); err == nil {
@@ -152,28 +178,52 @@ func (c *Client) reattach(ctx context.Context, old *attachment) (*attachment, pr
 			next.end()
 			next.free()
 		}
-		if ctx.Err() == nil {
-			c.log.Debug("attach again", "error", err)
-			if errors.Is(err, ErrRefused) || errors.Is(err, ErrNoRoom) || errors.Is(err, errAdopt) {
-				c.log.Warn("the node does not take this program back", "error", err)
-			}
+		if ctx.Err() != nil {
+			break
+		}
+		c.log.Debug("attach again", "error", err)
+		if cause := causeOf(err); cause != nil && cause != warned {
+			warned = cause
+			c.log.Warn("the node does not take this program back", "error", err)
 		}
 	}
 	return nil, producers{}
 }
 
+// causeOf says which refusal an error is, nil for none: a warning for each of
+// them is enough.
+func causeOf(err error) any {
+	var r *refusal
+	switch {
+	case errors.As(err, &r):
+		return r.code
+	case errors.Is(err, ErrNoRoom):
+		return ErrNoRoom
+	case errors.Is(err, errAdopt):
+		return errAdopt
+	}
+	return nil
+}
+
 // errAdopt says that a new attachment cannot take over what the old one holds.
 var errAdopt = errors.New("client: the new segment does not fit")
 
-// adopt copies the unsettled records of old into next, which nobody else uses
-// yet, in order and with their sequences. They always fit: the rings are as
-// large, and begin without the gap that a record at the end may leave.
+// adopt goes on in next, which nobody else uses yet, with what old held: the
+// same segment, or else the unsettled records are copied, in order and with
+// their sequences. They always fit: the rings are as large, and begin without
+// the gap that a record at the end may leave.
 func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 	if next.reply.Session != c.request.Session {
 		return ends, fmt.Errorf("%w: it is of session %v instead of %v", errAdopt, next.reply.Session, c.request.Session)
 	}
 	if n := int(next.reply.RingBytes); n < c.ringBytes {
 		return ends, fmt.Errorf("%w: rings of %d bytes instead of %d", errAdopt, n, c.ringBytes)
+	}
+	if next.resumed {
+		if err = shm.Guard(func() error { ends = newProducers(next); return nil }); err == nil {
+			next.takeOver(old)
+		}
+		return ends, err
 	}
 	ends = newProducers(next)
 	requests, lastSeq, oldErr, err := copyRing(old, ends.requests, shm.Request, markRepeat)

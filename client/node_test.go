@@ -35,6 +35,8 @@ type testNode struct {
 	drop     int                // how many of the next attachments end at once
 	sessions byte
 	paused   bool // nothing is read or settled
+	takeBack bool // segments that are handed back are taken, and what is untaken there is struck out
+	resumed  int  // segments taken back
 	work     sync.WaitGroup
 }
 
@@ -47,6 +49,7 @@ type testProgram struct {
 	session        wire.SessionID
 	role           wire.Role
 
+	again                        uint64 // cursor: requests before it may be repeats
 	outRequests, outReplies      *shm.Consumer
 	inControl, inReplies, inReqs *shm.Producer
 	heldRequest, heldReply       []byte // read, but there was no room
@@ -162,30 +165,48 @@ func (p *testProgram) forget(gone *testProgram) {
 	}
 }
 
-func readRequest(conn net.Conn) (*wire.AttachRequest, error) {
+func readRequest(conn *net.UnixConn) (req *wire.AttachRequest, memfd int, err error) {
 	buf := make([]byte, wire.AttachBytesMax)
-	if _, err := io.ReadFull(conn, buf[:wire.AttachPrefixBytes]); err != nil {
-		return nil, err
+	got, fds, err := shm.RecvFds(conn, buf[:wire.AttachPrefixBytes], 1)
+	if err != nil {
+		return nil, -1, err
+	}
+	memfd = -1
+	if len(fds) > 0 {
+		memfd = fds[0]
+	}
+	if _, err := io.ReadFull(conn, buf[got:wire.AttachPrefixBytes]); err != nil {
+		return nil, memfd, err
 	}
 	length, err := wire.AttachLength(buf)
 	if err != nil {
-		return nil, err
+		return nil, memfd, err
 	}
 	if _, err := io.ReadFull(conn, buf[:length]); err != nil {
-		return nil, err
+		return nil, memfd, err
 	}
-	return wire.DecodeAttachRequest(buf[:length])
+	req, err = wire.DecodeAttachRequest(buf[:length])
+	if err == nil && (memfd >= 0) != (req.Flags&wire.AttachHandBack != 0) {
+		err = shm.ErrDescriptors
+	}
+	return req, memfd, err
 }
 
 // accept answers the request of a program; nil: refused.
 func (n *testNode) accept(conn *net.UnixConn) (*testProgram, error) {
-	req, err := readRequest(conn)
+	req, memfd, err := readRequest(conn)
+	if memfd >= 0 {
+		defer func() { _ = syscall.Close(memfd) }()
+	}
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	reply := wire.AttachReply{Node: 77, NodeRole: wire.NodeServer, RingBytes: uint32(n.ringBytes), Session: req.Session}
+	if memfd >= 0 && !n.takeBack && len(n.refuse) == 0 {
+		n.refuse = []wire.AttachReply{{Code: wire.AttachRefusedSegment}}
+	}
 	if len(n.refuse) > 0 {
 		reply, n.refuse = n.refuse[0], n.refuse[1:]
 		reply.NodeRole = wire.NodeServer
@@ -202,7 +223,11 @@ func (n *testNode) accept(conn *net.UnixConn) (*testProgram, error) {
 	if n.listener == nil || n.programs[reply.Session] != nil {
 		return nil, errors.New("stopped, or attached already")
 	}
-	p, err := newTestProgram(conn, &reply, n.spoil)
+	reply.Resumed = memfd >= 0
+	p, err := newTestProgram(conn, &reply, memfd, n.spoil)
+	if reply.Resumed && err == nil {
+		n.resumed++
+	}
 	n.spoil = nil
 	if err != nil {
 		return nil, err
@@ -219,18 +244,21 @@ func (n *testNode) accept(conn *net.UnixConn) (*testProgram, error) {
 	return p, nil
 }
 
-func newTestProgram(conn *net.UnixConn, reply *wire.AttachReply, spoil func([]byte)) (*testProgram, error) {
-	fd, mem, err := shm.CreateMemfd(shm.SegmentBytes(int(reply.RingBytes)))
+func newTestProgram(conn *net.UnixConn, reply *wire.AttachReply, memfd int, spoil func([]byte)) (p *testProgram, err error) {
+	p = &testProgram{conn: conn, session: reply.Session}
+	if memfd >= 0 {
+		err = p.reopen(memfd)
+	} else {
+		if memfd, p.mem, err = shm.CreateMemfd(shm.SegmentBytes(int(reply.RingBytes))); err == nil {
+			defer func() { _ = syscall.Close(memfd) }()
+			p.seg, err = shm.Format(p.mem, p.session, int(reply.RingBytes))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = syscall.Close(fd) }()
-	p := &testProgram{conn: conn, mem: mem, session: reply.Session}
-	if p.seg, err = shm.Format(mem, p.session, int(reply.RingBytes)); err != nil {
-		return nil, err
-	}
 	if spoil != nil {
-		spoil(mem)
+		spoil(p.mem)
 	}
 	var fds [2]int
 	for i := range fds {
@@ -242,7 +270,7 @@ func newTestProgram(conn *net.UnixConn, reply *wire.AttachReply, spoil func([]by
 	if err != nil {
 		return nil, err
 	}
-	sent := shm.SendFds(conn, b, fd, fds[0], fds[1])
+	sent := shm.SendFds(conn, b, memfd, fds[0], fds[1])
 	if p.progBell, err = shm.NewEventfdDoorbell(fds[0]); err != nil {
 		return nil, err
 	}
@@ -253,6 +281,30 @@ func newTestProgram(conn *net.UnixConn, reply *wire.AttachReply, spoil func([]by
 	p.inControl, p.inReplies = p.seg.Producer(shm.ToProgram, shm.Control), p.seg.Producer(shm.ToProgram, shm.Reply)
 	p.inReqs = p.seg.Producer(shm.ToProgram, shm.Request)
 	return p, sent
+}
+
+// reopen takes a segment back and strikes out what is untaken in it.
+func (p *testProgram) reopen(memfd int) (err error) {
+	if p.mem, err = shm.RemapMemfd(memfd); err != nil {
+		return err
+	}
+	if p.seg, err = shm.Open(p.mem); err != nil {
+		return err
+	}
+	out, in := p.seg.Consumer(shm.ToNode, shm.Request), p.seg.Consumer(shm.ToProgram, shm.Request)
+	for ok := true; ok && err == nil; {
+		_, _, _, ok, err = out.Next()
+	}
+	p.again = out.Read()
+	for err == nil {
+		var pos uint64
+		var ok bool
+		if _, pos, _, ok, err = in.Next(); !ok || err != nil {
+			return err
+		}
+		err = in.Void(pos)
+	}
+	return err
 }
 
 // poll is the node's side of the protocol in shm/DESIGN.md.
@@ -313,12 +365,17 @@ func (n *testNode) pumpRequests(p *testProgram) {
 		if rec == nil {
 			var ok bool
 			var err error
-			if rec, _, end, ok, err = p.outRequests.Next(); !ok {
+			var pos uint64
+			if rec, pos, end, ok, err = p.outRequests.Next(); !ok {
 				p.dead = p.dead || err != nil
 				return
 			}
 			var r wire.OutRequest
 			if _, err := r.Get(rec); err == nil {
+				if pos < p.again {
+					r.Flags |= wire.FlagMaybeRepeat
+					r.Put(rec)
+				}
 				p.requestSeqs = append(p.requestSeqs, r.Seq)
 				if r.Flags&wire.FlagMaybeRepeat != 0 {
 					p.repeats++

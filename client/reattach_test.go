@@ -15,9 +15,9 @@ import (
 // TestReattachKeepsMessages proves that what a lost node had not settled goes
 // to the next one in order and marked, and what was settled does not.
 func TestReattachKeepsMessages(t *testing.T) {
-	for _, drops := range []int{0, 3} { // how often the node is lost again at once
+	for i, drops := range []int{0, 3, 0, 3} { // how often the node is lost again at once
 		n := newTestNode(t)
-		n.echo = false
+		n.echo, n.takeBack = false, i >= 2
 		c := attach(t, n, RoleClient)
 		ctx := stopIn(t, longStop)
 		const settled, unsettled, later = 20, 30, 10
@@ -54,6 +54,11 @@ func TestReattachKeepsMessages(t *testing.T) {
 		n.start(t)
 		wg.Wait()
 		until(t, "attached for good", func() bool { return c.Stats().Reattached == uint64(1+drops) && c.Stats().Attached })
+		n.do(func() {
+			if want := i / 2 * (1 + drops); n.resumed != want {
+				t.Errorf("%d segments were taken back, want %d", n.resumed, want)
+			}
+		})
 
 		server := attach(t, n, RoleServer)
 		for i := range unsettled + later {
@@ -72,6 +77,61 @@ func TestReattachKeepsMessages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestHandBack proves that a program goes on in its own segment through many
+// restarts of its node: what it has not taken and was struck out does not come,
+// what comes later does, and the ring does not shrink.
+func TestHandBack(t *testing.T) {
+	n := newTestNode(t)
+	n.takeBack, n.noServer = true, true
+	server := attach(t, n, RoleServer)
+	ctx := stopIn(t, longStop)
+	give := func(seq uint64) (ok bool) {
+		n.do(func() {
+			p := n.programs[server.Session()]
+			if p == nil {
+				return
+			}
+			var rec []byte
+			if rec, ok, _ = p.inReqs.Reserve(wire.InRequestBytes + testRingBytes/10); ok {
+				(&wire.InRequest{Seq: seq, From: 77, Session: wire.SessionID{1}}).Put(rec)
+				p.inReqs.Commit()
+				n.pump()
+			}
+		})
+		return ok
+	}
+	seq := uint64(0)
+	for round := range 20 {
+		until(t, "the node has the program", func() bool { return server.Stats().Reattached == uint64(round) && give(seq+1) })
+		for seq++; give(seq + 1); seq++ {
+		}
+		for range round % 7 { // what stays is struck out
+			m, err := server.Receive(ctx)
+			if err != nil || m.Seq > seq {
+				t.Fatalf("round %d: %+v, %v", round, m, err)
+			}
+		}
+		last := server.Stats().Received
+		n.stop()
+		until(t, "the loss is noticed", func() bool { return !server.Stats().Attached })
+		n.start(t)
+		until(t, "attached again", func() bool { return server.Stats().Attached })
+		if !give(seq + 1) { // all that was untaken may lie behind the head
+			until(t, "room", func() bool { server.take(new(Message)); return give(seq + 1) })
+		}
+		seq++
+		m, err := server.Receive(ctx)
+		if err != nil || m.Seq != seq || server.Stats().Received < last+1 {
+			t.Fatalf("round %d: got %+v, %v, want sequence %d", round, m, err, seq)
+		}
+	}
+	n.do(func() {
+		if n.resumed != 20 {
+			t.Errorf("%d segments were taken back, want 20", n.resumed)
+		}
+	})
 }
 
 // TestReattachRequests proves that requests outlive their node: those not

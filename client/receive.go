@@ -26,9 +26,9 @@ type Message struct {
 
 // receiver is the reading end of the request ring, for any number of goroutines.
 type receiver struct {
-	mu    sync.Mutex // guards what follows; not held while one waits
-	at    *attachment
-	ring  *shm.Consumer // nil while detached
+	mu    sync.Mutex    // guards what follows; not held while one waits
+	at    *attachment   // nil while detached
+	ring  *shm.Consumer // of the newest segment
 	taken uint64
 
 	closed bool // an attachment that comes now is not read
@@ -109,12 +109,15 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer shm.Catch(shm.Arm(), &err)
-	if r.ring == nil || r.closed {
+	if r.at == nil || r.closed {
 		return false, false, nil, nil
 	}
 	rec, _, end, ok, err := r.ring.Next()
-	if !ok || err != nil {
+	if err != nil {
 		return false, false, nil, err
+	}
+	if !ok {
+		return false, false, r.release(r.ring.Read()), nil // of records that were struck out
 	}
 	var h wire.InRequest
 	payload, err := h.Get(rec)
@@ -125,12 +128,17 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 	m.Hash, m.Session, m.Seq, m.From, m.deadlineMs = h.Hash, h.Session, h.Seq, h.From, h.DeadlineUnixMs
 	m.MaybeRepeat = h.Flags&wire.FlagMaybeRepeat != 0
 	m.WantsReply = h.Flags&wire.FlagWantsReply != 0
-	r.ring.Release(end)
 	r.taken++
+	return true, !r.ring.Empty(), r.release(end), nil
+}
+
+// release gives room back and returns the doorbell to ring, nil for none; mu is held.
+func (r *receiver) release(end uint64) shm.Doorbell {
+	r.ring.Release(end)
 	if r.at.seg.RoomWanted(shm.NodeSide) {
-		bell = r.at.nodeBell
+		return r.at.nodeBell
 	}
-	return true, !r.ring.Empty(), bell, nil
+	return nil
 }
 
 // close ends all taking; any goroutine.
@@ -144,9 +152,9 @@ func (r *receiver) close() {
 func (r *receiver) abandon(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ring != nil {
-		r.ring = nil
+	if r.at != nil {
 		r.at.fail(fmt.Errorf("receive: %w", err))
+		r.at = nil
 	}
 }
 

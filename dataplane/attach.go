@@ -157,16 +157,16 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 	if p.cfg.Slave {
 		rep.NodeRole = wire.NodeSlave
 	}
-	req, code, err := readRequest(conn)
+	req, memfd, code, err := readRequest(conn)
 	var a *attachment
 	var fds []int
 	if err == nil {
-		a, fds, code, err = p.prepare(conn, req)
+		a, fds, code, err = p.prepare(conn, req, memfd)
 	}
+	defer func() { closeFds(fds) }()
 	if err == nil {
 		code, err = p.attach(a)
 	}
-	defer closeFds(fds)
 	if err != nil {
 		if a != nil {
 			p.mu.Lock()
@@ -176,42 +176,60 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 		rep.Code, rep.Text = code, err.Error()
 		return nil, errors.Join(err, answer(conn, &rep, nil))
 	}
-	rep.Session = a.id
+	rep.Session, rep.RingBytes, rep.Resumed = a.id, uint32(a.seg.RingBytes()), a.handed != nil
+	a.handed = nil
 	err = answer(conn, &rep, fds)
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
 	}
+	p.mu.Lock()
 	if err != nil {
 		a.kill(fmt.Errorf("answer attach request: %w", err)) // run sees it and detaches
 	}
-	p.log.Info("program attached", "program", a.name, "session", a.id, "server", a.server, "pid", req.PID)
-	p.mu.Lock()
 	p.finishUnlock(&batch{})
+	p.log.Info("program attached", "program", a.name, "session", a.id, "server", a.server, "resumed", rep.Resumed, "pid", req.PID)
 	return a, nil
 }
 
-// readRequest reads the one message of a program.
-func readRequest(conn *net.UnixConn) (*wire.AttachRequest, wire.AttachCode, error) {
-	var prefix [wire.AttachPrefixBytes]byte
-	if _, err := io.ReadFull(conn, prefix[:]); err != nil {
-		return nil, wire.AttachRefusedMalformed, fmt.Errorf("read attach request: %w", err)
+// readRequest reads the one message of a program, and the memfd that comes with
+// its first bytes if the program hands a segment back; -1 if not.
+func readRequest(conn *net.UnixConn) (req *wire.AttachRequest, memfd int, code wire.AttachCode, err error) {
+	buf := make([]byte, wire.AttachPrefixBytes)
+	n, fds, err := shm.RecvFds(conn, buf, 1)
+	defer func() {
+		if err != nil {
+			closeFds(fds)
+		}
+	}()
+	if err == nil && n == 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	n, err := wire.AttachLength(prefix[:])
+	if err == nil {
+		_, err = io.ReadFull(conn, buf[n:])
+	}
 	if err != nil {
-		return nil, wire.AttachRefusedMalformed, err
+		return nil, -1, wire.AttachRefusedMalformed, fmt.Errorf("read attach request: %w", err)
+	}
+	if n, err = wire.AttachLength(buf); err != nil {
+		return nil, -1, wire.AttachRefusedMalformed, err
 	}
 	body := make([]byte, n)
-	if _, err := io.ReadFull(conn, body); err != nil {
-		return nil, wire.AttachRefusedMalformed, fmt.Errorf("read attach request: %w", err)
+	if _, err = io.ReadFull(conn, body); err != nil {
+		return nil, -1, wire.AttachRefusedMalformed, fmt.Errorf("read attach request: %w", err)
 	}
-	req, err := wire.DecodeAttachRequest(body)
-	switch {
+	req, err = wire.DecodeAttachRequest(body)
+	switch handsBack := err == nil && req.Flags&wire.AttachHandBack != 0; {
 	case errors.Is(err, wire.ErrVersion):
-		return nil, wire.AttachRefusedVersion, err
+		return nil, -1, wire.AttachRefusedVersion, err
 	case err != nil:
-		return nil, wire.AttachRefusedMalformed, err
+		return nil, -1, wire.AttachRefusedMalformed, err
+	case handsBack && len(fds) == 1 && req.Session != (wire.SessionID{}):
+		return req, fds[0], wire.AttachOK, nil
+	case handsBack || len(fds) != 0:
+		err = fmt.Errorf("%w: %d came with flags %#x of session %v", shm.ErrDescriptors, len(fds), uint32(req.Flags), req.Session)
+		return nil, -1, wire.AttachRefusedMalformed, err
 	}
-	return req, wire.AttachOK, nil
+	return req, -1, wire.AttachOK, nil
 }
 
 // answer sends the reply of an attach, with its descriptors if it succeeded.
@@ -229,61 +247,96 @@ func answer(conn *net.UnixConn, rep *wire.AttachReply, fds []int) error {
 	return nil
 }
 
-// prepare makes the segment and the doorbells of a new attachment. fds are the
-// program's copies; the caller closes them after sending.
-func (p *Plane) prepare(conn *net.UnixConn, req *wire.AttachRequest) (_ *attachment, fds []int, _ wire.AttachCode, err error) {
-	size := shm.SegmentBytes(p.cfg.RingBytes)
-	p.mu.Lock()
-	used := p.shmBytes
-	if p.shmBytes+int64(size) <= p.cfg.ShmBytesMax {
-		p.shmBytes += int64(size)
+// prepare makes, or takes back, the segment of a new attachment, and makes its
+// doorbells. fds are the program's copies; the caller closes them after sending,
+// or frees the attachment, unless it is nil, and closes them on an error.
+func (p *Plane) prepare(conn *net.UnixConn, req *wire.AttachRequest, memfd int) (a *attachment, fds []int, code wire.AttachCode, err error) {
+	size, code := shm.SegmentBytes(p.cfg.RingBytes), wire.AttachRefusedRoom
+	if memfd >= 0 {
+		fds = append(fds, memfd)
+		if size, err = shm.CheckMemfd(memfd); err != nil {
+			return nil, fds, wire.AttachRefusedSegment, fmt.Errorf("take segment back: %w", err)
+		}
 	}
-	p.mu.Unlock()
-	if used+int64(size) > p.cfg.ShmBytesMax {
-		return nil, nil, wire.AttachRefusedRoom, fmt.Errorf("segments use %d bytes, SHMBYTESMAX is %d", used, p.cfg.ShmBytesMax)
+	if err := p.reserve(size, req.Session); err != nil {
+		return nil, fds, wire.AttachRefusedRoom, err
 	}
-	a := &attachment{p: p, id: req.Session, server: req.Role == wire.RoleServer, name: req.Name, conn: conn}
+	a = &attachment{p: p, id: req.Session, server: req.Role == wire.RoleServer, name: req.Name, conn: conn, reserved: int64(size)}
 	if a.id == (wire.SessionID{}) {
 		_, _ = rand.Read(a.id[:]) // never fails
 	}
-	fail := func(what string, err error) (*attachment, []int, wire.AttachCode, error) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if a.mem != nil {
-			a.free()
-			return nil, fds, wire.AttachRefusedRoom, fmt.Errorf("%s: %w", what, err)
-		}
-		p.shmBytes -= int64(size)
-		return nil, fds, wire.AttachRefusedRoom, fmt.Errorf("%s: %w", what, err)
+	if memfd >= 0 {
+		err, code = a.reopen(memfd), wire.AttachRefusedSegment
+	} else {
+		memfd, err = a.create(size)
+		fds = append(fds, memfd)
 	}
-	memfd, mem, err := shm.CreateMemfd(size)
 	if err != nil {
-		return fail("create segment", err)
-	}
-	fds = append(fds, memfd)
-	a.mem = mem
-	if a.seg, err = shm.Format(mem, a.id, p.cfg.RingBytes); err != nil {
-		return fail("format segment", err)
+		return a, fds, code, err
 	}
 	for _, bell := range []*shm.Doorbell{&a.theirs, &a.own} {
 		fd, err := shm.NewEventfd()
 		if err != nil {
-			return fail("create doorbell", err)
+			return a, fds, wire.AttachRefusedRoom, fmt.Errorf("create doorbell: %w", err)
 		}
 		fds = append(fds, fd)
 		mine, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
-			return fail("share doorbell", err)
+			return a, fds, wire.AttachRefusedRoom, fmt.Errorf("share doorbell: %w", err)
 		}
 		if *bell, err = shm.NewEventfdDoorbell(mine); err != nil {
-			return fail("create doorbell", err)
+			_ = unix.Close(mine)
+			return a, fds, wire.AttachRefusedRoom, fmt.Errorf("create doorbell: %w", err)
 		}
 	}
 	return a, fds, wire.AttachOK, nil
 }
 
+// reserve counts the memory of a new segment. What an ended attachment of the
+// same session holds comes free when its place is taken.
+func (p *Plane) reserve(size int, session wire.SessionID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	used := p.shmBytes
+	if old := p.attached[session]; old != nil && old.ended {
+		used -= old.reserved
+	}
+	if used+int64(size) > p.cfg.ShmBytesMax {
+		return fmt.Errorf("segments use %d bytes, one of %d more exceeds SHMBYTESMAX %d", used, size, p.cfg.ShmBytesMax)
+	}
+	p.shmBytes += int64(size)
+	return nil
+}
+
+// create makes a fresh segment; memfd is the program's, -1 if there is none.
+func (a *attachment) create(size int) (memfd int, err error) {
+	if memfd, a.mem, err = shm.CreateMemfd(size); err != nil {
+		return -1, fmt.Errorf("create segment: %w", err)
+	}
+	if a.seg, err = shm.Format(a.mem, a.id, a.p.cfg.RingBytes); err != nil {
+		return memfd, fmt.Errorf("format segment: %w", err)
+	}
+	return memfd, nil
+}
+
+// reopen maps and checks a segment that the program hands back.
+func (a *attachment) reopen(memfd int) (err error) {
+	if a.mem, err = shm.RemapMemfd(memfd); err == nil {
+		err = shm.Guard(func() (err error) { a.seg, err = shm.Open(a.mem); return err })
+	}
+	if err == nil {
+		a.handed, err = checkHandedBack(a.seg, a.id)
+	}
+	if err != nil {
+		return fmt.Errorf("take segment back: %w", err)
+	}
+	return nil
+}
+
 func closeFds(fds []int) {
 	for _, fd := range fds {
-		_ = unix.Close(fd)
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
 	}
 }

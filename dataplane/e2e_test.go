@@ -369,6 +369,11 @@ func TestStory(t *testing.T) {
 		}
 	}
 	<-sent
+	for i, tk := range s.takers { // they live through restarts in the segments that they have
+		if st := tk.c.Stats(); st.Resumed != st.Reattached {
+			t.Errorf("the program of server %d attached again %d times, %d times in its segment", i, st.Reattached, st.Resumed)
+		}
+	}
 	stop := time.After(20 * time.Second)
 	for waiting := true; waiting && !s.judge.done(); {
 		select {

@@ -37,6 +37,9 @@ type attachment struct {
 	seg    *shm.Segment
 	own    shm.Doorbell // rung by the program, waited on by the pump
 	theirs shm.Doorbell // rung by the node
+	handed *handedBack  // what a segment that was handed back held; until the answer
+
+	reserved int64 // bytes counted in p.shmBytes
 
 	// guarded by p.mu
 	session  *flow.Session
@@ -47,6 +50,7 @@ type attachment struct {
 	toRep    *shm.Producer
 	toCtl    *shm.Producer
 	head     uint64         // of the request in-ring, as last told to the core
+	again    uint64         // cursor in the request out-ring: what lies before may be a repeat
 	serving  int            // as last told to the program
 	owed     []wire.Control // that found no room in the control in-ring, oldest first
 	dirty    bool           // in p.dirtyLocal
@@ -219,7 +223,10 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		var q wire.OutRequest
 		body, err := q.Get(rec)
 		if err == nil {
-			err = a.p.carries(body)
+			err = a.carries(body)
+		}
+		if pos < a.again {
+			q.Flags |= wire.FlagMaybeRepeat
 		}
 		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Requests, &flow.Record{
@@ -258,7 +265,7 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 		var q wire.OutReply
 		body, err := q.Get(rec)
 		if err == nil {
-			err = a.p.carries(body)
+			err = a.carries(body)
 		}
 		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Replies, &flow.Record{
@@ -279,9 +286,9 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 // errTooLarge says that a program ignored the limit that its library keeps.
 var errTooLarge = fmt.Errorf("%w: payload too large", shm.ErrCorrupt)
 
-// carries reports whether frames and in-rings can hold a payload.
-func (p *Plane) carries(payload []byte) error {
-	if most := wire.MessageBytesMax(p.cfg.RingBytes); len(payload) > most {
+// carries reports whether frames, and rings as large as the program's, can hold a payload.
+func (a *attachment) carries(payload []byte) error {
+	if most := wire.MessageBytesMax(a.seg.RingBytes()); len(payload) > most {
 		return fmt.Errorf("%w: %d bytes, at most %d allowed", errTooLarge, len(payload), most)
 	}
 	return nil
@@ -425,6 +432,14 @@ func (p *Plane) attach(a *attachment) (code wire.AttachCode, err error) {
 	a.toReq, a.toRep, a.toCtl = a.seg.Producer(shm.ToProgram, shm.Request), a.seg.Producer(shm.ToProgram, shm.Reply), a.seg.Producer(shm.ToProgram, shm.Control)
 	a.serving = -1
 	p.attached[a.id] = a
+	if h := a.handed; h != nil {
+		a.again, a.head = h.outEnd, a.toReq.Head()
+		kept, err := a.takeBack(p.nowNs())
+		p.note(slog.LevelInfo, "took a segment back", "program", a.name, "session", a.id, "untaken", len(h.at), "kept", kept)
+		if err != nil { // it changed since it was checked: run sees it and detaches
+			a.corrupt(fmt.Errorf("strike out what was not taken: %w", err))
+		}
+	}
 	a.tellServing(p.serving)
 	if a.server {
 		p.programsChanged(1)
@@ -458,16 +473,16 @@ func (p *Plane) detach(a *attachment) {
 	a.resume() // what it wrote last was accepted, too
 }
 
-// free unmaps the segment; mu is held, and nothing refers to its rings any more.
+// free unmaps the segment, if there is one; mu is held, and nothing refers to its rings any more.
 func (a *attachment) free() {
-	if a.mem == nil {
-		return
+	a.p.shmBytes -= a.reserved
+	a.reserved = 0
+	if a.mem != nil {
+		if err := shm.Unmap(a.mem); err != nil {
+			a.p.note(slog.LevelWarn, "could not unmap a segment", "program", a.name, "error", err)
+		}
+		a.mem = nil
 	}
-	a.p.shmBytes -= int64(len(a.mem))
-	if err := shm.Unmap(a.mem); err != nil {
-		a.p.note(slog.LevelWarn, "could not unmap a segment", "program", a.name, "error", err)
-	}
-	a.mem = nil
 	for _, bell := range []shm.Doorbell{a.theirs, a.own} {
 		if bell != nil {
 			_ = bell.Close()
