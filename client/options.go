@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -24,9 +25,10 @@ const (
 // Options say which node to attach to, and as what.
 type Options struct {
 	Config  string       // configuration file of the node
-	CtlPort int          // control port of the node; 0: as the file says
-	CUK     string       // CUK of the node; "": as the file says
-	Socket  string       // attach socket; takes the place of Config, CtlPort and CUK
+	JSON    string       // configuration of the node as JSON, without Config; without both CHMCONFFILE and CHMJSONCONF count
+	CtlPort int          // control port of the node; 0: as the configuration says
+	CUK     string       // CUK of the node; "": as the configuration says
+	Socket  string       // attach socket; takes the place of Config, JSON, CtlPort and CUK
 	Role    Role         // default RoleClient
 	Name    string       // shown in the node's status, at most 64 bytes
 	Logger  *slog.Logger // default: silent
@@ -49,9 +51,14 @@ func (o *Options) setDefaults() error {
 		return fmt.Errorf("%w: unknown role %v", ErrOptions, o.Role)
 	case len(o.Name) > wire.AttachNameBytesMax:
 		return fmt.Errorf("%w: Name has %d bytes, at most %d allowed", ErrOptions, len(o.Name), wire.AttachNameBytesMax)
-	case o.Socket == "" && o.Config == "":
-		return fmt.Errorf("%w: Config or Socket is needed", ErrOptions)
+	case o.Socket != "":
+		return nil
 	}
+	source, err := config.FindSource(o.Config, o.JSON)
+	if err != nil {
+		return fmt.Errorf("%w: Config, JSON or Socket is needed: %w", ErrOptions, err)
+	}
+	o.Config, o.JSON = source.Path, source.Text
 	return nil
 }
 

@@ -13,7 +13,7 @@ func socketPaths(o *Options) ([]string, error) {
 	if o.Socket != "" {
 		return []string{o.Socket}, nil
 	}
-	cfg, _, err := config.Load(o.Config)
+	cfg, _, err := config.Load(config.Source{Path: o.Config, Text: o.JSON})
 	if err != nil {
 		return nil, fmt.Errorf("find node: %w", err)
 	}

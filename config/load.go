@@ -13,11 +13,18 @@ import (
 // fileBytesMax is far above any real file and bounds what a wrong -conf costs.
 const fileBytesMax = 1 << 20
 
-// Load reads the INI file at path. The warnings are for the log and come with
-// or without an error; the error joins everything that is wrong with the file,
+// Load reads a configuration. The warnings are for the log and come with or
+// without an error; the error joins everything that is wrong with the source,
 // one line each with file, line, key, value and what is allowed, and wraps
-// ErrConfig. The extension must be .ini or missing.
-func Load(path string) (*Config, []Warning, error) {
+// ErrConfig. The extension of a file must be .ini or missing.
+func Load(s Source) (*Config, []Warning, error) {
+	switch {
+	case (s.Path == "") == (s.Text == ""):
+		return nil, nil, fmt.Errorf("%w: a source is a file or a text, one of them", ErrConfig)
+	case s.Text != "":
+		return nil, nil, fmt.Errorf("%w: %s: not available in this version; use an .ini file", ErrConfig, s)
+	}
+	path := s.Path
 	switch ext := strings.ToLower(filepath.Ext(path)); ext {
 	case ".ini", "":
 	case ".yaml", ".yml", ".json":

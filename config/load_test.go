@@ -27,7 +27,7 @@ func TestLoadGolden(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			c, warnings, err := Load(file)
+			c, warnings, err := Load(Source{Path: file})
 			var out strings.Builder
 			for _, w := range warnings {
 				fmt.Fprintf(&out, "warning %s\n", w)
@@ -68,7 +68,7 @@ func TestLoadGolden(t *testing.T) {
 // The examples load without a word and their nodes are found on any host.
 func TestExamples(t *testing.T) {
 	for file, server := range map[string]bool{"test_server.ini": true, "test_slave.ini": false} {
-		c, warnings, err := Load(filepath.Join("../examples", file))
+		c, warnings, err := Load(Source{Path: filepath.Join("../examples", file)})
 		if err != nil || len(warnings) > 0 {
 			t.Fatalf("%s: warnings %v, error %v", file, warnings, err)
 		}
@@ -94,12 +94,12 @@ func TestLoadRefuses(t *testing.T) {
 		"ring.JSON":                    ".json files are not available",
 		"ring.conf":                    "the extension .conf is unknown",
 	} {
-		_, _, err := Load(path)
+		_, _, err := Load(Source{Path: path})
 		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", path, err, want)
 		}
 	}
-	if _, _, err := Load(filepath.Join(dir, "none.ini")); !errors.Is(err, os.ErrNotExist) {
+	if _, _, err := Load(Source{Path: filepath.Join(dir, "none.ini")}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the reason is not in the chain of %v", err)
 	}
 }

@@ -28,12 +28,12 @@ const leaveTimeout = 3 * time.Second
 
 // Options say which node to run.
 type Options struct {
-	ConfigPath string       // of the configuration file
-	CtlPort    int          // 0: SELFCTLPORT of the file
-	CUK        string       // "": SELFCUK of the file
-	Logger     *slog.Logger // nil: discards
-	Version    string       // shown by the command VERSION
-	Bootstrap  bool         // start a ring of one unless somebody answers with a ring of this group; servers only
+	Config    config.Source // where the configuration is
+	CtlPort   int           // 0: SELFCTLPORT of the configuration
+	CUK       string        // "": SELFCUK of the configuration
+	Logger    *slog.Logger  // nil: discards
+	Version   string        // shown by the command VERSION
+	Bootstrap bool          // start a ring of one unless somebody answers with a ring of this group; servers only
 }
 
 // Info is what a node says of itself at its start.
@@ -72,7 +72,7 @@ func New(o Options) (_ *Node, err error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{opts: o, log: o.Logger}
-	cfg, warnings, err := config.Load(o.ConfigPath)
+	cfg, warnings, err := config.Load(o.Config)
 	if err != nil {
 		return nil, fmt.Errorf("load configuration: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/dataplane"
@@ -74,7 +75,7 @@ func (s *site) dataDir() string {
 // comesUp proves that a node can be made, is admitted, and stops in order.
 func (s *site) comesUp(t *testing.T) {
 	t.Helper()
-	n, err := New(Options{ConfigPath: s.conf})
+	n, err := New(Options{Config: config.Source{Path: s.conf}})
 	if err != nil {
 		t.Fatalf("new: %v", err)
 	}
@@ -149,7 +150,7 @@ func TestNothingStaysClaimed(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSite(t)
 			unblock := tc.block(t, s)
-			n, err := New(Options{ConfigPath: s.conf})
+			n, err := New(Options{Config: config.Source{Path: s.conf}})
 			if n != nil || err == nil || !strings.Contains(err.Error(), tc.says) || tc.is != nil && !errors.Is(err, tc.is) {
 				t.Errorf("new: %v, %v; want an error about %q", n, err, tc.says)
 			}
@@ -163,13 +164,13 @@ func TestNothingStaysClaimed(t *testing.T) {
 // TestSecondNode proves that the socket of programs has one node, whatever else differs.
 func TestSecondNode(t *testing.T) {
 	s := newSite(t)
-	n, err := New(Options{ConfigPath: s.conf})
+	n, err := New(Options{Config: config.Source{Path: s.conf}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.ctlLn.Close()
 	n.portLn.Close()
-	if _, err := New(Options{ConfigPath: s.conf}); !errors.Is(err, dataplane.ErrInUse) {
+	if _, err := New(Options{Config: config.Source{Path: s.conf}}); !errors.Is(err, dataplane.ErrInUse) {
 		t.Errorf("a second node: %v", err)
 	}
 	n.release()

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/chmpx/chmpx/cmd/internal/options"
+	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/node"
 	"github.com/chmpx/chmpx/ops"
 )
@@ -25,7 +26,7 @@ type daemon struct {
 
 // settings is what the options say.
 type settings struct {
-	conf    string
+	source  config.Source
 	ctlPort int // 0: as the file says
 	cuk     string
 	level   ops.Level
@@ -84,7 +85,7 @@ func (d *daemon) act(c *cli.Context, code *int) error {
 		return err
 	}
 	defer closeLog()
-	n, err := node.New(node.Options{ConfigPath: s.conf, CtlPort: s.ctlPort, CUK: s.cuk, Logger: logger, Version: version, Bootstrap: s.boot})
+	n, err := node.New(node.Options{Config: s.source, CtlPort: s.ctlPort, CUK: s.cuk, Logger: logger, Version: version, Bootstrap: s.boot})
 	if err != nil {
 		return fmt.Errorf("could not initialize process: %w", err)
 	}
@@ -126,12 +127,10 @@ func (d *daemon) await(stop func(), ended <-chan error, code *int) error {
 
 // parse checks the options.
 func parse(c *cli.Context) (settings, error) {
-	s := settings{conf: c.String("conf"), cuk: c.String("cuk"), logFile: c.String("dfile"), boot: c.Bool("bootstrap")}
-	if s.conf == "" && c.String("json") != "" {
-		return s, errors.New(`option "-json" (CHMJSONCONF) is not available in this version, use -conf with a file`)
-	}
-	if s.conf == "" {
-		return s, fmt.Errorf(`%w: must specify option "-conf"`, errUsage)
+	s := settings{cuk: c.String("cuk"), logFile: c.String("dfile"), boot: c.Bool("bootstrap")}
+	var err error
+	if s.source, err = config.FindSource(c.String("conf"), c.String("json")); err != nil {
+		return s, fmt.Errorf(`%w: must specify option "-conf" or "-json": %w`, errUsage, err)
 	}
 	if p := c.String("ctlport"); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)

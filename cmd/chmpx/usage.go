@@ -10,13 +10,14 @@ const (
 	exitSignal  = 128 // plus the number of the second signal
 )
 
-const usage = `Usage: chmpx -conf <file> [options]
+const usage = `Usage: chmpx -conf <file> | -json <text> [options]
 
 One node of a ring, server or slave as the configuration says. It stays in the
 foreground; HUP, TERM and INT stop it in order, a second one ends it at once.
 
 Options (one dash or two, names in any case)
   -conf, -f <file>     configuration file (.ini)
+  -json <text>         configuration as JSON text
   -ctlport <port>      own control port, in place of SELFCTLPORT of the file
   -cuk <text>          own CUK, in place of SELFCUK of the file
   -bootstrap           start a ring of one, unless a server answers with a ring
@@ -29,6 +30,7 @@ Options (one dash or two, names in any case)
 
 Environment, where the option is not given
   CHMCONFFILE          like -conf
+  CHMJSONCONF          like -json
   CHMDBGMODE           like -d
   CHMDBGFILE           like -dfile
 
@@ -42,8 +44,8 @@ Exit codes
 // flags are the options of the command.
 func flags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, EnvVars: []string{"CHMCONFFILE"}},
-		&cli.StringFlag{Name: "json", EnvVars: []string{"CHMJSONCONF"}},
+		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
+		&cli.StringFlag{Name: "json"},
 		&cli.StringFlag{Name: "ctlport", Aliases: []string{"cntlport", "cntrlport"}},
 		&cli.StringFlag{Name: "cuk"},
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, EnvVars: []string{"CHMDBGMODE"}},

@@ -38,7 +38,7 @@ func targetOf(c *cli.Context) (target, error) {
 	case c.String("conf") == "":
 		return t, errors.New("which node? name it with -ctlport (and -host) or with -conf")
 	}
-	cfg, _, err := config.Load(c.String("conf"))
+	cfg, _, err := config.Load(config.Source{Path: c.String("conf")})
 	if err != nil {
 		return t, fmt.Errorf("read configuration: %w", err)
 	}
