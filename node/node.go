@@ -157,7 +157,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	}
 	n.control, err = controlplane.New(controlplane.Config{
 		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
-		Bootstrap: n.opts.Bootstrap,
+		Bootstrap:    n.opts.Bootstrap,
 		Params:       ringParams(n.cfg, idType),
 		OnView:       func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		SuspendGrace: n.cfg.SuspendGrace,

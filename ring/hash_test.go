@@ -142,6 +142,52 @@ func TestRingOrderVectors(t *testing.T) {
 	}
 }
 
+// Control ports are ordered as numbers from 1 to 65535. CHMPX cannot use those
+// above 32767, so no order of its own is contradicted.
+func TestRingOrderOfHighPorts(t *testing.T) {
+	ports := []uint16{1, 8021, 32767, 32768, 40000, 65535}
+	for i, a := range ports {
+		for j, b := range ports {
+			if got := Less(IDByName, Identity{Name: "h", CtlPort: a}, Identity{Name: "h", CtlPort: b}); got != (i < j) {
+				t.Errorf("port %d before %d: %t", a, b, got)
+			}
+		}
+	}
+}
+
+// A byte from 0x80 on is a negative number in the hash, as where CHMPX runs on
+// x86, whatever the platform of this program: the textbook FNV-1a differs.
+func TestHashBytesAreSigned(t *testing.T) {
+	for b := range 256 {
+		h := uint64(14695981039346656037)
+		h ^= uint64(b)
+		if b >= 0x80 {
+			h ^= 0xffffffffffffff00
+		}
+		h *= 1099511628211
+		if got := Hash([]byte{byte(b)}); got != h {
+			t.Errorf("Hash(%#02x) = %#016x, want %#016x", b, got, h)
+		}
+	}
+}
+
+// Ids of ports that differ in the last digit share the half that comes from
+// the second hash, as in CHMPX; the other half still tells all ports apart.
+func TestIDsOfAllPortsDiffer(t *testing.T) {
+	seen := map[ID]int{}
+	for port := 1; port <= 65535; port++ {
+		id := NodeID("G", IDByName, Identity{Name: "host.example", CtlPort: uint16(port)})
+		if other, dup := seen[id]; dup {
+			t.Fatalf("ports %d and %d have id %v", other, port, id)
+		}
+		seen[id] = port
+	}
+	a, b := NodeID("G", IDByName, Identity{Name: "h", CtlPort: 0x1f50}), NodeID("G", IDByName, Identity{Name: "h", CtlPort: 0x1f51})
+	if uint32(a) != uint32(b) || a == b {
+		t.Errorf("ids %v and %v, want the same low half and different ones", a, b)
+	}
+}
+
 // The empty key and an unknown type have defined answers.
 func TestIDEdges(t *testing.T) {
 	if _, err := ParseIDType("ip"); err == nil {
