@@ -170,7 +170,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		n.mux.Handle(mux.KindData, n.data.HandleConn)
 	}
 	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
-		Command: ctlport.Commands(n.opts.Version), Status: func() any { return n.Status() }, Logger: n.log,
+		Command: n.newStatusText(idType).answers(n.opts.Version).Answer, Status: func() any { return n.Status() }, Logger: n.log,
 	})
 	return nil
 }

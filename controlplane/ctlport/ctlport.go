@@ -2,9 +2,10 @@
 // connection as CHMPX has it, and HTTP with JSON on the same port. A
 // connection is HTTP when it begins with GET, POST, HEAD or OPTIONS and " /".
 //
-// It knows nothing of the ring: what to answer comes in as functions. No
-// client holds up another one: every connection has a goroutine of its own,
-// there are at most 64, and each step has a limit of 5 s.
+// It knows nothing of a node: what to answer comes in as functions, and of the
+// ring it knows only how statuses look. No client holds up another one: every
+// connection has a goroutine of its own, each step has a limit of 5 s, and of
+// more than 64 connections the one that has been silent for longest is closed.
 package ctlport
 
 import (
@@ -16,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,10 +36,10 @@ const (
 // Config says what the port answers. All functions may be called from many
 // goroutines at once and must not block for long.
 type Config struct {
-	Allowed func(remote net.Addr) bool // hosts that are read at all; nil: everybody
-	Command func(c Command) string     // answer to a text command, "" = close without one; nil: all are unknown
-	Status  func() any                 // what GET /v1/status returns as JSON
-	Logger  *slog.Logger               // nil: discards
+	Allowed func(remote net.Addr) bool       // hosts that are read at all; nil: everybody
+	Command func(c Command, open int) string // answer to a text command, with open connections, "" = close without one; nil: all are unknown
+	Status  func() any                       // what GET /v1/status returns as JSON
+	Logger  *slog.Logger                     // nil: discards
 }
 
 // Server is a control port. Create it with New and Run it once.
@@ -45,8 +47,9 @@ type Server struct {
 	ln  net.Listener
 	cfg Config
 
-	mu      sync.Mutex // guards what follows; nothing blocks under it
-	conns   map[net.Conn]struct{}
+	mu      sync.Mutex        // guards what follows; nothing blocks under it
+	conns   map[net.Conn]bool // true: has sent nothing yet
+	silent  []net.Conn        // those, oldest first
 	closed  bool
 	lastLog time.Time
 }
@@ -56,7 +59,7 @@ func New(ln net.Listener, cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{ln: ln, cfg: cfg, conns: make(map[net.Conn]struct{})}
+	return &Server{ln: ln, cfg: cfg, conns: make(map[net.Conn]bool)}
 }
 
 // Run serves until ctx ends (nil) or the listener fails for good, then closes
@@ -106,10 +109,11 @@ func (s *Server) serve(conn net.Conn) {
 	}
 	_ = conn.SetDeadline(time.Now().Add(stepTimeout)) // a closed connection fails at the read
 	r := bufio.NewReaderSize(conn, commandBytesMax)
-	head, err := peekMethod(conn, r)
-	if err != nil {
+	if _, err := r.Peek(1); err != nil {
 		return
 	}
+	s.heard(conn)
+	head := peekMethod(conn, r)
 	if isHTTP(head) {
 		_ = conn.SetReadDeadline(time.Now().Add(stepTimeout))
 		s.serveHTTP(conn, r)
@@ -131,20 +135,17 @@ func linger(conn net.Conn) {
 // methodBytesMax is what "OPTIONS /" takes: enough to tell HTTP from text.
 const methodBytesMax = 9
 
-// peekMethod returns the first bytes of a connection, without consuming them,
-// once they suffice to tell HTTP from a text command: 200 ms of silence after
-// "GET" make it a (text) command.
-func peekMethod(conn net.Conn, r *bufio.Reader) ([]byte, error) {
+// peekMethod returns the first bytes of a connection that has sent one,
+// without consuming them, once they suffice to tell HTTP from a text command:
+// 200 ms of silence after "GET" make it a (text) command.
+func peekMethod(conn net.Conn, r *bufio.Reader) []byte {
 	for n := 1; ; n++ {
-		if n > 1 && n > r.Buffered() {
+		if n > r.Buffered() {
 			_ = conn.SetReadDeadline(time.Now().Add(silenceTimeout)) // a closed connection fails at the read
 		}
 		head, err := r.Peek(n)
-		if len(head) == 0 {
-			return nil, err
-		}
 		if err != nil || n >= methodBytesMax || !couldBeHTTP(head) || isHTTP(head) {
-			return head, nil
+			return head
 		}
 	}
 }
@@ -171,16 +172,15 @@ func couldBeHTTP(head []byte) bool {
 }
 
 func (s *Server) serveText(conn net.Conn, r *bufio.Reader) {
-	line := readCommand(conn, r)
-	if len(line) == 0 {
-		return
+	line, ended, cut := readCommand(conn, r)
+	if len(line) == 0 && !ended {
+		return // nothing came
 	}
 	c := ParseCommand(line)
-	reply := ""
+	c.Cut = cut
+	reply := Unknown(c)
 	if s.cfg.Command != nil {
-		reply = s.cfg.Command(c)
-	} else {
-		reply = Unknown(c)
+		reply = s.cfg.Command(c, s.open())
 	}
 	if reply == "" {
 		return
@@ -192,11 +192,11 @@ func (s *Server) serveText(conn net.Conn, r *bufio.Reader) {
 }
 
 // readCommand reads up to NUL, CR, LF, the end of the stream, 200 ms of
-// silence or 8,191 bytes, and returns what came before that.
-func readCommand(conn net.Conn, r *bufio.Reader) []byte {
-	var line []byte
+// silence or 8,191 bytes, and returns what came before that, whether a CR or
+// LF ended it, and whether there was more.
+func readCommand(conn net.Conn, r *bufio.Reader) (line []byte, ended, cut bool) {
 	overall := time.Now().Add(stepTimeout)
-	for len(line) < commandBytesMax {
+	for {
 		if r.Buffered() == 0 {
 			deadline := time.Now().Add(silenceTimeout)
 			if deadline.After(overall) {
@@ -205,31 +205,69 @@ func readCommand(conn net.Conn, r *bufio.Reader) []byte {
 			_ = conn.SetReadDeadline(deadline) // a closed connection fails at the read
 		}
 		b, err := r.ReadByte()
-		if err != nil || b == 0 || b == '\r' || b == '\n' {
-			break
+		switch {
+		case err != nil || b == 0:
+			return line, false, false
+		case b == '\r' || b == '\n':
+			return line, true, false
+		case len(line) == commandBytesMax:
+			return line, false, true
 		}
 		line = append(line, b)
 	}
-	return line
 }
 
+// track takes a connection in. A full port makes room by closing the
+// connection that has been silent for longest; without one it refuses.
 func (s *Server) track(conn net.Conn) bool {
 	s.mu.Lock()
 	full := len(s.conns) >= connsMax
-	if !s.closed && !full {
-		s.conns[conn] = struct{}{}
+	if full && len(s.silent) > 0 {
+		oldest := s.silent[0]
+		s.forget(oldest)
+		oldest.Close() // ends its goroutine, too
+		full = false
 	}
-	closed := s.closed
+	take := !s.closed && !full
+	if take {
+		s.conns[conn] = true
+		s.silent = append(s.silent, conn)
+	}
 	s.mu.Unlock()
 	if full {
 		s.warn("control connection refused: too many", "max", connsMax)
 	}
-	return !closed && !full
+	return take
+}
+
+// heard notes that a connection has sent something.
+func (s *Server) heard(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns[conn] {
+		s.conns[conn] = false
+		s.silent = slices.DeleteFunc(s.silent, func(c net.Conn) bool { return c == conn })
+	}
+}
+
+// open returns the number of connections.
+func (s *Server) open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 func (s *Server) untrack(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(conn)
+}
+
+// forget is untrack; mu is held.
+func (s *Server) forget(conn net.Conn) {
+	if s.conns[conn] {
+		s.silent = slices.DeleteFunc(s.silent, func(c net.Conn) bool { return c == conn })
+	}
 	delete(s.conns, conn)
 }
 

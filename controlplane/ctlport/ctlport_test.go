@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -70,7 +75,7 @@ func talk(t *testing.T, addr, send string, halfClose bool) string {
 
 // TestText proves how a text command ends, and what is answered.
 func TestText(t *testing.T) {
-	addr := serve(t, Config{Command: Commands("Version 1")})
+	addr := serve(t, Config{Command: answers(false)})
 	tests := []struct {
 		name, send string
 		halfClose  bool
@@ -84,12 +89,18 @@ func TestText(t *testing.T) {
 		{"more words", "VERSION x y\n", false, "Version 1\n"},
 		{"two commands", "VERSION\nALLSTATUS\n", false, "Version 1\n"},
 		{"unknown", "Foo bar\n", false, "Unknown command(Foo)\n"},
-		{"leading blank", " VERSION\n", false, "Unknown command()\n"},
+		{"unknown with foreign bytes", "V\xffX\n", false, "Unknown command(V\xffX)\n"},
+		{"leading and doubled separators", " \t VERSION\t\t x \n", false, "Version 1\n"},
+		{"empty line", "\n", false, "Unknown command()\n"},
+		{"blanks only", "  ", true, "Unknown command()\n"},
 		{"looks like HTTP for a while", "GETX\n", false, "Unknown command(GETX)\n"},
 		{"a method alone", "GET", false, "Unknown command(GET)\n"},
 		{"nothing", "", true, ""},
 		{"first byte NUL", "\x00VERSION", false, ""},
-		{"too long", strings.Repeat("B", 9000), false, "Unknown command(" + strings.Repeat("B", 8191) + ")\n"},
+		{"longest", "VERSION " + strings.Repeat("x", 8183) + "\n", false, "Version 1\n"},
+		{"too long a word", strings.Repeat("B", 9000), false, "Unknown command(" + strings.Repeat("B", 8191) + ")\n"},
+		{"too long", "VERSION " + strings.Repeat("x", 9000) + "\n", false, "ERROR: Parameters are wrong.\nREASON: the command has more than 8191 bytes.\n"},
+		{"too long, cut to a known word", strings.Repeat(" ", 8184) + "VERSIONS\n", false, "Unknown command(VERSION)\n"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -97,6 +108,14 @@ func TestText(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestOpen proves that a command learns how many connections there are.
+func TestOpen(t *testing.T) {
+	addr := serve(t, Config{Command: answers(false)})
+	if got := talk(t, addr, "COUNT\n", false); got != "1\n" {
+		t.Errorf("got %q", got)
 	}
 }
 
@@ -173,7 +192,7 @@ func TestDenied(t *testing.T) {
 	ran := make(chan string, 1)
 	addr := serve(t, Config{
 		Allowed: func(net.Addr) bool { return false },
-		Command: func(c Command) string { ran <- c.Name; return "x" },
+		Command: func(c Command, _ int) string { ran <- c.Name; return "x" },
 	})
 	c := dial(t, addr)
 	_, _ = io.WriteString(c, "VERSION\n") // may fail: the other side closes at once
@@ -187,16 +206,196 @@ func TestDenied(t *testing.T) {
 	}
 }
 
-// TestSlowClients proves that silent clients hold up nobody, and that there is
-// a limit to them.
-func TestSlowClients(t *testing.T) {
-	addr := serve(t, Config{Command: Commands("Version 1")})
-	for range connsMax - 1 {
-		dial(t, addr)
+// TestSplitCommand proves that a command that arrives in pieces is one: pieces
+// are put together as long as less than 200 ms pass between them.
+func TestSplitCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, served := pipe(t, New(nil, Config{Command: answers(false)}))
+		for _, piece := range []string{"VER", "SI", "ON", "\n"} {
+			<-time.After(silenceTimeout - time.Millisecond)
+			if _, err := io.WriteString(c, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b, err := io.ReadAll(c); err != nil || string(b) != "Version 1\n" {
+			t.Errorf("got %q, %v", b, err)
+		}
+		<-served
+	})
+}
+
+// TestCutOff proves that who says nothing, goes on for ever without an end, or
+// does not read its answer is cut off after 5 s.
+func TestCutOff(t *testing.T) {
+	for name, behave := range map[string]func(c net.Conn){
+		"says nothing": func(net.Conn) {},
+		"never ends": func(c net.Conn) {
+			for range 3 * int(stepTimeout/time.Second) * 10 {
+				if _, err := c.Write([]byte{'x'}); err != nil {
+					return
+				}
+				<-time.After(100 * time.Millisecond)
+			}
+		},
+		"does not read": func(c net.Conn) { _, _ = c.Write([]byte("VERSION\n")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				c, served := pipe(t, New(nil, Config{Command: answers(false)}))
+				if name == "never ends" {
+					go io.Copy(io.Discard, c) // ends with c
+				}
+				behave(c)
+				<-served
+				// Twice: a command that took its whole time may take as long to be answered.
+				if took := time.Since(start); took < stepTimeout || took > 2*stepTimeout {
+					t.Errorf("cut off after %v", took)
+				}
+			})
+		})
+	}
+}
+
+// pipe lets s serve one end of a pipe; served is closed when it is done.
+func pipe(t *testing.T, s *Server) (c net.Conn, served chan struct{}) {
+	t.Helper()
+	c, far := net.Pipe()
+	served = make(chan struct{})
+	go func() { defer close(served); s.serve(far) }() // ends at the latest when c is closed
+	t.Cleanup(func() { c.Close() })
+	return c, served
+}
+
+// TestSilentClients proves that silent clients hold up nobody: of more
+// connections than the port has room for, the one that is silent for longest
+// goes, and commands are answered.
+func TestSilentClients(t *testing.T) {
+	addr := serve(t, Config{Command: answers(false)})
+	var silent []*net.TCPConn
+	for range connsMax + 10 {
+		silent = append(silent, dial(t, addr))
 	}
 	if got := talk(t, addr, "VERSION\n", false); got != "Version 1\n" {
 		t.Errorf("beside silent clients: %q", got)
 	}
+	if b, err := io.ReadAll(silent[0]); err != nil || len(b) > 0 {
+		t.Errorf("the oldest: %q, %v", b, err)
+	}
+}
+
+// TestFull proves that a port full of clients that have begun to speak refuses
+// the next one, and has room again when one has ended.
+func TestFull(t *testing.T) {
+	running, release := make(chan struct{}, connsMax), make(chan struct{})
+	addr := serve(t, Config{Command: func(Command, int) string {
+		select {
+		case running <- struct{}{}:
+		default:
+		}
+		<-release
+		return "done\n"
+	}})
+	for range connsMax {
+		if _, err := io.WriteString(dial(t, addr), "X\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range connsMax {
+		select {
+		case <-running:
+		case <-time.After(10 * time.Second):
+			t.Error("not all commands run")
+		}
+	}
+	// The refusal is an end or, if it comes while we connect, a reset.
+	if b, err := io.ReadAll(dial(t, addr)); len(b) > 0 || err != nil && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("one too many: %q, %v", b, err)
+	}
+	close(release)
+	deadline := time.Now().Add(10 * time.Second)
+	for got := ""; got != "done\n"; {
+		if time.Now().After(deadline) {
+			t.Fatal("there is no room again")
+		}
+		c := dial(t, addr)
+		_, _ = io.WriteString(c, "X\n") // fails, as the read does, while there is no room
+		b, _ := io.ReadAll(c)
+		got = string(b)
+	}
+}
+
+// TestCommands proves what servers and slaves answer to CHMPX's commands.
+func TestCommands(t *testing.T) {
+	for _, tc := range []struct {
+		send          string
+		server, slave string
+	}{
+		{"ALLSTATUS", "RING Name              = G\n", "RING Name              = G\n"},
+		{"servicein", "ERROR: SERVICEIN is not available in this version.\n", replySlave},
+		{"SUSPENDMERGE", "ERROR: SUSPENDMERGE is not available in this version.\n", replySlave},
+		{"MERGE", "ERROR: MERGE is not available in this version.\n", "ERROR: MERGE is not available in this version.\n"},
+		{"TRACE foo", "ERROR: TRACE is not available in this version.\n", "ERROR: TRACE is not available in this version.\n"},
+		{"HELP", "Unknown command(HELP)\n", "Unknown command(HELP)\n"},
+	} {
+		for slave, want := range map[bool]string{false: tc.server, true: tc.slave} {
+			if got := answers(slave)(ParseCommand([]byte(tc.send)), 1); got != want {
+				t.Errorf("%s, slave %t: %q, want %q", tc.send, slave, got, want)
+			}
+		}
+	}
+}
+
+// answers returns the Command function of a node that shows an empty ring, and
+// the open connections as COUNT.
+func answers(slave bool) func(Command, int) string {
+	a := Answers{
+		Version: "Version 1", Slave: slave,
+		Self: func() Self { return Self{Group: "G"} }, All: func() All { return All{Group: "G"} },
+	}
+	return func(c Command, open int) string {
+		if c.Name == "COUNT" {
+			return fmt.Sprintln(open)
+		}
+		return a.Answer(c, open)
+	}
+}
+
+// FuzzConnection proves that whatever comes in whatever pieces, the connection
+// ends in time and the answer is nothing, HTTP, or whole lines.
+func FuzzConnection(f *testing.F) {
+	f.Add([]byte("VERSION\r\n"), uint8(3), uint8(10))
+	f.Add([]byte("GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"), uint8(1), uint8(0))
+	f.Add([]byte("POST /"), uint8(1), uint8(210))
+	f.Add([]byte("\x00"), uint8(1), uint8(0))
+	f.Add([]byte(strings.Repeat("SELFSTATUS ", 900)), uint8(200), uint8(0))
+	f.Fuzz(func(t *testing.T, data []byte, size, pauseMs uint8) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			c, served := pipe(t, New(nil, Config{Command: answers(false), Status: func() any { return 1 }}))
+			wrote := make(chan struct{})
+			go func() { // ends when the port has closed its end
+				defer close(wrote)
+				for piece := range slices.Chunk(data, max(1, int(size))) {
+					if _, err := c.Write(piece); err != nil {
+						return
+					}
+					if pauseMs > 0 {
+						<-time.After(time.Duration(pauseMs) * time.Millisecond)
+					}
+				}
+			}()
+			reply, err := io.ReadAll(c)
+			if err != nil || len(reply) > 0 && !strings.HasSuffix(string(reply), "\n") {
+				t.Errorf("%q: answered %q, %v", data, reply, err)
+			}
+			<-served
+			<-wrote
+			if took := time.Since(start); took > 3*stepTimeout {
+				t.Errorf("%q: took %v", data, took)
+			}
+		})
+	})
 }
 
 // FuzzParseCommand proves that no line makes the parser panic and that its
@@ -207,11 +406,18 @@ func FuzzParseCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		c := ParseCommand(line)
 		s, _, _ := strings.Cut(string(line), "\x00")
-		if !strings.HasPrefix(s, c.Word) || c.Name != strings.ToUpper(c.Word) {
+		if c.Name != strings.ToUpper(c.Word) {
 			t.Errorf("%q: word %q, name %q", line, c.Word, c.Name)
 		}
-		if n := len(c.Word) + len(strings.Join(c.Args, " ")) + min(1, len(c.Args)); n != len(s) {
-			t.Errorf("%q: words have %d bytes, the line %d", line, n, len(s))
+		for _, word := range append([]string{c.Word}, c.Args...) {
+			at := strings.Index(s, word)
+			if at < 0 || strings.ContainsAny(s[:at], "\x00") || strings.ContainsAny(word, " \t\r\n") {
+				t.Fatalf("%q: word %q", line, word)
+			}
+			s = s[at+len(word):]
+		}
+		if strings.Trim(s, " \t\r\n") != "" {
+			t.Errorf("%q: %q is in no word", line, s)
 		}
 	})
 }
