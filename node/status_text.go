@@ -1,7 +1,9 @@
 package node
 
 import (
+	"fmt"
 	"net"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -41,8 +43,24 @@ func (n *Node) newStatusText(idType ring.IDType) *statusText {
 
 // answers returns what the control port answers to text commands.
 func (s *statusText) answers(version string) ctlport.Answers {
-	return ctlport.Answers{Version: version, Slave: !s.self.Server, Self: s.showSelf, All: s.showAll}
+	return ctlport.Answers{Version: versionLine(version), Slave: !s.self.Server, Self: s.showSelf, All: s.showAll}
 }
+
+// versionLine is what VERSION prints: number, commit, TLS library.
+func versionLine(version string) string {
+	commit := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				commit = setting.Value[:min(len(setting.Value), commitDigits)]
+			}
+		}
+	}
+	return fmt.Sprintf("Version %s (commit: %s) with crypto/tls", version, commit)
+}
+
+// commitDigits is how much of a commit's hash is shown.
+const commitDigits = 7
 
 // showAll is ALLSTATUS.
 func (s *statusText) showAll() ctlport.All {
