@@ -45,7 +45,7 @@ var specs = []spec{
 	plain("RAFTMAXVOTERS", "odd number, 1 to 63", "5", "servers that vote on changes of the ring", readOddVoters, sectionGlobal),
 	duration("DOWNAFTER", "3s", "a server that is silent for so long is taken for down", 100*time.Millisecond, time.Hour),
 	duration("SUSPENDGRACE", "1s", "a server without program is suspended after so long", 0, time.Hour),
-	words("PLACEMENT", "SLOTS", "how hashes are spread over servers", []string{"SLOTS"}, []string{"CHMPX"}),
+	words("PLACEMENT", "SLOTS", "which server a hash belongs to: few keys move when servers change, or exactly as CHMPX", []string{"SLOTS", "CHMPX"}, nil),
 
 	plain("SSL", "no, off", "no", "TLS is not available in this version", readTLSSwitch, sectionGlobal, sectionServer),
 	boolean("SSL_VERIFY_PEER", "no", noEffect, sectionGlobal, sectionServer),
