@@ -36,9 +36,12 @@ type Client struct {
 	pending  pending
 	in       reader
 	serving  serving
-	kickFunc func() // kick, made once
+	gathers  gathers
+	reports  chan Undelivered // capacity reportsMax; nil without Options.Undelivered
+	kickFunc func()           // kick, made once
 
 	answered, failed, unanswered, roomWaits, reattached, resumed atomic.Uint64
+	undelivered, undeliveredMissed                               atomic.Uint64
 
 	lost     chan struct{} // capacity 1: lostUpTo was set
 	lostUpTo atomic.Uint64 // newest request from before the present attachment
@@ -46,7 +49,7 @@ type Client struct {
 	closeOnce sync.Once
 	closing   chan struct{}      // closed by Close
 	cancel    context.CancelFunc // ends what the keeper does
-	work      sync.WaitGroup     // keeper, expirer and standby goroutine
+	work      sync.WaitGroup     // all goroutines
 }
 
 // Back-off between attempts to attach.
@@ -71,6 +74,12 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	c.in.standby, c.in.message, c.lost = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	c.in.poll, c.kickFunc = c.pollRings, c.kick
 	c.serving.n = -1
+	if o.AckOnDone && o.Role == RoleServer {
+		c.request.Flags, c.received.ackOnDone = wire.AttachAckOnDone, true
+	}
+	if o.Undelivered != nil {
+		c.reports = make(chan Undelivered, reportsMax)
+	}
 
 	at, err := c.firstAttach(ctx)
 	if err != nil {
@@ -85,6 +94,9 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	c.work.Go(func() { c.keep(run, at) })
 	c.work.Go(func() { c.runExpirer(o.lostReplyWait) })
 	c.work.Go(c.runStandby)
+	if o.Undelivered != nil {
+		c.work.Go(func() { c.runReports(o.Undelivered) })
+	}
 	return c, nil
 }
 
@@ -179,12 +191,16 @@ type Stats struct {
 	RoomWaits  uint64 // sends that had to wait for room or for a node
 	Reattached uint64 // times that the Client attached again
 	Resumed    uint64 // of these, those that went on in the segment that it had
+
+	Undelivered       uint64 // messages given up that Options.Undelivered is for
+	UndeliveredMissed uint64 // of these, those it was not called for
 }
 
 // Stats returns the counters.
 func (c *Client) Stats() Stats {
 	s := Stats{Attached: c.current.Load() != nil, Answered: c.answered.Load(), Failed: c.failed.Load(),
-		Unanswered: c.unanswered.Load(), RoomWaits: c.roomWaits.Load(), Reattached: c.reattached.Load(), Resumed: c.resumed.Load()}
+		Unanswered: c.unanswered.Load(), RoomWaits: c.roomWaits.Load(), Reattached: c.reattached.Load(), Resumed: c.resumed.Load(),
+		Undelivered: c.undelivered.Load(), UndeliveredMissed: c.undeliveredMissed.Load()}
 	c.requests.mu.Lock()
 	s.Sent = c.requests.seq
 	c.requests.mu.Unlock()

@@ -473,10 +473,10 @@ func TestPending(t *testing.T) {
 	p := new(pending)
 	const n = 3*pendingSlots + 7
 	for seq := uint64(1); seq <= n; seq++ {
-		p.put(seq, answer{call: &call{}})
+		p.put(seq, wantReply, answer{call: &call{}})
 	}
 	for _, seq := range []uint64{0, slotTaken, n + 1} {
-		if _, ok := p.take(seq); ok {
+		if _, ok := p.take(seq, wantReply); ok {
 			t.Errorf("took %d, which was never put", seq)
 		}
 	}
@@ -486,7 +486,7 @@ func TestPending(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for seq := uint64(1); seq <= n-100; seq++ {
-				if a, ok := p.take(seq); ok && a.call != nil {
+				if a, ok := p.take(seq, wantReply); ok && a.call != nil {
 					mu.Lock()
 					taken[seq]++
 					mu.Unlock()
@@ -500,10 +500,10 @@ func TestPending(t *testing.T) {
 			t.Fatalf("request %d was taken %d times", seq, taken[seq])
 		}
 	}
-	if left := p.takeAll(n-50, n); len(left) != 50 {
+	if left := p.takeAll(wantReply, n-50, n); len(left) != 50 {
 		t.Errorf("%d left above %d, want 50", len(left), n-50)
 	}
-	if left := p.takeAll(0, n); len(left) != 50 || p.more.Load() != 0 {
+	if left := p.takeAll(wantReply, 0, n); len(left) != 50 || p.more.Load() != 0 {
 		t.Errorf("%d left, want 50; overflow %d", len(left), p.more.Load())
 	}
 }

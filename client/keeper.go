@@ -40,11 +40,19 @@ func (c *Client) keep(ctx context.Context, at *attachment) {
 		}
 		c.log.Info("attached again", "node", at.reply.Node, "session", at.reply.Session, "resumed", at.resumed)
 		c.install(at, ends)
+		c.gathers.failAll(sent, errNodeEnded)
 		c.lostUpTo.Store(sent)
 		notify(c.lost)
 	}
-	for _, a := range c.pending.takeAll(0, math.MaxUint64) {
-		c.giveUp(a, fmt.Errorf("%w: %w", ErrMaybeDelivered, ErrClosed))
+	c.giveUpAfter(0, ErrClosed)
+}
+
+// giveUpAfter ends what waits for messages after the sequence, because of err.
+func (c *Client) giveUpAfter(seq uint64, err error) {
+	for want := range outcomes {
+		for _, a := range c.pending.takeAll(want, seq, math.MaxUint64) {
+			c.end(a, want, result{err: fmt.Errorf("%w: %w", ErrMaybeDelivered, err)})
+		}
 	}
 }
 
@@ -69,18 +77,10 @@ func (c *Client) runExpirer(wait time.Duration) {
 			upTo = c.lostUpTo.Load()
 			t.Reset(wait)
 		case <-t.C:
-			for _, a := range c.pending.takeAll(0, upTo) {
-				c.giveUp(a, errNodeEnded)
+			for _, a := range c.pending.takeAll(wantReply, 0, upTo) {
+				c.end(a, wantReply, result{err: errNodeEnded})
 			}
 		}
-	}
-}
-
-func (c *Client) giveUp(a answer, err error) {
-	c.failed.Add(1)
-	a.give(nil, err)
-	if a.done != nil {
-		c.in.async.Add(-1)
 	}
 }
 
@@ -132,17 +132,6 @@ func (s *sender) set(at *attachment, prod *shm.Producer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.at, s.prod = at, prod
-}
-
-// set lets receivers read from at, nil for nobody. A segment that goes on is
-// read on where it was left: what lies before may be in the works.
-func (r *receiver) set(at *attachment) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.at = at
-	if at != nil && !at.resumed {
-		r.ring = at.seg.Consumer(shm.ToProgram, shm.Request)
-	}
 }
 
 // intact reports whether the request in-ring could be read to the end.
@@ -222,24 +211,27 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 	if next.resumed {
 		if err = shm.Guard(func() error { ends = newProducers(next); return nil }); err == nil {
 			next.takeOver(old)
+			c.lookBack(next)
 		}
 		return ends, err
 	}
-	ends = newProducers(next)
-	requests, lastSeq, oldErr, err := copyRing(old, ends.requests, shm.Request, markRepeat)
+	if err := shm.Guard(func() error { ends = newProducers(next); return nil }); err != nil {
+		return ends, err
+	}
+	c.lookBack(old)
+	requests, lastSeq, oldErr, err := copyRing(old, ends.requests, shm.Request, markRepeat, c.moveWatched)
 	if err != nil {
 		return ends, err
 	}
-	replies, _, oldErr2, err := copyRing(old, ends.replies, shm.Reply, checkReply)
+	replies, _, oldErr2, err := copyRing(old, ends.replies, shm.Reply, checkReply, func(uint64, uint64) {})
 	if err != nil {
 		return ends, err
 	}
 	if oldErr = errors.Join(oldErr, oldErr2); oldErr != nil {
 		c.log.Error("the segment of the lost node is damaged, unsettled records may be lost",
 			"requests", requests, "replies", replies, "error", oldErr)
-		for _, a := range c.pending.takeAll(lastSeq, math.MaxUint64) {
-			c.giveUp(a, fmt.Errorf("%w: %w", ErrMaybeDelivered, oldErr))
-		}
+		c.giveUpAfter(lastSeq, oldErr)
+		c.loseWatched(lastSeq)
 	}
 	return ends, shm.Guard(func() error {
 		ends.requests.Publish()
@@ -251,10 +243,47 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 	})
 }
 
+// lookBack finds out what became of messages that the lost node had settled:
+// first what it wrote about them, then how far it has come. at holds the
+// segment of that node. If it cannot be read, nobody knows.
+func (c *Client) lookBack(at *attachment) {
+	c.in.lead.Lock()
+	defer c.in.lead.Unlock()
+	oldest := c.requests.sent() + 1
+	err := shm.Guard(func() error {
+		if _, err := c.drainControl(at); err != nil {
+			return err
+		}
+		rec, _, _, ok, err := at.seg.Consumer(shm.ToNode, shm.Request).Next()
+		if !ok || err != nil {
+			return err
+		}
+		var r wire.OutRequest
+		_, err = r.Get(rec)
+		oldest = r.Seq
+		return err
+	})
+	var settled result
+	if err != nil {
+		settled.err, oldest = errNodeEnded, math.MaxUint64
+	}
+	for _, a := range c.pending.takeAll(wantSettled, 0, oldest-1) {
+		c.end(a, wantSettled, settled)
+	}
+	for _, a := range c.pending.takeAll(wantReceivers, 0, oldest-1) {
+		c.end(a, wantReceivers, result{err: errNodeEnded})
+	}
+	if err != nil {
+		return
+	}
+	c.forgetWatched(func(m *watchedSend) bool { return m.seq < oldest })
+}
+
 // copyRing copies the unreleased records of an out-ring. edit checks a copy,
 // changes it and returns its sequence. oldErr says why it stopped early
-// because of the old ring, err that the new one cannot be written.
-func copyRing(old *attachment, to *shm.Producer, c shm.Class, edit func(rec []byte) (uint64, error)) (n int, lastSeq uint64, oldErr, err error) {
+// because of the old ring, err that the new one cannot be written. copied hears
+// where each ends now.
+func copyRing(old *attachment, to *shm.Producer, c shm.Class, edit func(rec []byte) (uint64, error), copied func(seq, end uint64)) (n int, lastSeq uint64, oldErr, err error) {
 	var rec []byte
 	var from *shm.Consumer
 	oldErr = shm.Guard(func() error { from = old.seg.Consumer(shm.ToNode, c); return nil })
@@ -276,6 +305,7 @@ func copyRing(old *attachment, to *shm.Producer, c shm.Class, edit func(rec []by
 		if err = shm.Guard(func() error { return appendRecord(to, rec) }); err != nil {
 			return n, lastSeq, oldErr, err
 		}
+		copied(seq, to.Tail())
 		lastSeq = seq
 		n++
 	}

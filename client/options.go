@@ -32,6 +32,19 @@ type Options struct {
 	Role    Role         // default RoleClient
 	Name    string       // shown in the node's status, at most 64 bytes
 	Logger  *slog.Logger // default: silent
+	// AckOnDone makes a server program take a message when it is done with it:
+	// Receive must be followed by Done, Serve does that when the handler has
+	// returned and the reply is accepted. What a program was given and has not
+	// done when it ends is given to another one, marked MaybeRepeat. Without it
+	// a message is taken when Receive returns it.
+	AckOnDone bool
+	// Undelivered is called for each message that Send, SendRandom, Broadcast or
+	// Replicate had accepted and that the ring has given up: its deadline
+	// passed, or a message for all found nobody. Calls come one after the other
+	// from a goroutine of the Client; Close waits for the one that runs. Up to
+	// 1,024 calls may be waiting; what comes beyond them is only counted
+	// (Stats.UndeliveredMissed).
+	Undelivered func(Undelivered)
 
 	lostReplyWait time.Duration // of tests; default lostReplyWait
 }
@@ -62,34 +75,67 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// CallOption changes one Send or Request.
+// CallOption changes one call that sends.
 type CallOption struct {
-	repeatable bool
-	ownerWait  time.Duration
-	needOwner  bool
+	repeatable  bool
+	ownerWait   time.Duration
+	needOwner   bool
+	withoutSelf bool
+	deadline    time.Time
 }
 
 // Repeatable lets a Request whose server ended before it replied be sent
-// again, marked MaybeRepeat, until its context ends. Send ignores it.
+// again, marked MaybeRepeat, until its context ends. Other calls ignore it.
 func Repeatable() CallOption { return CallOption{repeatable: true} }
 
 // FailWithoutOwner makes the call fail with ErrNoOwner, and the message not be
 // sent, when the node knows no server in service for that long; right after
 // Attach the node may need some milliseconds to tell. Without this option the
-// message is kept until there is one.
+// message is kept until there is one. TryRequestAsync ignores it.
 func FailWithoutOwner(wait time.Duration) CallOption {
 	return CallOption{ownerWait: wait, needOwner: true}
 }
+
+// Deadline gives a message up that no server program has taken by then: it is
+// not kept any longer, and Options.Undelivered, or the error of SendWait and of
+// requests, tells. It counts to the millisecond, by the clock of this host. A
+// Request has the deadline of its context, too; the earlier one counts.
+func Deadline(t time.Time) CallOption { return CallOption{deadline: t} }
+
+// WithoutSelf keeps a message of SendRandom, Broadcast or Replicate, and of
+// their requests, from the server program of this program's own node. Calls
+// that send by hash ignore it.
+func WithoutSelf() CallOption { return CallOption{withoutSelf: true} }
 
 func combine(opts []CallOption) CallOption {
 	var all CallOption
 	for _, o := range opts {
 		all.repeatable = all.repeatable || o.repeatable
+		all.withoutSelf = all.withoutSelf || o.withoutSelf
 		if o.needOwner {
 			all.needOwner, all.ownerWait = true, o.ownerWait
 		}
+		if !o.deadline.IsZero() && (all.deadline.IsZero() || o.deadline.Before(all.deadline)) {
+			all.deadline = o.deadline
+		}
 	}
 	return all
+}
+
+// deadlineMs returns the deadline of a record, 0 for none.
+func (o *CallOption) deadlineMs() int64 {
+	if o.deadline.IsZero() {
+		return 0
+	}
+	return max(o.deadline.UnixMilli(), 1)
+}
+
+// flags returns the flags of a message that does not go by hash.
+func (o *CallOption) flags() wire.Flags {
+	if o.withoutSelf {
+		return wire.FlagWithoutSelf
+	}
+	return 0
 }
 
 // The errors of this package, for errors.Is. When a context ended a call, its

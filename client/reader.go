@@ -218,10 +218,14 @@ func (c *Client) drain(at *attachment) (worked bool, err error) {
 }
 
 func (c *Client) drainControl(at *attachment) (worked bool, err error) {
+	released := c.releasedTo() // first: what the node wrote before it released is there now
 	for {
 		rec, _, end, ok, err := at.control.Next()
-		if !ok || err != nil {
+		if err != nil {
 			return worked, err
+		}
+		if !ok {
+			break
 		}
 		var m wire.Control
 		if err := m.Get(rec); err != nil {
@@ -229,13 +233,36 @@ func (c *Client) drainControl(at *attachment) (worked bool, err error) {
 		}
 		at.release(at.control, end)
 		worked = true
-		switch m.Type {
-		case wire.ControlRequestFailed:
-			c.finish(m.Value, nil, errServerEnded)
-		case wire.ControlServing:
-			c.serving.set(int64(min(m.Value, 1<<31)))
-		case wire.ControlBye: // what counts is that the socket closes
+		c.told(m)
+	}
+	if released > 0 {
+		c.forgetWatched(func(m *watchedSend) bool { return m.end <= released })
+	}
+	return worked, nil
+}
+
+// told handles one control record.
+func (c *Client) told(m wire.Control) {
+	switch m.Type {
+	case wire.ControlRequestFailed:
+		if g := c.gathers.get(m.Value); g != nil {
+			g.change(func() { g.ended++ })
+			return
 		}
+		c.finish(m.Value, wantReply, result{err: errServerEnded})
+	case wire.ControlServing:
+		c.serving.set(int64(min(m.Value, 1<<31)))
+	case wire.ControlSettled:
+		c.finish(m.Value, wantSettled, result{})
+	case wire.ControlReceivers:
+		if g := c.gathers.get(m.Value); g != nil {
+			g.change(func() { g.receivers = int(m.Detail) })
+			return
+		}
+		c.finish(m.Value, wantReceivers, result{n: int(m.Detail)})
+	case wire.ControlUndelivered:
+		c.givenUp(m.Value, m.Detail != 0)
+	case wire.ControlBye: // what counts is that the socket closes
 	}
 }
 
@@ -255,7 +282,7 @@ func (c *Client) drainReplies(at *attachment) (worked bool, err error) {
 		if err != nil {
 			return worked, err
 		}
-		c.finish(seq, payload, nil)
+		c.finish(seq, wantReply, result{payload: payload})
 		last, worked = end, true
 	}
 	if worked {
@@ -272,26 +299,35 @@ func (at *attachment) release(ring *shm.Consumer, end uint64) {
 	}
 }
 
-// finish gives a request its outcome, unless it was given up. The payload is
-// copied for a Request and lent to a callback.
-func (c *Client) finish(seq uint64, payload []byte, err error) {
-	a, ok := c.pending.take(seq)
-	if !ok {
-		return
+// finish gives a message its outcome, unless it was given up. A payload is
+// copied for a caller that waits and lent to a callback.
+func (c *Client) finish(seq uint64, want outcome, r result) {
+	a, ok := c.pending.take(seq, want)
+	if ok {
+		c.end(a, want, r)
+	} else if want == wantReply && r.err == nil {
+		c.gathered(seq, r.payload)
 	}
-	c.count(err)
-	a.give(payload, err)
+}
+
+// end gives the outcome to who waits for it.
+func (c *Client) end(a answer, want outcome, r result) {
+	if want == wantReply {
+		c.count(r.err)
+	}
+	a.give(r)
 	if a.done != nil {
 		c.in.async.Add(-1)
 	}
 }
 
-func (a *answer) give(payload []byte, err error) {
+func (a *answer) give(r result) {
 	if a.done != nil {
-		a.done(payload, err)
+		a.done(r.payload, r.err)
 		return
 	}
-	a.call.result <- result{bytes.Clone(payload), err} // capacity 1, and only this one
+	r.payload = bytes.Clone(r.payload)
+	a.call.result <- r // capacity 1, and only this one
 }
 
 func (c *Client) count(err error) {

@@ -22,6 +22,8 @@ type Message struct {
 	From        ring.ID        // node of the sender
 
 	deadlineMs int64
+	ticket     uint64 // AckOnDone: which of the messages of its segment it is
+	segment    uint64 // AckOnDone: which segment
 }
 
 // receiver is the reading end of the request ring, for any number of goroutines.
@@ -32,12 +34,40 @@ type receiver struct {
 	taken uint64
 
 	closed bool // an attachment that comes now is not read
+
+	ackOnDone bool   // fixed
+	open      opened // AckOnDone: messages handed out
+}
+
+// set lets receivers read from at, nil for nobody. A segment that goes on is
+// read on where it was left: what lies before may be in the works.
+func (r *receiver) set(at *attachment) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = at
+	if at == nil {
+		return
+	}
+	if !at.resumed {
+		r.ring = at.seg.Consumer(shm.ToProgram, shm.Request)
+		r.open = opened{segment: segments.Add(1)}
+		return
+	}
+	err := shm.Guard(func() error { // what was done while there was no node
+		if bell := r.release(r.open.end(r.ring)); bell != nil {
+			return bell.Ring()
+		}
+		return nil
+	})
+	if err != nil {
+		at.fail(fmt.Errorf("receive: %w", err))
+	}
 }
 
 // Receive waits for the next message and takes it: once Receive has returned
 // it, the ring will not give it to anybody else unless this program's node
-// ends before it has noticed. The message is the caller's. Any number of
-// goroutines may call it. While there is no node nothing is handed out. A
+// ends before it has noticed. With Options.AckOnDone it is taken by Done. The
+// message is the caller's. Any number of goroutines may call it. While there is no node nothing is handed out. A
 // Client that is not RoleServer gets ErrNotServer.
 func (c *Client) Receive(ctx context.Context) (*Message, error) {
 	if c.request.Role != RoleServer {
@@ -117,7 +147,7 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 		return false, false, nil, err
 	}
 	if !ok {
-		return false, false, r.release(r.ring.Read()), nil // of records that were struck out
+		return false, false, r.release(r.open.end(r.ring)), nil // of records that were struck out
 	}
 	var h wire.InRequest
 	payload, err := h.Get(rec)
@@ -129,7 +159,10 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 	m.MaybeRepeat = h.Flags&wire.FlagMaybeRepeat != 0
 	m.WantsReply = h.Flags&wire.FlagWantsReply != 0
 	r.taken++
-	return true, !r.ring.Empty(), r.release(end), nil
+	if r.ackOnDone {
+		m.ticket, m.segment = r.open.push(end), r.open.segment
+	}
+	return true, !r.ring.Empty(), r.release(r.open.end(r.ring)), nil
 }
 
 // release gives room back and returns the doorbell to ring, nil for none; mu is held.
@@ -175,7 +208,8 @@ type Handler func(ctx context.Context, m *Message) (reply []byte, err error)
 
 // Serve takes messages and answers them with h on threads goroutines, each
 // reusing its buffer, until ctx ends (it returns nil) or the Client is closed
-// (ErrClosed). It returns when every call of h has. A Client that is not
+// (ErrClosed). With Options.AckOnDone a message is Done when h has returned and
+// its reply, if there is one, is accepted or given up. It returns when every call of h has. A Client that is not
 // RoleServer gets ErrNotServer.
 func (c *Client) Serve(ctx context.Context, threads int, h Handler) error {
 	if c.request.Role != RoleServer {
@@ -200,7 +234,9 @@ func (c *Client) serve(ctx context.Context, h Handler) error {
 	for ctx.Err() == nil {
 		err := c.receive(ctx, m, true)
 		if err == nil {
-			err = c.handle(ctx, m, h)
+			if err = c.handle(ctx, m, h); err == nil || !c.isClosed() {
+				c.Done(m)
+			}
 		}
 		if err != nil && c.isClosed() { // h may have met another Client that is closed
 			return ErrClosed

@@ -25,12 +25,25 @@ var errServerEnded = fmt.Errorf("%w: the server that took the request ended befo
 // message was not sent (ErrBackpressure, ErrNotDelivered). With a ctx that has
 // ended already nothing is sent (ErrNotDelivered). payload may be reused at once.
 func (c *Client) Send(ctx context.Context, hash uint64, payload []byte, opts ...CallOption) error {
-	if o := combine(opts); o.needOwner {
+	o := combine(opts)
+	return c.sendMessage(ctx, &message{hash: hash, payload: payload, deadlineMs: o.deadlineMs()}, &o)
+}
+
+// SendRandom is Send to the server program of any server in service; each
+// message goes to another one, in no order.
+func (c *Client) SendRandom(ctx context.Context, payload []byte, opts ...CallOption) error {
+	o := combine(opts)
+	return c.sendMessage(ctx, &message{kind: wire.KindRandom, payload: payload, flags: o.flags(), deadlineMs: o.deadlineMs()}, &o)
+}
+
+// sendMessage sends a message for which nobody waits.
+func (c *Client) sendMessage(ctx context.Context, m *message, o *CallOption) error {
+	if o.needOwner {
 		if err := c.waitOwner(ctx, o.ownerWait); err != nil {
 			return err
 		}
 	}
-	_, err := c.send(ctx, &message{hash: hash, payload: payload}, true)
+	_, err := c.send(ctx, m, true)
 	return err
 }
 
@@ -41,7 +54,7 @@ func (c *Client) Send(ctx context.Context, hash uint64, payload []byte, opts ...
 // request or its reply.
 func (c *Client) Request(ctx context.Context, hash uint64, payload []byte, opts ...CallOption) (Reply, error) {
 	o := combine(opts)
-	m := message{hash: hash, payload: payload, flags: wire.FlagWantsReply, deadlineMs: deadlineMs(ctx)}
+	m := message{hash: hash, payload: payload, flags: wire.FlagWantsReply, deadlineMs: earliestMs(ctx, &o)}
 	repeated := false
 	for {
 		if o.needOwner {
@@ -49,9 +62,9 @@ func (c *Client) Request(ctx context.Context, hash uint64, payload []byte, opts 
 				return Reply{}, notFirst(err, repeated)
 			}
 		}
-		p, err := c.requestOnce(ctx, &m)
+		r, err := c.call(ctx, &m)
 		if err == nil {
-			return Reply{Payload: p, MaybeRepeat: repeated}, nil
+			return Reply{Payload: r.payload, MaybeRepeat: repeated}, nil
 		}
 		if !o.repeatable || !errors.Is(err, errServerEnded) && !errors.Is(err, errNodeEnded) || ctx.Err() != nil {
 			return Reply{}, notFirst(err, repeated)
@@ -70,24 +83,25 @@ func notFirst(err error, repeated bool) error {
 	return err
 }
 
-func (c *Client) requestOnce(ctx context.Context, m *message) ([]byte, error) {
+// call sends a message and waits for what it wants.
+func (c *Client) call(ctx context.Context, m *message) (result, error) {
 	cl := calls.Get().(*call)
 	m.answer = answer{call: cl}
 	seq, err := c.send(ctx, m, true)
 	if err != nil {
 		calls.Put(cl)
-		return nil, err
+		return result{}, err
 	}
 	c.in.blocked.Add(1)
 	c.leadAlone(leaderWait{ctx: ctx, call: cl})
-	r := c.awaitResult(ctx, cl, seq)
+	r := c.awaitResult(ctx, cl, seq, m.want)
 	c.unblock()
 	calls.Put(cl) // its result was taken, so nobody else has it
-	return r.payload, r.err
+	return r, r.err
 }
 
-// awaitResult waits for the outcome of a request that was sent.
-func (c *Client) awaitResult(ctx context.Context, cl *call, seq uint64) result {
+// awaitResult waits for the outcome of a message that was sent.
+func (c *Client) awaitResult(ctx context.Context, cl *call, seq uint64, want outcome) result {
 	select {
 	case r := <-cl.result:
 		return r
@@ -99,32 +113,44 @@ func (c *Client) awaitResult(ctx context.Context, cl *call, seq uint64) result {
 		return r
 	case <-ctx.Done():
 	}
-	if _, ok := c.pending.take(seq); ok {
-		c.failed.Add(1)
-		return result{err: fmt.Errorf("%w: no reply: %w", ErrMaybeDelivered, ctx.Err())}
+	if _, ok := c.pending.take(seq, want); ok {
+		if want == wantReply {
+			c.failed.Add(1)
+		}
+		return result{err: fmt.Errorf("%w: %s: %w", ErrMaybeDelivered, missing[want], ctx.Err())}
 	}
 	return <-cl.result // whoever took it is about to give it
 }
 
+// missing says what did not come.
+var missing = [outcomes]string{"no reply", "not settled yet", "receivers not known yet"}
+
 // RequestAsync sends a message to the owner of hash and returns when it is
 // accepted; it waits for that like Send. Then done is called exactly once, with
 // the reply, which is valid only during the call, or with an error as from
-// Request. ctx bounds the sending only. done runs on the goroutine that reads
+// Request; without Deadline it may wait for ever. ctx bounds the sending only. done runs on the goroutine that reads
 // from the node: one of the Client, or a caller that waits. It must not wait
 // for anything, in particular not call a method of the Client that does;
 // TryRequestAsync does not.
-func (c *Client) RequestAsync(ctx context.Context, hash uint64, payload []byte, done func(reply []byte, err error)) error {
-	return c.requestAsync(ctx, hash, payload, done, true)
+func (c *Client) RequestAsync(ctx context.Context, hash uint64, payload []byte, done func(reply []byte, err error), opts ...CallOption) error {
+	o := combine(opts)
+	if o.needOwner {
+		if err := c.waitOwner(ctx, o.ownerWait); err != nil {
+			return err
+		}
+	}
+	return c.requestAsync(ctx, hash, payload, done, &o, true)
 }
 
 // TryRequestAsync is RequestAsync that does not wait: without room, or without
 // a node, it returns ErrBackpressure at once. It may be called from done.
-func (c *Client) TryRequestAsync(hash uint64, payload []byte, done func(reply []byte, err error)) error {
-	return c.requestAsync(context.Background(), hash, payload, done, false)
+func (c *Client) TryRequestAsync(hash uint64, payload []byte, done func(reply []byte, err error), opts ...CallOption) error {
+	o := combine(opts)
+	return c.requestAsync(context.Background(), hash, payload, done, &o, false)
 }
 
-func (c *Client) requestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error), wait bool) error {
-	m := message{hash: hash, payload: payload, flags: wire.FlagWantsReply, answer: answer{done: done}}
+func (c *Client) requestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error), o *CallOption, wait bool) error {
+	m := message{hash: hash, payload: payload, flags: wire.FlagWantsReply, deadlineMs: o.deadlineMs(), answer: answer{done: done}}
 	c.in.async.Add(1)
 	if _, err := c.send(ctx, &m, wait); err != nil {
 		c.in.async.Add(-1)
@@ -134,9 +160,10 @@ func (c *Client) requestAsync(ctx context.Context, hash uint64, payload []byte, 
 	return nil
 }
 
-func deadlineMs(ctx context.Context) int64 {
-	if t, ok := ctx.Deadline(); ok {
+// earliestMs returns the deadline of a request: that of ctx or of o, 0 for none.
+func earliestMs(ctx context.Context, o *CallOption) int64 {
+	if t, ok := ctx.Deadline(); ok && (o.deadline.IsZero() || t.Before(o.deadline)) {
 		return max(t.UnixMilli(), 1)
 	}
-	return 0
+	return o.deadlineMs()
 }

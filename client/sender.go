@@ -19,6 +19,8 @@ type sender struct {
 	seq    uint64        // of the newest record
 	closed bool
 
+	watched watched // of requests: messages whose end Options.Undelivered wants to know
+
 	waiting atomic.Int32  // goroutines that wait for room
 	room    chan struct{} // capacity 1: one of them should look again
 }
@@ -45,9 +47,17 @@ func (s *sender) sent() uint64 {
 type message struct {
 	hash       uint64
 	deadlineMs int64
+	kind       wire.Kind
 	flags      wire.Flags
 	payload    []byte
-	answer     answer // of requests
+	want       outcome // what answer waits for, if it waits
+	answer     answer
+	gather     *gather // of requests to many
+}
+
+// mayBeGivenUp reports whether the ring may give the message up and nobody waits for it.
+func (m *message) mayBeGivenUp() bool {
+	return (m.deadlineMs != 0 || m.kind != wire.KindHash) && m.answer.call == nil && m.answer.done == nil && m.gather == nil
 }
 
 // errNoRoom says that a record could not be written now; it never leaves the package.
@@ -117,22 +127,33 @@ func (c *Client) putRequest(m *message) (seq uint64, bell shm.Doorbell, err erro
 	defer s.mu.Unlock()
 	defer func() {
 		if seq != 0 && err != nil { // a fault while publishing
-			c.pending.take(seq)
+			c.pending.take(seq, m.want)
+			c.gathers.take(seq)
 		}
 	}()
 	defer shm.Catch(shm.Arm(), &err)
+	watch := c.reports != nil && m.mayBeGivenUp()
+	if watch && s.prod != nil && !s.watched.room() {
+		s.at.seg.WantRoom(shm.ProgramSide)
+		return 0, nil, errNoRoom // until the leader has seen what became of older ones
+	}
 	rec, err := s.reserve(wire.OutRequestBytes + len(m.payload))
 	if err != nil {
 		return 0, nil, err
 	}
-	r := wire.OutRequest{Seq: s.seq + 1, Hash: m.hash, DeadlineUnixMs: m.deadlineMs, Flags: m.flags, Kind: wire.KindHash}
+	r := wire.OutRequest{Seq: s.seq + 1, Hash: m.hash, DeadlineUnixMs: m.deadlineMs, Flags: m.flags, Kind: m.kind}
 	r.Put(rec)
 	copy(rec[wire.OutRequestBytes:], m.payload)
-	s.prod.Commit()
+	end := s.prod.Commit()
 	s.seq++
 	seq = s.seq
-	if m.flags&wire.FlagWantsReply != 0 {
-		c.pending.put(seq, m.answer) // before it is published: the reply may come at once
+	switch { // before it is published: the answer may come at once
+	case m.gather != nil:
+		c.gathers.put(seq, m.gather)
+	case m.answer.call != nil, m.answer.done != nil:
+		c.pending.put(seq, m.want, m.answer)
+	case watch:
+		c.watch(seq, m.hash, end)
 	}
 	return seq, s.publish(), nil
 }
@@ -197,36 +218,15 @@ func (s *sender) publish() shm.Doorbell {
 // be repeated.
 func (c *Client) waitRoom(ctx context.Context, s *sender, err error, write func() error) error {
 	c.roomWaits.Add(1)
-	// Counted before the next try: a release after that try finds somebody to wake.
-	s.waiting.Add(1)
-	c.in.blocked.Add(1)
-	c.needLeader()
-	defer func() {
-		s.waiting.Add(-1)
-		c.unblock()
-		s.look() // there may be room for one more, or a token that this goroutine did not use
-	}()
-	for {
-		switch {
-		case errors.Is(err, ErrClosed):
-			return fmt.Errorf("%w: %w", ErrNotDelivered, ErrClosed)
-		case !errors.Is(err, errNoRoom):
-			s.abandon(err)
-		}
-		if err = write(); err == nil {
-			return nil
-		}
-		select {
-		case <-s.room:
-		case <-c.closing:
-			return fmt.Errorf("%w: %w", ErrNotDelivered, ErrClosed)
-		case <-ctx.Done():
-			if c.current.Load() == nil {
-				return fmt.Errorf("%w: %w: %w: %w", ErrNotDelivered, ErrBackpressure, ErrNoNode, ctx.Err())
-			}
-			return fmt.Errorf("%w: %w: %w", ErrNotDelivered, ErrBackpressure, ctx.Err())
-		}
+	switch err = c.awaitRoom(ctx, s, err, write); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrClosed):
+		return fmt.Errorf("%w: %w", ErrNotDelivered, err)
+	case c.current.Load() == nil:
+		return fmt.Errorf("%w: %w: %w: %w", ErrNotDelivered, ErrBackpressure, ErrNoNode, err)
 	}
+	return fmt.Errorf("%w: %w: %w", ErrNotDelivered, ErrBackpressure, err)
 }
 
 // abandon ends an attachment whose memory cannot be trusted; the keeper

@@ -261,7 +261,7 @@ func (p *Plane) prepare(conn *net.UnixConn, req *wire.AttachRequest, memfd int) 
 	if err := p.reserve(size, req.Session); err != nil {
 		return nil, fds, wire.AttachRefusedRoom, err
 	}
-	a = &attachment{p: p, id: req.Session, server: req.Role == wire.RoleServer, name: req.Name, conn: conn, reserved: int64(size)}
+	a = &attachment{p: p, id: req.Session, server: req.Role == wire.RoleServer, onDone: req.Flags&wire.AttachAckOnDone != 0, name: req.Name, conn: conn, reserved: int64(size)}
 	if a.id == (wire.SessionID{}) {
 		_, _ = rand.Read(a.id[:]) // never fails
 	}

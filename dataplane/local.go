@@ -31,6 +31,7 @@ type attachment struct {
 	p      *Plane
 	id     wire.SessionID
 	server bool
+	onDone bool // it takes a message when it is done with it, so what is untaken may be in the works
 	name   string
 	conn   *net.UnixConn
 	mem    []byte
@@ -55,7 +56,9 @@ type attachment struct {
 	owed     []wire.Control // that found no room in the control in-ring, oldest first
 	dirty    bool           // in p.dirtyLocal
 	wrote    bool           // records wait to be published
-	released bool           // records were released: a waiting program wants to know
+	settled  [2]uint64      // per stream: cursor up to which the out-ring may be released
+	released bool           // settled has grown
+	deaf     bool           // a control record found no room: nothing is released any more
 	stalled  [2]bool        // per stream: the window is full, the ring is not read
 	resuming bool           // in p.resumable
 	broken   bool           // the segment holds nonsense: its rings are read no more
@@ -317,25 +320,31 @@ func (a *attachment) lookTaken(now int64) {
 	}
 }
 
-// publish makes what was written visible and reports whether the program must
-// be woken; p.mu is held.
+// publish makes what was written visible, then gives back the room of what is
+// settled, and reports whether the program must be woken; p.mu is held. A
+// program whose node ends can so tell by its head what became of a message: the
+// control record about it was there before.
 func (a *attachment) publish() (wake bool) {
 	a.dirty = false
-	if a.ended {
+	if a.mem == nil {
 		return false
 	}
 	if a.wrote {
 		a.wrote = false
 		a.toCtl.Publish()
-		a.toRep.Publish()
-		a.toReq.Publish()
+		if !a.ended { // what was not taken is withdrawn
+			a.toRep.Publish()
+			a.toReq.Publish()
+		}
 		wake = a.seg.WakeNeeded(shm.ProgramSide)
 	}
-	if a.released {
+	if a.released && len(a.owed) == 0 && !a.deaf {
 		a.released = false
+		a.fromReq.Release(a.settled[flow.Requests])
+		a.fromRep.Release(a.settled[flow.Replies])
 		wake = a.seg.RoomWanted(shm.ProgramSide) || wake
 	}
-	return wake
+	return wake && !a.ended
 }
 
 // ring wakes the program; no lock is held.
@@ -364,11 +373,13 @@ func (a *attachment) tellServing(n int) {
 // errDeaf is why a program is cut off that leaves its control ring full.
 var errDeaf = errors.New("the program does not read its control ring")
 
-// control writes one control record, or keeps it until there is room; p.mu is held.
+// control writes one control record, or keeps it until there is room; p.mu is
+// held. A program that has ended may come back with its segment and read it then.
 func (a *attachment) control(c wire.Control) {
 	switch {
-	case a.ended || a.dead != nil:
+	case a.broken || a.mem == nil:
 	case len(a.owed) >= owedMax:
+		a.deaf = true
 		a.kill(errDeaf)
 	default:
 		a.owed = append(a.owed, c)
@@ -469,7 +480,7 @@ func (p *Plane) detach(a *attachment) {
 	if a.server && p.core.Delivered(a.session) {
 		p.core.Taken(now, a.session, a.toReq.Head()) // what it took last counts
 	}
-	p.core.Withdraw(now, a.session, a.cut)
+	p.core.Withdraw(now, a.session, a.cut || a.onDone)
 	a.resume() // what it wrote last was accepted, too
 }
 

@@ -113,12 +113,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 
 func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
 	a := s.Handle.(*attachment)
-	if st == flow.Replies {
-		a.fromRep.Release(end)
-	} else {
-		a.fromReq.Release(end)
-	}
-	a.released = true
+	a.settled[st], a.released = end, true // publish gives the room back, after the control records
 	a.touch()
 	if a.stalled[st] || a.ended && !a.detached {
 		a.resume()

@@ -14,7 +14,7 @@ import (
 type carrier interface {
 	Send(ctx context.Context, hash uint64, payload []byte, opts ...client.CallOption) error
 	Request(ctx context.Context, hash uint64, payload []byte, opts ...client.CallOption) (client.Reply, error)
-	RequestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error)) error
+	RequestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error), opts ...client.CallOption) error
 }
 
 var (

@@ -32,7 +32,7 @@ func (f *fake) Request(_ context.Context, hash uint64, p []byte, _ ...client.Cal
 	return client.Reply{Payload: reply}, err
 }
 
-func (f *fake) RequestAsync(_ context.Context, hash uint64, p []byte, done func([]byte, error)) error {
+func (f *fake) RequestAsync(_ context.Context, hash uint64, p []byte, done func([]byte, error), _ ...client.CallOption) error {
 	reply, err := f.answer(hash, p)
 	if errors.Is(err, errLost) {
 		return nil // nobody ever answers

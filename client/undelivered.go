@@ -1,0 +1,186 @@
+package client
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+)
+
+// Undelivered names a message that was accepted and that the ring has given up.
+type Undelivered struct {
+	Seq            uint64 // of the message in this Client's Session, from 1
+	Hash           uint64 // that it was sent by; 0 for SendRandom and Broadcast
+	MaybeDelivered bool   // a server program may have taken it
+}
+
+const (
+	// reportsMax bounds the calls of Options.Undelivered that wait.
+	reportsMax = 1024
+	// watchedMax bounds the messages that may be given up and of which the
+	// leader has not seen what became; then senders wait as for room.
+	watchedMax = 1 << 15
+)
+
+// watched holds the messages that may be given up, oldest first, from before
+// they are published until the node has given their room back and everything
+// that it wrote before is read. Guarded by the mutex of the sender.
+type watched struct {
+	ring        []watchedSend // circular, length a power of two
+	first, last uint64        // first <= last count for ever
+	any         atomic.Bool   // first != last, for those who do not hold the mutex
+}
+
+type watchedSend struct{ seq, hash, end uint64 }
+
+func (w *watched) at(i uint64) *watchedSend { return &w.ring[i&uint64(len(w.ring)-1)] }
+
+func (w *watched) room() bool { return w.last-w.first < watchedMax }
+
+func (w *watched) push(s watchedSend) {
+	if w.last-w.first == uint64(len(w.ring)) {
+		old := watched{ring: w.ring, first: w.first, last: w.last}
+		w.ring = make([]watchedSend, max(64, 2*len(old.ring)))
+		for i := old.first; i < old.last; i++ {
+			*w.at(i) = *old.at(i)
+		}
+	}
+	w.last++
+	*w.at(w.last - 1) = s
+}
+
+// find returns a message, nil if it is not there; sequences grow.
+func (w *watched) find(seq uint64) *watchedSend {
+	low, high := w.first, w.last
+	for low < high {
+		if mid := low + (high-low)/2; w.at(mid).seq < seq {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	if low < w.last && w.at(low).seq == seq {
+		return w.at(low)
+	}
+	return nil
+}
+
+// watch remembers a message that is about to be published; requests.mu is held.
+// While there are any somebody must lead, to hear of them.
+func (c *Client) watch(seq, hash, end uint64) {
+	w := &c.requests.watched
+	w.push(watchedSend{seq, hash, end})
+	if !w.any.Swap(true) {
+		c.in.async.Add(1)
+		c.needLeader()
+	}
+}
+
+// forgetWatched drops the oldest messages, as far as they have passed.
+func (c *Client) forgetWatched(passed func(m *watchedSend) bool) {
+	c.requests.mu.Lock()
+	defer c.requests.mu.Unlock()
+	w := &c.requests.watched
+	for w.first < w.last && passed(w.at(w.first)) {
+		w.first++
+	}
+	if w.first == w.last && w.any.Swap(false) {
+		c.in.async.Add(-1)
+	}
+}
+
+// moveWatched tells where a record ends in the ring that it was copied to.
+func (c *Client) moveWatched(seq, end uint64) {
+	c.requests.mu.Lock()
+	defer c.requests.mu.Unlock()
+	if m := c.requests.watched.find(seq); m != nil {
+		m.end = end
+	}
+}
+
+// loseWatched reports the messages after a sequence, which could not be copied.
+func (c *Client) loseWatched(after uint64) {
+	var lost []Undelivered
+	c.requests.mu.Lock()
+	for w := &c.requests.watched; w.last > w.first && w.at(w.last-1).seq > after; w.last-- {
+		m := w.at(w.last - 1)
+		lost = append(lost, Undelivered{Seq: m.seq, Hash: m.hash, MaybeDelivered: true})
+	}
+	c.requests.mu.Unlock()
+	for _, u := range slices.Backward(lost) {
+		c.report(u)
+	}
+	c.forgetWatched(func(*watchedSend) bool { return false }) // perhaps none is left
+}
+
+// releasedTo returns the node's head in the request out-ring if messages are
+// watched, else 0.
+func (c *Client) releasedTo() uint64 {
+	if !c.requests.watched.any.Load() {
+		return 0
+	}
+	c.requests.mu.Lock()
+	defer c.requests.mu.Unlock()
+	if c.requests.prod == nil {
+		return 0
+	}
+	return c.requests.prod.Head()
+}
+
+// givenUp handles ControlUndelivered.
+func (c *Client) givenUp(seq uint64, maybe bool) {
+	err := errGivenUp
+	if maybe {
+		err = errMaybeGivenUp
+	}
+	if a, want, ok := c.pending.takeAny(seq); ok {
+		c.end(a, want, result{err: err})
+		return
+	}
+	if g := c.gathers.get(seq); g != nil {
+		g.fail(err)
+		return
+	}
+	if c.reports == nil {
+		return
+	}
+	u := Undelivered{Seq: seq, MaybeDelivered: maybe}
+	c.requests.mu.Lock()
+	m := c.requests.watched.find(seq)
+	if m != nil {
+		u.Hash = m.hash
+	}
+	c.requests.mu.Unlock()
+	if m == nil {
+		return // somebody had waited for it, but no longer
+	}
+	c.report(u)
+}
+
+// report hands over to the goroutine that calls Options.Undelivered.
+func (c *Client) report(u Undelivered) {
+	c.undelivered.Add(1)
+	select {
+	case c.reports <- u:
+	default:
+		c.undeliveredMissed.Add(1)
+	}
+}
+
+// What the sender of a message that was given up is told.
+var (
+	errGivenUp      = fmt.Errorf("%w: given up, no server program took it in time", ErrNotDelivered)
+	errMaybeGivenUp = fmt.Errorf("%w: given up", ErrMaybeDelivered)
+)
+
+// runReports calls Options.Undelivered until Close.
+func (c *Client) runReports(report func(Undelivered)) {
+	for {
+		select {
+		case u := <-c.reports:
+			report(u)
+		case <-c.closing:
+			c.undeliveredMissed.Add(uint64(len(c.reports)))
+			return
+		}
+	}
+}
