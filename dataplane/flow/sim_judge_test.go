@@ -22,7 +22,8 @@ type judge struct {
 	msgs    map[judgeKey]*simMsg
 	order   map[judgeKey]uint64 // program and hash: highest sequence taken
 	owners  [simSlots]judgeOwner
-	excused bool // something has happened that allows repeats
+	turns   map[turnKey]int // random messages first taken
+	excused bool            // something has happened that allows repeats
 	count   struct{ sent, taken, repeats, answers int }
 }
 
@@ -80,7 +81,9 @@ func (j *judge) lose(p *simProg) {
 }
 
 func (j *judge) settled(m *simMsg) {
-	if m.takes == 0 && !m.expired(j.w) {
+	if isFan(m.kind) {
+		j.settledFan(m)
+	} else if m.takes == 0 && !m.expired(j.w) {
 		j.w.fail("KEPT: %v is settled, nobody has taken it", m)
 	}
 }
@@ -92,6 +95,10 @@ func (j *judge) taken(a *simAtt, r *simIn) {
 	j.count.taken++
 	up, inc := w.last().status(n)
 	unaware := !up || inc != r.inc
+	if m.kind != wire.KindHash {
+		j.takenKind(a, r, unaware)
+		return
+	}
 	slot := int(r.d.Hash % simSlots)
 	if v := &w.views[n.table]; v.owner(w, slot) != n || v.incarnation(n) != r.inc {
 		w.fail("OWNER: %v takes %v of slot %d, although %v knows that it is not the owner", a.prog, m, slot, n)
@@ -151,7 +158,7 @@ func (j *judge) replied(a *simAtt, d *Delivery) {
 		return
 	}
 	j.count.answers++
-	if ask.answered++; ask.answered > 1 && !j.excused && !w.opt.cuts {
+	if ask.answered++; ask.answered > 1 && !isFan(m.kind) && !j.excused && !w.opt.cuts {
 		w.fail("REPLY: %v:%d is answered twice", a.prog, d.Seq)
 	}
 }
@@ -167,16 +174,19 @@ func (j *judge) finish() {
 			w.fail("STUCK: %v may send only %d", p, p.node.core.Accepts(p.att.s, Requests))
 		}
 		for seq, ask := range p.asked {
-			if ask.answered == 0 && !j.excused && !w.opt.cuts && !w.opt.deaths {
+			if ask.answered == 0 && !isFan(j.msgs[judgeKey{p.idx, seq}].kind) && !j.excused && !w.opt.cuts && !w.opt.deaths {
 				w.fail("REPLY: %v:%d is not answered", p, seq)
 			}
 		}
 	}
 	for _, m := range j.msgs {
-		if m.takes == 0 && !m.lost && !m.expired(w) {
+		if isFan(m.kind) {
+			j.finishFan(m)
+		} else if m.takes == 0 && !m.lost && !m.expired(w) {
 			w.fail("KEPT: %v was never taken", m)
 		}
 	}
+	j.finishKinds()
 	for _, n := range w.nodes {
 		c := n.core
 		for _, a := range n.atts {

@@ -213,7 +213,7 @@ func (o *simPorts) Deliver(s *Session, d *Delivery) (uint64, bool) {
 		return 0, false
 	}
 	m := w.judge.find(d.Payload)
-	if m.seq != d.Seq || m.hash != d.Hash || m.prog.id != d.Session {
+	if m.seq != d.Seq || m.hash != d.Hash || m.kind != d.Kind || m.prog.id != d.Session {
 		w.fail("%v was given the payload of %v as %d/h%d", a.prog, m, d.Seq, d.Hash)
 	}
 	w.logf("%v on %v is given %v", a.prog, n, m)
@@ -248,9 +248,13 @@ func (o *simPorts) Settled(s *Session, st Stream, end uint64) {
 	}
 }
 
-func (o *simPorts) Outcome(*Session, uint64, bool, bool) {}
+func (o *simPorts) Outcome(s *Session, seq uint64, delivered, maybe bool) {
+	o.w.judge.outcome(s.Handle.(*simAtt).message(seq), delivered, maybe)
+}
 
-func (o *simPorts) Receivers(*Session, uint64, int) {}
+func (o *simPorts) Receivers(s *Session, seq uint64, n int) {
+	o.w.judge.chosen((*simNode)(o), s.Handle.(*simAtt).message(seq), n)
+}
 
 func (o *simPorts) RequestFailed(s *Session, seq uint64) {
 	a := s.Handle.(*simAtt)

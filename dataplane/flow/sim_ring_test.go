@@ -70,6 +70,7 @@ func (w *sim) add(e *tableEdit) {
 		Epoch:   ring.Epoch{Era: 1, Index: uint64(len(w.views) + 1000)},
 		Version: uint64(len(w.views) + 1000),
 		Base:    ring.NewAssignment(simSlots, 1),
+		Random:  w.opt.kinds.random,
 	}
 	for _, n := range w.servers {
 		st := ring.ServiceIn

@@ -26,6 +26,7 @@ type simOptions struct {
 	steps   int
 	// messages have deadlines, servers go down without heirs
 	deadlines bool
+	kinds     simKindOptions
 	mutation
 }
 
@@ -108,7 +109,10 @@ type simMsg struct {
 	hash  uint64
 	takes int
 	until int64 // deadline, 0 = none
-	lost  bool  // its program ended, then its node: nothing is promised any more
+	kind  wire.Kind
+	flags wire.Flags
+	fan   simFan
+	lost  bool // its program ended, then its node: nothing is promised any more
 }
 
 type sim struct {
@@ -158,7 +162,7 @@ func newSimOf(src rand.Source, opt simOptions) *sim {
 		w.opt.steps = 100 + w.one(700)
 	}
 	servers, slaves := 2+w.one(2), 1+w.one(2)
-	w.linkCap = 2 + w.one(10)
+	w.linkCap = w.opt.kinds.linkCap(2 + w.one(10))
 	w.budget = 10 + w.one(120)
 	for range 1 + w.one(4) {
 		w.hashes = append(w.hashes, uint64(w.one(simSlots))+simSlots*uint64(w.one(5)))
@@ -270,7 +274,7 @@ func (w *sim) newProg(n *simNode, server bool) *simProg {
 // session with what its old out-rings still hold.
 func (p *simProg) attach() {
 	n := p.node
-	a := &simAtt{prog: p, node: n, live: true, inCap: 1 + n.w.one(6)}
+	a := &simAtt{prog: p, node: n, live: true, inCap: n.w.opt.kinds.inCap(1 + n.w.one(6))}
 	if p.att != nil { // the library noticed before the node did
 		p.att.gone = true
 		n.tellTaken(p.att)
@@ -345,6 +349,7 @@ func (p *simProg) send() {
 		m.until = w.now + int64(w.one(60_000_000))
 		r.DeadlineNs = w.opt.deadline(m.until)
 	}
+	w.chooseKind(m, &r)
 	w.judge.sent(m)
 	p.out = append(p.out, simRec{r, m})
 	w.logf("%v sends %v", p, m)

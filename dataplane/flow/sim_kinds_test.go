@@ -1,0 +1,384 @@
+package flow
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// The simulation with messages of all kinds. What the judge says about those
+// that are not sent by hash:
+//
+//	kept     random as by hash; of a fan-out every copy, unless the deadline has
+//	         passed or its server went down or has another incarnation
+//	repeats  as by hash; of a fan-out per server
+//	fan      taken only by the servers that the table named, as they were then
+//	even     in a calm ring the servers get the same number, give or take one
+//
+// There is no order, and it does not matter who owns the hash.
+
+// simKindOptions says which kinds a run has.
+type simKindOptions struct {
+	all    bool // else by hash only
+	random bool // random mode
+	calm   bool // nothing is ever full, so that turns are even
+}
+
+func (o simKindOptions) inCap(n int) int {
+	if o.calm {
+		return 1 << 20
+	}
+	return n
+}
+
+func (o simKindOptions) linkCap(n int) int {
+	if o.calm {
+		return 1 << 20
+	}
+	return n
+}
+
+// simFan is what the judge knows of a message that is fanned out.
+type simFan struct {
+	chosen bool
+	dests  map[simDest]bool // of the latest choice
+	ever   map[simDest]int  // of any choice: takes
+}
+
+// simDest is one process of a server.
+type simDest struct {
+	node *simNode
+	inc  ring.Incarnation
+}
+
+// gone reports whether a server is not any more what it was: it never comes
+// back under the same incarnation.
+func (d simDest) gone(w *sim) bool { return w.last().incarnation(d.node) != d.inc }
+
+// chooseKind makes a message of any kind, if the run has them.
+func (w *sim) chooseKind(m *simMsg, r *Record) {
+	if w.opt.kinds.all {
+		r.Kind = wire.Kind(w.one(4))
+		if r.Kind != wire.KindHash && w.chance(.3) {
+			r.Flags |= wire.FlagWithoutSelf
+		}
+		if w.chance(.2) {
+			r.Flags |= wire.FlagWantsSettled
+		}
+	}
+	m.kind, m.flags = r.Kind, r.Flags
+	if m.kind == wire.KindHash && w.opt.kinds.random {
+		m.kind = wire.KindRandom
+	}
+}
+
+// message returns the message of a sequence that the program has sent.
+func (a *simAtt) message(seq uint64) *simMsg {
+	return a.node.w.judge.msgs[judgeKey{a.prog.idx, seq}]
+}
+
+// chosen checks a choice of servers against the table of the node.
+func (j *judge) chosen(n *simNode, m *simMsg, count int) {
+	w := j.w
+	m.fan.chosen, m.fan.dests = true, map[simDest]bool{}
+	if m.fan.ever == nil {
+		m.fan.ever = map[simDest]int{}
+	}
+	v := &w.views[n.table]
+	for _, o := range w.servers {
+		inc := v.incarnation(o)
+		if inc == 0 || m.kind == wire.KindReplicate && v.owner(w, int(m.hash%simSlots)) != o ||
+			o == n && m.flags&wire.FlagWithoutSelf != 0 {
+			continue
+		}
+		d := simDest{o, inc}
+		m.fan.dests[d], m.fan.ever[d] = true, m.fan.ever[d]
+	}
+	if count != len(m.fan.dests) {
+		w.fail("FAN: %v goes to %d servers, %d in the table", m, count, len(m.fan.dests))
+	}
+}
+
+// settledFan judges the end of what is promised for a fan-out.
+func (j *judge) settledFan(m *simMsg) {
+	if !m.fan.chosen {
+		j.w.fail("FAN: %v is settled, nobody was chosen", m)
+	}
+	for d := range m.fan.dests {
+		if m.fan.ever[d] == 0 && !d.gone(j.w) && !m.expired(j.w) {
+			j.w.fail("KEPT: %v is settled, %v has not taken it", m, d.node)
+		}
+	}
+}
+
+// outcome judges a report about a message that is not sent by hash.
+func (j *judge) outcome(m *simMsg, delivered, maybe bool) {
+	w, takes := j.w, 0
+	if !isFan(m.kind) {
+		return
+	}
+	for d := range m.fan.dests {
+		takes += m.fan.ever[d]
+		if delivered && m.fan.ever[d] == 0 && !d.gone(w) {
+			w.fail("OUTCOME: %v is reported delivered, %v has not taken it", m, d.node)
+		}
+		if !delivered && !d.gone(w) && !m.expired(w) {
+			w.fail("OUTCOME: %v is reported undelivered, it may still reach %v", m, d.node)
+		}
+	}
+	if delivered && (takes == 0 || m.flags&wire.FlagWantsSettled == 0) {
+		w.fail("OUTCOME: %v is reported delivered after %d takes", m, takes)
+	}
+	if !delivered && !maybe && takes > 0 {
+		w.fail("OUTCOME: %v is reported as not delivered after %d takes", m, takes)
+	}
+}
+
+// takenKind judges a take of a message that is not sent by hash.
+func (j *judge) takenKind(a *simAtt, r *simIn, unaware bool) {
+	m, n, w := r.msg, a.node, j.w
+	takes := m.takes
+	if isFan(m.kind) {
+		d := simDest{n, r.inc}
+		if _, ok := m.fan.ever[d]; !ok {
+			w.fail("FAN: %v is taken on %v, incarnation %d, which was not chosen", m, n, r.inc)
+			return
+		}
+		m.fan.ever[d]++
+		takes = m.fan.ever[d]
+	} else if w.views[n.table].incarnation(n) != r.inc {
+		w.fail("OWNER: %v takes %v, although %v knows that it is down", a.prog, m, n)
+	}
+	flagged := r.d.Flags&wire.FlagMaybeRepeat != 0
+	if flagged && !j.excused {
+		w.fail("REPEAT: %v is marked without any reason", m)
+	}
+	if takes < 2 {
+		if !isFan(m.kind) {
+			j.countTurn(n, m)
+		}
+		return
+	}
+	j.count.repeats++
+	if !flagged && !unaware {
+		w.fail("REPEAT: %v is taken again on %v without mark", m, n)
+	}
+	if !j.excused {
+		w.fail("REPEAT: %v is taken again on %v for no reason", m, n)
+	}
+}
+
+// turnKey counts what a server got of the messages of a node in one of its rounds.
+type turnKey struct {
+	from, to    *simNode
+	withoutSelf bool
+}
+
+func (j *judge) countTurn(to *simNode, m *simMsg) {
+	if j.turns == nil {
+		j.turns = map[turnKey]int{}
+	}
+	j.turns[turnKey{m.prog.node, to, m.flags&wire.FlagWithoutSelf != 0}]++
+}
+
+// finishFan judges a fan-out when all is calm.
+func (j *judge) finishFan(m *simMsg) {
+	if m.lost || m.expired(j.w) {
+		return
+	}
+	if !m.fan.chosen {
+		j.w.fail("KEPT: nobody was chosen for %v", m)
+	}
+	for d := range m.fan.dests {
+		if m.fan.ever[d] == 0 && !d.gone(j.w) {
+			j.w.fail("KEPT: %v was never taken on %v", m, d.node)
+		}
+	}
+}
+
+// finishKinds looks for what is left of copies, and whether turns were even.
+func (j *judge) finishKinds() {
+	w := j.w
+	for _, n := range w.nodes {
+		for _, s := range n.core.sessions {
+			if s.fanned.waiting != 0 {
+				w.fail("STUCK: %v counts %d waiting copies of session %v", n, s.fanned.waiting, s.id)
+			}
+		}
+	}
+	if !w.opt.kinds.calm {
+		return
+	}
+	for _, from := range w.nodes {
+		for _, without := range []bool{false, true} {
+			least, most := 1<<30, 0
+			for _, to := range w.servers {
+				if without && to == from {
+					continue
+				}
+				k := j.turns[turnKey{from, to, without}]
+				least, most = min(least, k), max(most, k)
+			}
+			if most > least+1 {
+				w.fail("EVEN: the servers got between %d and %d of %v, without self %v", least, most, from, without)
+			}
+		}
+	}
+}
+
+// The kinds of runs with messages of all kinds.
+var simMixed = []struct {
+	name string
+	opt  simOptions
+	runs int
+}{
+	{"nothing fails", simOptions{}, 400},
+	{"links are cut", simOptions{cuts: true}, 600},
+	{"programs end", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 1000},
+	{"deadlines pass", simOptions{cuts: true, merges: true, deadlines: true}, 600},
+	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 4000},
+	{"nobody acts", simOptions{cuts: true, deaths: true, crash: true, deadlines: true}, 1000},
+}
+
+// Proves the promises of all kinds of messages, mixed in the same sessions,
+// over random interleavings, and of random mode.
+func TestOtherKindsUnderRandomInterleavings(t *testing.T) {
+	for _, k := range simMixed {
+		for _, mode := range []simKindOptions{{all: true}, {all: true, random: true}} {
+			name := k.name
+			if mode.random {
+				name += ", random mode"
+			}
+			t.Run(name, func(t *testing.T) {
+				opt := k.opt
+				opt.kinds = mode
+				for seed := range uint64(k.runs / simShare) {
+					if w := run(seed, opt); len(w.bad) > 0 {
+						report(t, seed, w)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Proves that in a ring in which nothing fails or is full every server gets
+// the same number of each node's random messages, whatever else is sent.
+func TestTurnsAreEvenInACalmRing(t *testing.T) {
+	for _, mode := range []simKindOptions{{all: true, calm: true}, {random: true, calm: true}} {
+		for seed := range uint64(300 / simShare) {
+			w := newSim(seed, simOptions{kinds: mode})
+			for !w.settle() { // all links, all tables
+			}
+			w.budget = 300
+			w.play()
+			if len(w.bad) > 0 {
+				report(t, seed, w)
+			}
+		}
+	}
+}
+
+// kindMutants break one rule of the other kinds each.
+var kindMutants = []struct {
+	name   string
+	caught string
+	opt    simKindOptions
+	m      mutation
+}{
+	{"what was taken is forgotten", "REPEAT", simKindOptions{all: true, random: true}, mutation{onTaken: func(n *simNode) {
+		for _, set := range n.core.sets {
+			set.taken = bitset{}
+		}
+	}}},
+	{"a second server while out", "REPEAT", simKindOptions{random: true}, mutation{onUp: func(n *simNode, p *Peer, _ *simFrame) {
+		for _, s := range n.core.sessions {
+			w := &s.requests
+			for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
+				if e := w.at(seq); e != nil && e.state == out && e.dest == p && e.fan == nil {
+					w.wait(e, unsent)
+					e.dest = nil
+				}
+			}
+		}
+	}}},
+	{"the choice is made again", "FAN", simKindOptions{all: true}, mutation{onView: func(n *simNode) {
+		for _, s := range n.core.sessions {
+			w := &s.requests
+			for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
+				e := w.at(seq)
+				if e == nil || e.fan == nil {
+					continue
+				}
+				for i := range e.fan.copies {
+					if cp := &e.fan.copies[i]; cp.state == unsent {
+						next := n.core.serving[0]
+						cp.dest, cp.inc = next, next.tableInc
+					}
+				}
+			}
+		}
+	}}},
+	{"settled with the first copy", "KEPT", simKindOptions{all: true}, mutation{onFrame: func(e *simEnd, _ *Peer, h *wire.Header) bool {
+		if s := e.node.core.byID[h.Session]; s != nil && h.Type == wire.TypeAck {
+			if m := s.requests.at(h.Seq); m != nil && m.fan != nil {
+				for i := range m.fan.copies {
+					e.node.core.giveUp(s, m, &m.fan.copies[i])
+					if m.fan == nil {
+						e.node.core.release(s, Requests)
+						break
+					}
+				}
+			}
+		}
+		return true
+	}}},
+	{"a server that is down keeps random messages", "REPEAT OWNER", simKindOptions{random: true}, mutation{onView: func(n *simNode) {
+		for _, s := range n.core.sessions {
+			s.program.displaced = false
+		}
+	}}},
+	{"what was given is forgotten", "REPEAT", simKindOptions{all: true}, mutation{onFrame: onMessages(func(n *simNode, _ *Peer, h *wire.Header) bool {
+		if set := n.core.sets[h.Session]; set != nil && h.Kind != wire.KindHash {
+			set.accepted.del(h.Seq)
+		}
+		return true
+	})}},
+	{"repeats are not marked", "REPEAT", simKindOptions{all: true, random: true}, mutation{onFrame: onMessages(func(_ *simNode, _ *Peer, h *wire.Header) bool {
+		h.Flags &^= wire.FlagMaybeRepeat
+		return true
+	})}},
+	{"one round for all messages", "EVEN", simKindOptions{all: true, calm: true}, mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
+		rs := &e.node.core.rounds
+		rs[withSelf] = rs[withoutSelf]
+		return true
+	}}},
+}
+
+// Proves that the judge is not blind to the rules of the other kinds.
+func TestBrokenRulesOfOtherKindsAreCaught(t *testing.T) {
+	for _, mu := range kindMutants {
+		t.Run(mu.name, func(t *testing.T) {
+			opt := simOptions{cuts: true, merges: true, deaths: true, crash: true, kinds: mu.opt, mutation: mu.m}
+			if mu.opt.calm {
+				opt = simOptions{kinds: mu.opt, mutation: mu.m}
+			}
+			for seed := range uint64(20000) {
+				w := newSim(seed, opt)
+				w.play()
+				if len(w.bad) == 0 {
+					continue
+				}
+				kind, _, _ := strings.Cut(w.bad[0], ":")
+				if !strings.Contains(mu.caught, kind) {
+					t.Errorf("seed %d: caught as %q, want one of %s", seed, w.bad[0], mu.caught)
+				}
+				t.Logf("seed %d: %s", seed, w.bad[0])
+				return
+			}
+			t.Errorf("not caught")
+		})
+	}
+}
