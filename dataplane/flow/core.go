@@ -88,6 +88,7 @@ type Core struct {
 	chain    []fence
 	turn     int // the program that got a message in turns last
 	untaken  int // delivered, not taken, all programs
+	orphans  int // of these, records of forgotten sets
 	numbers  int // next number of a program
 
 	fansFree []*fan // to be used again

@@ -280,7 +280,8 @@ func (c *Core) settleFan(s *Session, e *entry) {
 		c.stats.Expired++
 	}
 	if !delivered || e.rec.Flags&wire.FlagWantsSettled != 0 {
-		c.ports.Outcome(s, e.rec.Seq, delivered, !delivered && (f.doubt || f.taken > 0))
+		maybe := f.doubt || f.taken > 0 || e.rec.Flags&wire.FlagMaybeRepeat != 0
+		c.ports.Outcome(s, e.rec.Seq, delivered, maybe && !delivered)
 	}
 	s.requests.settle(e)
 	if len(c.fansFree) < fansFreeMax {

@@ -89,6 +89,7 @@ func (c *Core) forget(set *inSet) {
 		return
 	}
 	set.dead = true
+	c.orphans += set.untaken
 	delete(c.sets, set.id)
 	c.unlink(set)
 }

@@ -160,11 +160,7 @@ func (c *Core) withdraw(s *Session, alive bool) {
 	for ; pr.taken < pr.given; pr.taken++ {
 		r := pr.at(pr.taken)
 		c.stats.Withdrawn++
-		c.untaken--
-		r.set.untaken--
-		if r.sealed {
-			c.sealed--
-		}
+		c.left(r)
 		if r.seq >= r.set.low { // of a forgotten set, too: its sender still waits
 			r.set.accepted.del(r.seq)
 			r.set.suspect = r.set.suspect || alive // also when the refusal is lost with its link

@@ -1,6 +1,9 @@
 package flow
 
-import "github.com/chmpx/chmpx/wire"
+import (
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
 
 // Messages of KindRandom, and in random mode those sent by hash, go round the
 // serving servers. They have no order, so nothing waits for another, and one
@@ -93,6 +96,69 @@ func (c *Core) refusedRandom(nowNs int64, s *Session, e *entry, p *Peer, h *wire
 	if c.forward(nowNs, s, e); e.state == settled { // expired
 		c.release(s, Requests)
 	}
+}
+
+// place is where a random message was out when its session was taken over. The
+// new session sends it there again: that server knows whether it has it,
+// another one would give it to its program as well.
+type place struct {
+	seq  uint64
+	dest *Peer
+	inc  ring.Incarnation
+}
+
+// placesOut returns the places of a session that ends.
+func (s *Session) placesOut() (places []place) {
+	w := &s.requests
+	for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
+		if e := w.at(seq); e != nil && e.state == out && e.rec.Kind == wire.KindRandom {
+			places = append(places, place{seq, e.dest, e.inc})
+		}
+	}
+	return append(places, s.places...) // of what it has not submitted again
+}
+
+// placed puts a message that is submitted again where it was out, if it was.
+// Sequences grow, so that earlier places are of no use any more.
+func (s *Session) placed(e *entry) {
+	i := 0
+	for i < len(s.places) && s.places[i].seq < e.rec.Seq {
+		i++
+	}
+	if s.places = s.places[i:]; len(s.places) == 0 || s.places[0].seq != e.rec.Seq {
+		return
+	}
+	if at := s.places[0]; at.dest.tableInc == at.inc && (!at.dest.up || at.dest.inc == at.inc) { // else it is gone
+		e.dest, e.inc = at.dest, at.inc
+		s.requests.wait(e, out)
+	}
+}
+
+// adopt finds a message that comes again among the untaken records whose set
+// was forgotten, and reports whether it was there. What goes by hash meets the
+// earlier record in the ring of the same program, which takes that first; here
+// another program could take the repeat, which is marked, before.
+func (c *Core) adopt(set *inSet, h *wire.Header) bool {
+	if c.orphans == 0 || !set.suspect {
+		return false
+	}
+	for _, s := range c.sessions {
+		pr := &s.program
+		for i := pr.taken; i < pr.given; i++ {
+			r := pr.at(i)
+			if r.seq != h.Seq || !r.set.dead || r.set.id != set.id {
+				continue
+			}
+			c.orphans--
+			r.set.untaken--
+			r.set = set
+			set.untaken++
+			set.accepted.add(h.Seq)
+			set.attempts[h.Seq%Window] = h.Attempt
+			return true
+		}
+	}
+	return false
 }
 
 // spread gives a message that is not tied to a program by its hash to one of

@@ -49,9 +49,12 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash, Kind: h.Kind,
 		Flags: h.Flags | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
 	}
-	if h.Kind == wire.KindHash {
+	switch {
+	case h.Kind == wire.KindHash:
 		c.giveByHash(set, h, d)
-	} else {
+	case c.adopt(set, h):
+		c.stats.Known++
+	default:
 		c.spread(set, h, d)
 	}
 	d.Payload = nil
@@ -157,14 +160,22 @@ func (c *Core) Taken(_ int64, s *Session, head uint64) {
 	}
 }
 
-// take notes that a program has taken a record.
-func (c *Core) take(r *handed) {
-	set := r.set
+// left counts a record that is no longer untaken.
+func (c *Core) left(r *handed) {
 	c.untaken--
-	set.untaken--
+	r.set.untaken--
+	if r.set.dead {
+		c.orphans--
+	}
 	if r.sealed {
 		c.sealed--
 	}
+}
+
+// take notes that a program has taken a record.
+func (c *Core) take(r *handed) {
+	set := r.set
+	c.left(r)
 	if r.seq >= set.low {
 		set.accepted.del(r.seq)
 		set.taken.add(r.seq)

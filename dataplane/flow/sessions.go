@@ -22,6 +22,7 @@ type Session struct {
 	firstTry  uint32                // attempts of new records count from here
 	lastTry   uint32                // highest attempt ever
 	repeatEnd uint64                // sequences up to this may have been taken before
+	places    []place               // where random messages up to repeatEnd are, by sequence
 
 	fanned fanned // copies of messages that go to several servers
 
@@ -59,6 +60,7 @@ func (c *Core) Attach(nowNs int64, id wire.SessionID, server bool) *Session {
 		for i := range s.pairs {
 			s.pairs[i].lift()
 		}
+		s.places = old.placesOut()
 		c.end(old)
 	}
 	c.lastStream++
@@ -185,6 +187,7 @@ func (c *Core) Submit(nowNs int64, s *Session, st Stream, r *Record) error {
 	e.attempt = s.firstTry
 	if r.Seq <= s.repeatEnd {
 		e.rec.Flags |= wire.FlagMaybeRepeat
+		s.placed(e)
 	}
 	if isFan(r.Kind) {
 		c.submitFan(nowNs, s, e)

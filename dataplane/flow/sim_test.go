@@ -112,6 +112,7 @@ type simMsg struct {
 	kind  wire.Kind
 	flags wire.Flags
 	fan   simFan
+	again bool // random: the node that knew where it was has ended
 	lost  bool // its program ended, then its node: nothing is promised any more
 }
 
@@ -243,6 +244,7 @@ func (n *simNode) crash() {
 	for _, a := range n.atts {
 		p := a.prog
 		a.live, a.gone = false, true
+		w.judge.forget(p)
 		switch {
 		case !p.alive:
 			w.judge.lose(p)
