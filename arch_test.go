@@ -27,7 +27,7 @@ type rule struct {
 // rules is the import table of ARCHITECTURE.md. The longest matching path applies.
 var rules = map[string]rule{
 	"ring":           {},
-	"config":         {},
+	"config":         {other: []string{"go.yaml.in/yaml/v4"}},
 	"internal/rawio": {other: []string{"golang.org/x/sys"}},
 	"shm":            {own: []string{"internal/rawio"}, other: []string{"golang.org/x/sys"}},
 	"ops":            {},

@@ -1,5 +1,5 @@
-// Package config reads the configuration file of a node in CHMPX's INI format
-// into checked structs, finds the entry of the local node in it, and names the
+// Package config reads the configuration of a node, as CHMPX has it in INI,
+// YAML and JSON, into checked structs, finds the entry of the local node in it, and names the
 // directories that follow from it.
 //
 // It starts no goroutine that outlives a call, keeps no state, changes nothing
@@ -13,22 +13,23 @@ import (
 	"time"
 )
 
-// Config is one file, checked, with defaults filled in and with the values
+// Config is one configuration with all that it includes, checked, with defaults filled in and with the values
 // that take effect where keys depend on each other.
 type Config struct {
-	Path        string    // as given to Load
+	Source      Source    // as given to Load
+	Files       []string  // all that were read, the first one first; none for a text that includes nothing
 	Group       string    // name of the ring
 	Revision    int       // FILEVERSION
 	Date        time.Time // DATE, UTC; zero: not given
 	Mode        string    // "SERVER", "SLAVE" or "": the node's entry decides
-	DeliverMode string    // "HASH"
+	DeliverMode string    // "HASH" or "RANDOM"
 	IDType      string    // "NAME", "CUK", "CTLENDPOINTS" or "CUSTOM"
-	Placement   string    // "SLOTS"
+	Placement   string    // "SLOTS" or "CHMPX"
 
-	Replica      int  // further owners of every hash, 0 to 63
-	DoMerge      bool // data is merged when owners change
-	AutoMerge    bool // merges start and end by themselves; false without DoMerge
-	MergeTimeout time.Duration
+	Replica      int           // further owners of every hash, 0 to 63
+	DoMerge      bool          // data is merged when owners change
+	AutoMerge    bool          // merges start and end by themselves; with HASH false without DoMerge
+	MergeTimeout time.Duration // 0: none
 
 	Port, CtlPort int    // defaults of the nodes; 0: none. The nodes have them already
 	SelfCtlPort   int    // 0: not in the file
@@ -43,7 +44,10 @@ type Config struct {
 	ShmBytesMax  int64 // of all programs of a node
 	VotersMax    int   // odd
 	DownAfter    time.Duration
+	DownOut      time.Duration // AUTOMERGE takes a server out that is down for so long; 0: at once
 	SuspendGrace time.Duration
+
+	settings []Setting
 }
 
 // Server is one server node; a NAME that stands for several hosts gives several.
@@ -54,6 +58,8 @@ type Server struct {
 	CtlEndpoints  string // "host:port,host:port", ports always given, in file order; "": none
 	Endpoints     string // likewise
 	CustomSeed    string
+
+	ForwardPeers, ReversePeers string // "host,host", "": none; no effect
 }
 
 // Slave is one [SLVNODE]: which hosts may be slaves with this control port.
@@ -63,6 +69,8 @@ type Slave struct {
 	CUK          string
 	CtlEndpoints string // as in Server
 	CustomSeed   string
+
+	ForwardPeers, ReversePeers string // as in Server
 
 	names  []string       // what NamePattern stands for as a list of hosts
 	regexp *regexp.Regexp // NamePattern as a regular expression, nil when it is none

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -14,6 +15,9 @@ const (
 	sectionServer = "SVRNODE"
 	sectionSlave  = "SLVNODE"
 )
+
+// keyInclude is the one key that is not a value but names another file.
+const keyInclude = "INCLUDE"
 
 var sectionNames = []string{sectionGlobal, sectionServer, sectionSlave}
 
@@ -32,7 +36,7 @@ func Keys() []Key {
 	var all []Key
 	for _, section := range sectionNames {
 		for _, s := range specs {
-			if slices.Contains(s.sections, section) {
+			if s.in(section) {
 				all = append(all, Key{s.name, section, s.kind, s.def, s.effect})
 			}
 		}
@@ -51,7 +55,9 @@ type spec struct {
 	clampAt  int64 // over 0: a higher number becomes this one, with a warning, as in CHMPX
 }
 
-func in(sections ...string) []string { return sections }
+func (s spec) in(section string) bool { return slices.Contains(s.sections, section) }
+
+var globalOnly = []string{sectionGlobal}
 
 const (
 	noEffect  = "no effect"
@@ -59,15 +65,27 @@ const (
 	inherited = "as in GLOBAL"
 )
 
-// number is a count or a time in CHMPX's units; -1 is CHMPX's "default" where low allows it.
-func number(name string, low int64, kind, def, effect string) spec {
-	return spec{name: name, sections: in(sectionGlobal), kind: kind, def: def, effect: effect,
+// count is a number in CHMPX's units; -1 is CHMPX's "default" where low allows it.
+func count(name string, low int64, kind, def, effect string) spec {
+	return spec{name: name, sections: globalOnly, kind: kind, def: def, effect: effect,
 		read: func(s string) (value, error) { return readInt(s, low, math.MaxInt32) }}
+}
+
+// microseconds is one of CHMPX's time limits; below 0 and 0 are its default.
+func microseconds(name string) spec {
+	return spec{name: name, sections: globalOnly, kind: "microseconds; -1, 0: default", def: "0", effect: noEffect,
+		read: func(s string) (value, error) {
+			v, err := readInt(s, -1, math.MaxInt32)
+			if v.n < 0 {
+				v = number(0)
+			}
+			return v, err
+		}}
 }
 
 // limited is a number that CHMPX cuts at a limit.
 func limited(name string, low, limit int64, def, effect string) spec {
-	return spec{name: name, sections: in(sectionGlobal), kind: fmt.Sprintf("number, larger ones become %d", limit),
+	return spec{name: name, sections: globalOnly, kind: fmt.Sprintf("number, larger ones become %d", limit),
 		def: def, effect: effect, clampAt: limit,
 		read: func(s string) (value, error) { return readInt(s, low, math.MaxInt32) }}
 }
@@ -82,7 +100,7 @@ func port(name, def, effect string, sections ...string) spec {
 }
 
 func words(name, def, effect string, allowed, later []string) spec {
-	return spec{name: name, sections: in(sectionGlobal), kind: strings.Join(allowed, ", "), def: def, effect: effect,
+	return spec{name: name, sections: globalOnly, kind: strings.Join(allowed, ", "), def: def, effect: effect,
 		read: func(s string) (value, error) { return readWord(s, allowed, later) }}
 }
 
@@ -92,7 +110,7 @@ func text(name, effect string, sections ...string) spec {
 }
 
 func duration(name, def, effect string, low, high time.Duration) spec {
-	return spec{name: name, sections: in(sectionGlobal), kind: "duration, " + durationString(low) + " to " + durationString(high),
+	return spec{name: name, sections: globalOnly, kind: "duration, " + durationString(low) + " to " + durationString(high),
 		def: def, effect: effect, read: func(s string) (value, error) { return readDuration(s, low, high) }}
 }
 
@@ -108,7 +126,7 @@ func plain(name, kind, def, effect string, read func(string) (value, error), sec
 func readOddVoters(s string) (value, error) {
 	v, err := readInt(s, 1, 63)
 	if err != nil || v.n%2 == 0 {
-		return value{}, errVoters
+		return value{}, errors.New("use an odd number from 1 to 63")
 	}
 	return v, nil
 }
@@ -121,9 +139,16 @@ func readVersion(s string) (value, error)   { return readInt(s, math.MinInt32, m
 func readTLSSwitch(s string) (value, error) {
 	v, err := readBool(s)
 	if err == nil && v.n != 0 {
-		err = fmt.Errorf("%w; use no", errNoTLS)
+		return value{}, fmt.Errorf("%w; use no", errNoTLS)
 	}
 	return v, err
 }
 
-func readInclude(string) (value, error) { return value{}, errNoInclude }
+// readIDType knows CTLEPS as another word for CTLENDPOINTS.
+func readIDType(s string) (value, error) {
+	v, err := readWord(s, []string{"NAME", "CUK", "CTLENDPOINTS", "CTLEPS", "CUSTOM"}, nil)
+	if v.text == "CTLEPS" {
+		v.text = "CTLENDPOINTS"
+	}
+	return v, err
+}

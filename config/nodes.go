@@ -27,7 +27,7 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 		}
 		names, _ := expand(k.get("NAME").text) // checked when it was read
 		if len(found)+len(names) > namesMax {
-			n.errorf(k.line, "[%s]: more than %d servers", sectionServer, namesMax)
+			n.errorf(k.at, "[%s]: more than %d servers", sectionServer, namesMax)
 			return
 		}
 		said := false // once for a section of many names
@@ -38,8 +38,8 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 				found[at] = k
 				continue
 			}
-			if found[at] = earlier.overlay(k); !said {
-				n.warnf(k.line, "[%s] %s:%d is also in line %d; the keys given here count", sectionServer, name, ctlPort, earlier.line)
+			if found[at] = earlier.overlay(k); !said && !earlier.at.file.includedBy(k.at.file) {
+				n.warnf(k.at, "[%s] %s:%d is also in %s; the keys given here count", sectionServer, name, ctlPort, earlier.at.seenFrom(k.at))
 				said = true
 			}
 		}
@@ -48,15 +48,15 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.ctlPort, b.ctlPort))
 	})
 	if limit := global.limitOfServers(); len(order) > limit {
-		n.errorf(0, "%d servers, but MAXCHMPX allows %d", len(order), limit)
+		n.errorf(global.place("MAXCHMPX"), "%d servers, but MAXCHMPX allows %d", len(order), limit)
 	}
-	type lines struct{ first, last int } // of the sections that a server is made of
+	type lines struct{ first, last pos } // of the sections that a server is made of
 	checked := map[lines]bool{}          // looked at for another of their names
 	clashing := map[lines]bool{}         // have an error about taken
 	taken := map[string]string{}         // a port of a host, or an id -> whose it is
 	for _, at := range order {
 		k := found[at]
-		made := lines{k.line, k.last}
+		made := lines{k.at, k.last}
 		if !checked[made] {
 			checked[made] = true
 			requirePort(n, global, k, "PORT")
@@ -67,21 +67,29 @@ func (c *Config) setServers(n *notes, global keys, sections []keys) {
 		for _, claim := range s.claims(c.IDType) {
 			if other, ok := taken[claim]; ok {
 				if !clashing[made] {
-					n.errorf(k.line, "[%s] %s:%d: %s is already %s", sectionServer, s.Name, s.CtlPort, claim, other)
+					n.errorf(k.at, "[%s] %s:%d: %s is already %s", sectionServer, s.Name, s.CtlPort, claim, other)
 				}
 				clashing[made] = true
 				continue
 			}
-			taken[claim] = fmt.Sprintf("that of %s:%d (line %d)", s.Name, s.CtlPort, k.line)
+			taken[claim] = fmt.Sprintf("that of %s:%d (%s)", s.Name, s.CtlPort, k.at)
 		}
 	}
 }
 
 func (k keys) limitOfServers() int {
-	if k.line == 0 {
+	if !k.at.given() {
 		return namesMax // noted as missing
 	}
 	return int(k.get("MAXCHMPX").n)
+}
+
+// place returns where a key is, or else the section.
+func (k keys) place(key string) pos {
+	if at, ok := k.tried[key]; ok {
+		return at
+	}
+	return k.at
 }
 
 // requirePort notes a port that is neither in the node's section nor in [GLOBAL].
@@ -89,7 +97,7 @@ func requirePort(n *notes, global, k keys, key string) {
 	_, here := k.tried[key]
 	_, there := global.tried[key]
 	if !here && !there {
-		n.errorf(k.line, "[%s]: %s is missing: give it here or in [GLOBAL], 1 to 65535", k.section, key)
+		n.missingf(k.at, "[%s]: %s is missing: give it here or in [GLOBAL], 1 to 65535", k.section, key)
 	}
 }
 
@@ -100,7 +108,7 @@ var idKeys = map[string]string{"CUK": "CUK", "CTLENDPOINTS": "CTLENDPOINTS", "CU
 // may have its CUK from SELFCUK, and does without control endpoints.
 func (c *Config) checkID(n *notes, k keys) {
 	if seed := k.get("CUSTOM_ID_SEED"); seed.text != "" && c.IDType != "CUSTOM" {
-		n.warnf(seed.line, "CUSTOM_ID_SEED has no effect without CHMPXIDTYPE = CUSTOM")
+		n.warnf(seed.at, "CUSTOM_ID_SEED has no effect without CHMPXIDTYPE = CUSTOM")
 	}
 	key, ok := idKeys[c.IDType]
 	if !ok || k.section == sectionSlave && c.IDType != "CUSTOM" {
@@ -111,8 +119,8 @@ func (c *Config) checkID(n *notes, k keys) {
 		wanted = append(wanted, "ENDPOINTS")
 	}
 	for _, key := range wanted {
-		if _, tried := k.tried[key]; k.get(key).text == "" && (!tried || k.values[key].line > 0) {
-			n.errorf(k.line, "[%s]: %s is missing: CHMPXIDTYPE = %s needs it", k.section, key, c.IDType)
+		if _, tried := k.tried[key]; k.get(key).text == "" && (!tried || k.values[key].at.given()) {
+			n.missingf(k.at, "[%s]: %s is missing: CHMPXIDTYPE = %s needs it", k.section, key, c.IDType)
 		}
 	}
 }
@@ -124,6 +132,9 @@ func newServer(global, k keys, at place) Server {
 		CtlPort:    int(at.ctlPort),
 		CUK:        k.get("CUK").text,
 		CustomSeed: k.get("CUSTOM_ID_SEED").text,
+
+		ForwardPeers: k.get("FORWARD_PEERS").text,
+		ReversePeers: k.get("REVERSE_PEERS").text,
 	}
 	s.Endpoints = fillPorts(k.get("ENDPOINTS").text, s.Port)
 	s.CtlEndpoints = fillPorts(k.get("CTLENDPOINTS").text, s.CtlPort)
@@ -157,6 +168,9 @@ func (c *Config) setSlaves(n *notes, global keys, sections []keys) {
 			CtlPort:     int(k.getOr(global, "CTLPORT").n),
 			CUK:         k.get("CUK").text,
 			CustomSeed:  k.get("CUSTOM_ID_SEED").text,
+
+			ForwardPeers: k.get("FORWARD_PEERS").text,
+			ReversePeers: k.get("REVERSE_PEERS").text,
 		}
 		s.CtlEndpoints = fillPorts(k.get("CTLENDPOINTS").text, s.CtlPort)
 		s.names, s.regexp, _ = compilePattern(s.NamePattern) // checked when it was read

@@ -10,10 +10,10 @@ import (
 // keys are the checked values of one section, or of all [GLOBAL] together.
 type keys struct {
 	section string
-	line    int // of the first header; 0: there is none
-	last    int // of the last header
+	at      pos // of the first header; line 0: there is none
+	last    pos // of the last header
 	values  map[string]value
-	tried   map[string]int // line of every key that was there, right or wrong
+	tried   map[string]pos // of every key that was there, right or wrong
 }
 
 func newKeys(n *notes, s section) keys {
@@ -24,35 +24,53 @@ func newKeys(n *notes, s section) keys {
 
 // add checks a section and takes its values over; later ones win.
 func (k *keys) add(n *notes, s section) {
-	if k.line == 0 {
-		k.line, k.values, k.tried = s.line, map[string]value{}, map[string]int{}
+	if !k.at.given() {
+		k.at, k.values, k.tried = s.at, map[string]value{}, map[string]pos{}
 	}
-	k.last = s.line
+	k.last = s.at
 	for _, e := range s.entries {
 		spec := find(e.key, s.name)
 		if spec == nil {
-			n.warnf(e.line, "%s", strangeKey(e.key, s.name))
+			n.warnf(e.at, "%s", strangeKey(e.key, s.name))
 			continue
 		}
-		if line, ok := k.tried[e.key]; ok {
-			n.warnf(e.line, "%s is also in line %d; this one counts", e.key, line)
+		if at, ok := k.tried[e.key]; ok && !at.file.includedBy(e.at.file) {
+			n.warnf(e.at, "%s is also in %s; this one counts", e.key, at.seenFrom(e.at))
 		}
-		k.tried[e.key] = e.line
+		k.tried[e.key] = e.at
 		v, err := spec.read(e.value)
 		if err != nil {
 			n.wrong(e, err)
+			delete(k.values, e.key)
 			continue
 		}
 		if spec.clampAt > 0 && v.n > spec.clampAt {
-			n.warnf(e.line, "%s = %d is above the limit and becomes %d", e.key, v.n, spec.clampAt)
-			v.n = spec.clampAt
+			n.warnf(e.at, "%s = %d is above the limit and becomes %d", e.key, v.n, spec.clampAt)
+			v = number(spec.clampAt)
 		}
-		v.line = e.line
+		v.at = e.at
 		k.values[e.key] = v
 	}
 }
 
-// get returns the value of a key or its default, which has line 0.
+// force gives a key the value that another key asks for, with a warning if a
+// file has it otherwise.
+func (k *keys) force(n *notes, key, forced, why string) {
+	v, err := find(key, k.section).read(forced)
+	if err != nil {
+		panic(fmt.Sprintf("BUG: config: forced value of %s: %v", key, err))
+	}
+	was := k.get(key)
+	if was.at.given() && was.text != v.text {
+		n.warnf(was.at, "%s = %s becomes %s: %s", key, was.text, v.text, why)
+	}
+	if k.values != nil {
+		v.at = was.at
+		k.values[key] = v
+	}
+}
+
+// get returns the value of a key or its default, which is at no line.
 func (k keys) get(key string) value {
 	if v, ok := k.values[key]; ok {
 		return v
@@ -81,8 +99,8 @@ func (k keys) getOr(global keys, key string) value {
 
 // require notes a key that is not there; one that is there and wrong is noted already.
 func (k keys) require(n *notes, key string) bool {
-	if _, ok := k.tried[key]; !ok && k.line > 0 {
-		n.errorf(k.line, "[%s]: %s is required: %s", k.section, key, find(key, k.section).kind)
+	if _, ok := k.tried[key]; !ok {
+		n.missingf(k.at, "[%s]: %s is required: %s", k.section, key, find(key, k.section).kind)
 	}
 	_, ok := k.values[key]
 	return ok
@@ -100,7 +118,7 @@ func (k keys) overlay(later keys) keys {
 
 // find returns the spec of a key in a section, nil if it has none.
 func find(key, section string) *spec {
-	i := slices.IndexFunc(specs, func(s spec) bool { return s.name == key && slices.Contains(s.sections, section) })
+	i := slices.IndexFunc(specs, func(s spec) bool { return s.name == key && s.in(section) })
 	if i < 0 {
 		return nil
 	}
@@ -112,7 +130,7 @@ func strangeKey(key, section string) string {
 	var here, elsewhere []string
 	for _, s := range specs {
 		switch {
-		case slices.Contains(s.sections, section):
+		case s.in(section):
 			here = append(here, s.name)
 		case s.name == key:
 			elsewhere = append(elsewhere, s.sections...)

@@ -126,7 +126,7 @@ func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
 	ctlPort, cuk = cmp.Or(ctlPort, c.SelfCtlPort), cmp.Or(cuk, c.SelfCUK)
 	switch {
 	case ctlPort == 0:
-		return Self{}, fmt.Errorf("%w: %s: which node is this one? Set SELFCTLPORT in [GLOBAL] or use -ctlport", ErrConfig, c.Path)
+		return Self{}, fmt.Errorf("%w: %s: which node is this one? Set SELFCTLPORT in [GLOBAL] or use -ctlport", ErrConfig, c.Source)
 	case ctlPort < 1 || ctlPort > 65535:
 		return Self{}, fmt.Errorf("%w: control port %d: use 1 to 65535", ErrConfig, ctlPort)
 	}
@@ -230,5 +230,5 @@ func (c *Config) notSelf(l locality, ctlPort int, cuk string, why error) error {
 		have = append(have[:shown:shown], fmt.Sprintf("and %d more", len(have)-shown))
 	}
 	return fmt.Errorf("%w: %s: %w (looked for %s on this host, %s; the file has %s)",
-		ErrConfig, c.Path, why, wanted, l.hostname, strings.Join(have, ", "))
+		ErrConfig, c.Source, why, wanted, l.hostname, strings.Join(have, ", "))
 }

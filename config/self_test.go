@@ -32,9 +32,9 @@ func host(name string, addresses []string, names map[string]string) locality {
 	return l
 }
 
-// file is a configuration with the given [GLOBAL] lines and nodes; a node is
+// ring is a configuration with the given [GLOBAL] lines and nodes; a node is
 // "name:ctlport" or "name:ctlport:cuk".
-func file(t *testing.T, global, servers, slaves string) *Config {
+func ring(t *testing.T, global, servers, slaves string) *Config {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "[GLOBAL]\nFILEVERSION=1\nGROUP=G\nDELIVERMODE=HASH\n%s\n", global)
@@ -99,7 +99,7 @@ func TestSelfNode(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				self, err := file(t, c.global, c.servers, c.slaves).selfNode(web1, c.ctlPort, c.cuk)
+				self, err := ring(t, c.global, c.servers, c.slaves).selfNode(web1, c.ctlPort, c.cuk)
 				got := fmt.Sprintf("slave %s:%d", self.Name, self.CtlPort)
 				if self.Server {
 					got = fmt.Sprintf("server %s:%d", self.Name, self.CtlPort)
@@ -138,7 +138,7 @@ func TestResolveMany(t *testing.T) {
 
 // A server has what its entry says, a slave takes the CUK it is told.
 func TestSelfFields(t *testing.T) {
-	c := file(t, "CHMPXIDTYPE=CUK", "localhost:8021:s", "localhost:8022")
+	c := ring(t, "CHMPXIDTYPE=CUK", "localhost:8021:s", "localhost:8022")
 	here := host("here", nil, nil)
 	if got, err := c.selfNode(here, 8021, ""); err != nil || got != (Self{Server: true, Name: "localhost", Port: 1000, CtlPort: 8021, CUK: "s"}) {
 		t.Errorf("server: got %+v, %v", got, err)

@@ -45,3 +45,15 @@ func FindSource(conf, json string) (Source, error) {
 	}
 	return Source{}, fmt.Errorf("%w: name a file, a JSON text, or set %s or %s", ErrNoSource, envFile, envText)
 }
+
+// Load reads a configuration and everything that it includes. The extension
+// of a file names its format: .ini (or none), .yaml, .yml or .json; a text is
+// JSON. The warnings are for the log and come with or without an error. The
+// error wraps ErrConfig and joins everything that is wrong, one line each with
+// file, line, key, value and what is allowed.
+func Load(s Source) (*Config, []Warning, error) {
+	if (s.Path == "") == (s.Text == "") {
+		return nil, nil, fmt.Errorf("%w: a source is a file or a text, one of them", ErrConfig)
+	}
+	return load(s, readFile)
+}

@@ -1,14 +1,6 @@
 package config
 
-import (
-	"errors"
-	"time"
-)
-
-var (
-	errVoters    = errors.New("use an odd number from 1 to 63")
-	errNoInclude = errors.New("INCLUDE is not available in this version; put everything into one file")
-)
+import "time"
 
 // specs lists every key; the order is that of the documentation.
 var specs = []spec{
@@ -18,13 +10,13 @@ var specs = []spec{
 	plain("DATE", "RFC 2822 date", "", "for the reader of the file", readDate, sectionGlobal),
 	plain("GROUP", "text of 1 to 255 bytes without /", required, "name of the ring, part of every node's id", readGroup, sectionGlobal),
 	words("MODE", "", "what the node must be; without it the node's own entry decides", []string{"SERVER", "SLAVE"}, nil),
-	words("DELIVERMODE", required, "messages go to the owner of their hash", []string{"HASH"}, []string{"RANDOM"}),
-	words("CHMPXIDTYPE", "NAME", "what a node's id is made of", []string{"NAME", "CUK", "CTLENDPOINTS", "CUSTOM", "CTLEPS"}, nil),
+	words("DELIVERMODE", "HASH", "HASH: a message goes to the owner of its hash; RANDOM: to the servers in service in turn, which forces REPLICA = 0, DOMERGE = off, AUTOMERGE = on. Required in an INI file", []string{"HASH", "RANDOM"}, nil),
+	plain("CHMPXIDTYPE", "NAME, CUK, CTLENDPOINTS (or CTLEPS), CUSTOM", "NAME", "what a node's id is made of", readIDType, sectionGlobal),
 	limited("MAXCHMPX", 1, 32768, "1024", "upper limit of REPLICA and of the servers in the file"),
 	limited("REPLICA", 0, 63, "0", "further owners of every hash"),
 	boolean("DOMERGE", "no", "data is merged when owners change", sectionGlobal),
 	boolean("AUTOMERGE", "no", "merges start and end by themselves; needs DOMERGE", sectionGlobal),
-	number("MERGETIMEOUT", -1, "seconds; 0: none", "0", "a merge that lasts longer is aborted"),
+	count("MERGETIMEOUT", 0, "seconds; 0: none", "0", "no merge is aborted for its length in this version"),
 	port("PORT", "", "default for servers", sectionGlobal),
 	port("PORT", inherited, "the other nodes connect to it", sectionServer),
 	port("CTLPORT", "", "default for servers and slaves", sectionGlobal),
@@ -44,6 +36,7 @@ var specs = []spec{
 	plain("SHMBYTESMAX", "size, 1MiB to 1024GiB", "1GiB", "memory that all programs of a node may take together", readShmBytes, sectionGlobal),
 	plain("RAFTMAXVOTERS", "odd number, 1 to 63", "5", "servers that vote on changes of the ring", readOddVoters, sectionGlobal),
 	duration("DOWNAFTER", "3s", "a server that is silent for so long is taken for down", 100*time.Millisecond, time.Hour),
+	duration("DOWNOUT", "60s", "AUTOMERGE takes a server that is down for so long out of service", 0, 24*time.Hour),
 	duration("SUSPENDGRACE", "1s", "a server without program is suspended after so long", 0, time.Hour),
 	words("PLACEMENT", "SLOTS", "which server a hash belongs to: few keys move when servers change, or exactly as CHMPX", []string{"SLOTS", "CHMPX"}, nil),
 
@@ -56,13 +49,13 @@ var specs = []spec{
 	certificate("SLAVE_CERT", sectionGlobal, sectionServer, sectionSlave),
 	certificate("SLAVE_PRIKEY", sectionGlobal, sectionServer, sectionSlave),
 	certificate("NSSDB_DIR", sectionGlobal),
-	plain("INCLUDE", "not allowed", "", "not available in this version", readInclude, sectionGlobal, sectionServer, sectionSlave),
+	plain(keyInclude, "path, relative to the file it is in", "", "that file is read as well; it may be in any section and several times", readPath, sectionGlobal),
 
-	number("RWTIMEOUT", -1, "microseconds; -1, 0: default", "0", noEffect),
-	number("RETRYCNT", -1, "count; -1: default", "-1", noEffect),
-	number("CONTIMEOUT", -1, "microseconds; -1, 0: default", "0", noEffect),
-	number("MQRWTIMEOUT", -1, "microseconds; -1, 0: default", "0", noEffect),
-	number("MQRETRYCNT", -1, "count; -1: default", "3", noEffect),
+	microseconds("RWTIMEOUT"),
+	count("RETRYCNT", -1, "count; -1: default", "-1", noEffect),
+	microseconds("CONTIMEOUT"),
+	microseconds("MQRWTIMEOUT"),
+	count("MQRETRYCNT", -1, "count; -1: default", "3", noEffect),
 	boolean("MQACK", "yes", noEffect, sectionGlobal),
 	limited("MAXMQSERVER", 0, 128, "1", noEffect),
 	limited("MAXMQCLIENT", 0, 32640, "8192", noEffect),
@@ -71,12 +64,12 @@ var specs = []spec{
 	limited("MAXQPERCLIENTMQ", 0, 128, "1", noEffect),
 	limited("MAXMQPERCLIENT", 0, 128, "1", noEffect),
 	limited("MAXHISTLOG", 0, 32768, "8192", noEffect),
-	number("SOCKTHREADCNT", 0, "number", "0", noEffect),
-	number("MQTHREADCNT", 0, "number", "0", noEffect),
-	number("MAXSOCKPOOL", 1, "number from 1", "1", noEffect),
-	number("SOCKPOOLTIMEOUT", 0, "seconds; 0: never", "60", noEffect),
+	count("SOCKTHREADCNT", 0, "number", "0", noEffect),
+	count("MQTHREADCNT", 0, "number", "0", noEffect),
+	count("MAXSOCKPOOL", 1, "number from 1", "1", noEffect),
+	count("SOCKPOOLTIMEOUT", 0, "seconds; 0: never", "60", noEffect),
 	boolean("K2HFULLMAP", "yes", noEffect, sectionGlobal),
-	number("K2HMASKBIT", 0, "number", "8", noEffect),
-	number("K2HCMASKBIT", 0, "number", "4", noEffect),
-	number("K2HMAXELE", 0, "number", "32", noEffect),
+	count("K2HMASKBIT", 0, "number", "8", noEffect),
+	count("K2HCMASKBIT", 0, "number", "4", noEffect),
+	count("K2HMAXELE", 0, "number", "32", noEffect),
 }

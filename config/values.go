@@ -13,12 +13,11 @@ import (
 	"unicode"
 )
 
-// value is what a key says, checked. Numbers, sizes (bytes), durations (ns) and
-// booleans (0, 1) are in n, everything else is in text.
+// value is what a key says, checked.
 type value struct {
-	text string
-	n    int64
-	line int // 0: the default
+	text string // in the one way of writing that Settings shows
+	n    int64  // of numbers, sizes (bytes), durations (ns), dates (Unix s), booleans (0, 1)
+	at   pos    // nowhere: the default
 }
 
 const (
@@ -31,11 +30,13 @@ const (
 
 var errNoTLS = errors.New("TLS is not available in this version")
 
+func number(n int64) value { return value{text: strconv.FormatInt(n, 10), n: n} }
+
 func readInt(s string, low, high int64) (value, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	switch {
 	case err == nil && n >= low && n <= high:
-		return value{n: n}, nil
+		return number(n), nil
 	case low == math.MinInt32:
 		return value{}, errors.New("use a whole number")
 	case high == math.MaxInt32 && (err != nil || n < low):
@@ -92,7 +93,7 @@ func readDuration(s string, low, high time.Duration) (value, error) {
 	if err != nil || d < low || d > high {
 		return value{}, fmt.Errorf("use a duration from %s to %s with its unit, like 250ms or 3s", durationString(low), durationString(high))
 	}
-	return value{n: int64(d)}, nil
+	return value{text: durationString(d), n: int64(d)}, nil
 }
 
 // durationString is short: 1h instead of 1h0m0s.
@@ -129,7 +130,7 @@ func readSize(s string, low, high int64, powerOfTwo bool) (value, error) {
 		if err != nil || int64(n) > math.MaxInt64/unit.bytes || size < low || size > high || powerOfTwo && size&(size-1) != 0 {
 			break
 		}
-		return value{n: size}, nil
+		return value{text: sizeString(size), n: size}, nil
 	}
 	return value{}, allowed
 }
@@ -151,12 +152,15 @@ func readDir(s string, bytesMax int) (value, error) {
 	return value{text: filepath.Clean(s)}, nil
 }
 
+// readPath takes anything: whether it is a file is seen when it is opened.
+func readPath(s string) (value, error) { return value{text: s}, nil }
+
 func readDate(s string) (value, error) {
 	t, err := mail.ParseDate(s)
 	if err != nil {
 		return value{}, errors.New("use a date like Mon, 02 Nov 2026 09:00:00 +0000")
 	}
-	return value{n: t.Unix()}, nil
+	return value{text: t.UTC().Format(time.RFC1123Z), n: t.Unix()}, nil
 }
 
 // readCertificate refuses every file; CHMPX takes NULL for "none".
@@ -181,14 +185,16 @@ func readPattern(s string) (value, error) {
 	return value{text: s}, nil
 }
 
-// readPeers checks a list of hosts.
+// readPeers checks a list of hosts and writes it without blanks.
 func readPeers(s string) (value, error) {
-	for _, host := range strings.Split(s, ",") {
-		if s != "" && checkHost(strings.TrimSpace(host)) != nil {
+	peers := strings.Split(s, ",")
+	for i, host := range peers {
+		peers[i] = strings.TrimSpace(host)
+		if s != "" && checkHost(peers[i]) != nil {
 			return value{}, errors.New("use a comma list of hosts")
 		}
 	}
-	return value{text: s}, nil
+	return value{text: strings.Join(peers, ",")}, nil
 }
 
 // readEndpoints checks host[:port],... and writes it without blanks. The port

@@ -74,7 +74,7 @@ func New(o Options) (_ *Node, err error) {
 	n := &Node{opts: o, log: o.Logger}
 	cfg, warnings, err := config.Load(o.Config)
 	if err != nil {
-		return nil, fmt.Errorf("load configuration: %w", err)
+		return nil, fmt.Errorf("load configuration: %w", config.WithWarnings(err, warnings))
 	}
 	n.cfg = cfg
 	if n.self, err = cfg.SelfNode(o.CtlPort, o.CUK); err != nil {
@@ -157,10 +157,11 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	}
 	n.control, err = controlplane.New(controlplane.Config{
 		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
-		Bootstrap:    n.opts.Bootstrap,
-		Params:       ringParams(n.cfg, idType),
-		OnView:       func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
-		SuspendGrace: n.cfg.SuspendGrace,
+		Bootstrap: n.opts.Bootstrap,
+		Params:    ringParams(n.cfg, idType),
+		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		// To the control plane 0 means its default, to the configuration at once.
+		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare control plane: %w", err)

@@ -50,7 +50,8 @@ func TestStartErrors(t *testing.T) {
 		"bad configuration": {[]string{"-conf", bad}, "GROUP"},
 		"bad port":          {[]string{"-conf", bad, "-ctlport", "abc"}, `invalid value "abc"`},
 		"bad level":         {[]string{"-conf", bad, "-d", "loud"}, `"loud"`},
-		"JSON":              {[]string{"-json", "{}"}, "not available"},
+		"empty JSON":        {[]string{"-json", "{}"}, "JSON text: it is empty"},
+		"bad JSON":          {[]string{"-json", "{\"GLOBAL\": {\"REPLICA\": true}}"}, "JSON text:1: REPLICA = \"true\""},
 		"unknown option":    {[]string{"-foo", "bar"}, `"-foo"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,7 @@ One node of a ring, server or slave as the configuration says. It stays in the
 foreground; HUP, TERM and INT stop it in order, a second one ends it at once.
 
 Options (one dash or two, names in any case)
-  -conf, -f <file>     configuration file (.ini)
+  -conf, -f <file>     configuration file (.ini, .yaml, .json)
   -json <text>         configuration as JSON text
   -ctlport <port>      own control port, in place of SELFCTLPORT of the file
   -cuk <text>          own CUK, in place of SELFCUK of the file

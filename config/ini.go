@@ -2,61 +2,45 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
-// section is one [NAME] of a file with its keys in file order.
-type section struct {
-	name    string
-	line    int
-	entries []entry
-}
-
-// entry is one KEY = value; the value is trimmed and without quotes.
-type entry struct {
-	key, value string
-	line       int
-}
-
-// parsed is a file taken apart into sections, not yet checked key by key.
-type parsed struct {
-	sections []section
-	notes    notes
-}
-
-// parse takes the text of an INI file apart. Sections for which known is false
-// get a warning and their lines are not looked at: programs of the CHMPX
-// family keep sections of their own in the same file. It never panics.
-func parse(file, text string, known func(section string) bool) parsed {
-	p := parsed{notes: notes{file: file}}
-	text = strings.TrimPrefix(text, "\ufeff") // what some editors put first
+// parseINI takes the text of an INI file apart. Lines of sections that are not
+// ours are not looked at: programs of the CHMPX family keep sections of their
+// own in the same file.
+func parseINI(n *notes, f *file, text string) parsed {
+	var p parsed
 	open, skip := false, false
 	for i, line := range strings.Split(text, "\n") {
-		n := i + 1
+		at := pos{f, i + 1}
 		line = strings.TrimSpace(line)
 		switch {
 		case line == "" || line[0] == '#' || line[0] == ';':
 		case line[0] == '[':
 			name, err := parseHeader(line)
 			if err != nil {
-				p.notes.errorf(n, "%v", err)
+				n.errorf(at, "%v", err)
 				skip = true // the lines below belong to nothing we know
 				continue
 			}
-			open, skip = true, !known(name)
-			p.sections = append(p.sections, section{name: name, line: n})
+			open, skip = true, !slices.Contains(sectionNames, name)
+			p.sections = append(p.sections, section{name: name, at: at})
 		case skip:
-		case !open:
-			p.notes.errorf(n, "%s: a line before the first section: put it below [GLOBAL], [SVRNODE] or [SLVNODE]", clip(line))
 		default:
 			e, err := parseEntry(line)
-			if err != nil {
-				p.notes.errorf(n, "%v", err)
-				continue
+			e.at = at
+			switch {
+			case err == nil && e.key == keyInclude:
+				p.includes = append(p.includes, e)
+			case !open:
+				n.errorf(at, "%s: a line before the first section: put it below [GLOBAL], [SVRNODE] or [SLVNODE]", clip(line))
+			case err != nil:
+				n.errorf(at, "%v", err)
+			default:
+				last := &p.sections[len(p.sections)-1]
+				last.entries = append(last.entries, e)
 			}
-			e.line = n
-			last := &p.sections[len(p.sections)-1]
-			last.entries = append(last.entries, e)
 		}
 	}
 	return p
@@ -136,12 +120,3 @@ func parseValue(raw string) (string, error) {
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
-
-// clip quotes a text for a message, shortened when it is long.
-func clip(s string) string {
-	const max = 80
-	if len(s) > max {
-		s = s[:max] + "..."
-	}
-	return fmt.Sprintf("%q", s)
-}

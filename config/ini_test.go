@@ -67,7 +67,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("[GLOBAL]\n[SVRNODE]\nNAME=a[1-3,x][a-c],[z\nENDPOINTS=[::1]:1,b\n[SLVNODE]\nNAME=[.]*\n")
 	f.Add("[X]\n=\n[GLOBAL\n'\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, warnings, err := load("fuzz.ini", text)
+		c, warnings, err := loadText("fuzz.ini", text)
 		for _, w := range warnings {
 			if w.String() == "" || w.Line < 0 {
 				t.Errorf("warning %+v", w)

@@ -1,0 +1,60 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// The tables of docs/config.md list exactly the keys that the code reads.
+func TestConfigDoc(t *testing.T) {
+	const file, begin, end = "../docs/config.md", "<!-- keys: written by go test ./config -run TestConfigDoc -update -->\n", "<!-- end of keys -->\n"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, _ := strings.Cut(string(text), begin)
+	_, tail, ok := strings.Cut(rest, end)
+	if !ok {
+		t.Fatalf("%s lacks the lines %q and %q", file, begin, end)
+	}
+	want := head + begin + keyTables() + end + tail
+	if want == string(text) {
+		return
+	}
+	if !*update {
+		t.Fatalf("%s is not in step with Keys; run go test ./config -run TestConfigDoc -update", file)
+	}
+	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keyTables prints one table for each section, and one of the keys that do nothing.
+func keyTables() string {
+	var b strings.Builder
+	var idle []Key
+	var section string
+	cell := strings.NewReplacer("|", `\|`)
+	row := func(k Key, last string) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", k.Name, cell.Replace(k.Type), cell.Replace(k.Default), cell.Replace(last))
+	}
+	for _, k := range Keys() {
+		if k.Effect == noEffect {
+			idle = append(idle, k)
+			continue
+		}
+		if k.Section != section {
+			section = k.Section
+			fmt.Fprintf(&b, "\n## [%s]\n\n| key | value | default | what it does |\n|---|---|---|---|\n", section)
+		}
+		row(k, k.Effect)
+	}
+	fmt.Fprint(&b, "\n## Without effect\n\nCHMPX's keys that have no meaning here. They are read and checked, so that a\nmistake is found, and do nothing.\n\n| key | value | default | section |\n|---|---|---|---|\n")
+	for _, k := range idle {
+		row(k, k.Section)
+	}
+	b.WriteString("\n")
+	return b.String()
+}

@@ -1,0 +1,28 @@
+package config
+
+import (
+	"fmt"
+	"io/fs"
+	"path/filepath"
+)
+
+// files are configurations in memory, by path.
+type files map[string]string
+
+// read implements reader.
+func (f files) read(path string, bytesMax int) (text, id string, err error) {
+	path = filepath.Clean(path)
+	text, ok := f[path]
+	switch {
+	case !ok:
+		return "", "", &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	case len(text) > bytesMax:
+		return "", "", fmt.Errorf("%s: the configuration is larger than %d bytes", path, configBytesMax)
+	}
+	return text, path, nil
+}
+
+// loadText loads the text of one file in memory; the name says its format.
+func loadText(name, text string) (*Config, []Warning, error) {
+	return load(Source{Path: name}, files{name: text}.read)
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// familySections are the top-level names that other programs of the CHMPX
+// family keep in the same file.
+var familySections = []string{"K2HDKC"}
+
+// parseYAML takes the text of a YAML or JSON file apart; JSON is read as YAML.
+// Names of sections and keys may be in any case.
+func parseYAML(n *notes, f *file, text string) parsed {
+	var p parsed
+	y := yamlFile{notes: n, file: f, to: &p}
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	var document, more yaml.Node
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+		return p
+	case err != nil:
+		y.broken(err)
+		return p
+	}
+	switch err := decoder.Decode(&more); {
+	case err == nil:
+		n.errorf(y.at(&more), "a second document: put everything into the first one")
+	case !errors.Is(err, io.EOF):
+		y.broken(err)
+	}
+	if top := document.Content[0]; top.Kind != yaml.MappingNode {
+		n.errorf(y.at(top), "use a mapping with GLOBAL, SVRNODE and SLVNODE at the top, not %s", kindOf(top))
+		n.partial = true
+	} else {
+		y.pairs(top, y.top)
+	}
+	return p
+}
+
+// yamlFile is a file while its nodes are sorted into sections.
+type yamlFile struct {
+	*notes
+	file *file
+	to   *parsed
+}
+
+func (y yamlFile) at(node *yaml.Node) pos { return pos{y.file, max(1, node.Line)} }
+
+// broken notes what the library could not read; nothing behind it is known.
+func (y yamlFile) broken(err error) {
+	y.partial = true
+	var where *yaml.LoadError
+	if errors.As(err, &where) {
+		y.errorf(pos{y.file, max(0, where.Mark.Line)}, "%s", where.Message)
+		return
+	}
+	y.errorf(pos{y.file, 0}, "%v", err)
+}
+
+// pairs calls do for every key of a mapping, with the key in upper case.
+func (y yamlFile) pairs(mapping *yaml.Node, do func(key string, at pos, value *yaml.Node)) {
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		key, value := mapping.Content[i], mapping.Content[i+1]
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			y.errorf(y.at(key), "%s as key: use a name", kindOf(key))
+		case key.Anchor != "" || value.Anchor != "" || value.Kind == yaml.AliasNode:
+			y.errorf(y.at(key), "%s: anchors and aliases are not allowed; use INCLUDE for what is common", clip(key.Value))
+		default:
+			do(strings.ToUpper(key.Value), y.at(key), value)
+		}
+	}
+}
+
+// top takes one name at the top of the file.
+func (y yamlFile) top(name string, at pos, value *yaml.Node) {
+	switch name {
+	case keyInclude:
+		y.include(at, value)
+	case sectionGlobal:
+		if value.Kind != yaml.MappingNode {
+			y.errorf(at, "%s is a mapping of keys, not %s", name, kindOf(value))
+			y.partial = true
+			return
+		}
+		y.section(name, at, value)
+	case sectionServer, sectionSlave:
+		if value.Kind != yaml.SequenceNode {
+			y.errorf(at, "%s is a list of mappings, one for each node, not %s", name, kindOf(value))
+			y.partial = true
+			return
+		}
+		for _, node := range value.Content {
+			if node.Kind != yaml.MappingNode || node.Anchor != "" {
+				y.errorf(y.at(node), "%s is a list of mappings, one for each node, not of %s", name, kindOf(node))
+				y.partial = true
+				continue
+			}
+			y.section(name, y.at(node), node)
+		}
+	default:
+		y.stranger(name, at, value)
+	}
+}
+
+// stranger notes a name at the top that is not ours.
+func (y yamlFile) stranger(name string, at pos, value *yaml.Node) {
+	wraps := value.Kind == yaml.MappingNode && slices.ContainsFunc(value.Content, func(n *yaml.Node) bool {
+		return n.Kind == yaml.ScalarNode && strings.EqualFold(n.Value, sectionGlobal)
+	})
+	switch {
+	case slices.Contains(familySections, name):
+		y.to.sections = append(y.to.sections, section{name: name, at: at})
+	case wraps:
+		y.errorf(at, "%s: GLOBAL, SVRNODE and SLVNODE must be at the top, not below another name", clip(name))
+		y.partial = true
+	default:
+		y.errorf(at, "%s is not a name for the top; GLOBAL, SVRNODE, SLVNODE and INCLUDE are%s", clip(name), nearest(name, sectionNames))
+		y.partial = true
+	}
+}
+
+// section takes the keys of one section.
+func (y yamlFile) section(name string, at pos, mapping *yaml.Node) {
+	s := section{name: name, at: at}
+	y.pairs(mapping, func(key string, at pos, value *yaml.Node) {
+		switch {
+		case key == keyInclude:
+			y.include(at, value)
+		case value.Kind != yaml.ScalarNode:
+			y.errorf(at, "%s = %s: use a text or a number; several go into one text with commas", clip(key), kindOf(value))
+		default:
+			s.entries = append(s.entries, entry{key, scalar(value), at})
+		}
+	})
+	y.to.sections = append(y.to.sections, s)
+}
+
+// include takes a path or a list of paths.
+func (y yamlFile) include(at pos, value *yaml.Node) {
+	paths := []*yaml.Node{value}
+	if value.Kind == yaml.SequenceNode {
+		paths = value.Content
+	}
+	for _, path := range paths {
+		if path.Kind != yaml.ScalarNode {
+			y.errorf(at, "INCLUDE = %s: use the path of a file or a list of paths", kindOf(path))
+			y.partial = true
+			continue
+		}
+		y.to.includes = append(y.to.includes, entry{keyInclude, scalar(path), y.at(path)})
+	}
+}
+
+// scalar returns a value as it is written; null is the empty text.
+func scalar(node *yaml.Node) string {
+	if node.ShortTag() == "!!null" {
+		return ""
+	}
+	return node.Value
+}
+
+// kindOf names what a node is, for messages.
+func kindOf(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.AliasNode:
+		return "an alias"
+	}
+	if node.ShortTag() == "!!null" {
+		return "nothing"
+	}
+	return "a single value"
+}
