@@ -220,7 +220,7 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm, AddressOf: p.raftAddress, Log: p.log,
 	})
 	if err != nil {
-		return err
+		return p.inDataDir(err)
 	}
 	p.raftID.Store(&id)
 	p.stream.Store(stream)
@@ -233,6 +233,15 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 	p.setWaiting("")
 	p.applied.raise()
 	return nil
+}
+
+// inDataDir says with an error about what was read from disk where it lies,
+// and the way out.
+func (p *Plane) inDataDir(err error) error {
+	if p.dir == nil {
+		return err
+	}
+	return fmt.Errorf("%w (the log is in %s; if it is damaged, move that directory away and start again: the server joins its ring anew)", err, p.dir.Path())
 }
 
 // onApply is called by raft's goroutine: it must not block.

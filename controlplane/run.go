@@ -35,7 +35,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	start(func(ctx context.Context) {
 		select {
 		case err := <-p.fatal:
-			cancel(fmt.Errorf("%w: %w", ErrStateMachine, err))
+			cancel(p.inDataDir(fmt.Errorf("%w: %w", ErrStateMachine, err)))
 		case <-ctx.Done():
 		}
 	})

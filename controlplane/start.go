@@ -225,6 +225,9 @@ func (p *Plane) startServer(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if id == "" {
+			return p.inDataDir(fmt.Errorf("%w: there is a log of raft, but not the file raft.id that says whose it is", raftnode.ErrDamaged))
+		}
 		if owner, ok := ownerOf(id); !ok || owner != p.cfg.Self.ID {
 			return fmt.Errorf("%w: the data directory %s belongs to raft member %q, this node is %s", ErrConfig, p.dir.Path(), id, p.cfg.Self.ID)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -108,22 +109,8 @@ func TestDamagedLog(t *testing.T) {
 	}
 	defer d.Close()
 	log := NewLogger(slog.New(slog.DiscardHandler))
-	fill := func() {
-		s, err := d.OpenStores(log, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range uint64(50) {
-			if err := s.log.StoreLog(&raft.Log{Index: i + 1, Term: 1, Data: make([]byte, 1000)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fill()
-	fill() // a sound log opens again
+	fillLog(t, d)
+	fillLog(t, d) // a sound log opens again
 	name := filepath.Join(path, logFile)
 	st, err := os.Stat(name)
 	if err != nil {
@@ -136,6 +123,68 @@ func TestDamagedLog(t *testing.T) {
 		if s, err := d.OpenStores(log, true); err == nil || !strings.Contains(err.Error(), "cut off") {
 			t.Errorf("log of %d bytes: %v, %v", size, s, err)
 		}
+	}
+}
+
+// fillLog writes 50 entries and closes the log.
+func fillLog(t *testing.T, d *Dir) {
+	t.Helper()
+	s, err := d.OpenStores(NewLogger(slog.New(slog.DiscardHandler)), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(50) {
+		if err := s.log.StoreLog(&raft.Log{Index: i + 1, Term: 1, Data: make([]byte, 1000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(s.stable.SetUint64([]byte("CurrentTerm"), 1), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGarbageLog proves that a log of the right length with garbage in it, be
+// it a byte, a part of a page, a page or all of it, is opened as if nothing were wrong
+// (what is not in use does not matter) or refused with the file and the way
+// out, and never ends the process.
+func TestGarbageLog(t *testing.T) {
+	path := t.TempDir()
+	d, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	fillLog(t, d)
+	name := filepath.Join(path, logFile)
+	sound, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := NewLogger(slog.New(slog.DiscardHandler))
+	refused := 0
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		b := bytes.Clone(sound)
+		n := []int{1, 16, 512, 4096, len(b)}[seed%5]
+		at := rnd.IntN(len(b) - n + 1)
+		for i := range b[at : at+n] {
+			b[at+i] = byte(rnd.Uint32())
+		}
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.OpenStores(log, true)
+		if err == nil {
+			s.Close()
+			continue
+		}
+		refused++
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "move the directory away") {
+			t.Errorf("%d bytes of garbage at %d: %v", n, at, err)
+		}
+	}
+	if refused < 60 {
+		t.Errorf("only %d of 300 were refused", refused)
 	}
 }
 

@@ -62,7 +62,7 @@ func OpenDir(path string) (*Dir, error) {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			b := make([]byte, lockBytesShown)
 			n, _ := f.ReadAt(b, 0) // the holder's name is a courtesy
-			return nil, fmt.Errorf("%w: %s is held by %s", ErrLocked, name, strings.TrimSpace(string(b[:n])))
+			return nil, fmt.Errorf("%w: %s is held by %s (stop it first, or give this node a DATADIR of its own)", ErrLocked, name, strings.TrimSpace(string(b[:n])))
 		}
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
@@ -178,13 +178,7 @@ type Stores struct {
 // OpenStores opens the log and the snapshots of a server.
 func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 	name := filepath.Join(d.path, logFile)
-	damaged := func(err error) error {
-		return fmt.Errorf("open raft log %s (if it is damaged, remove the directory: the server joins its ring anew): %w", name, err)
-	}
-	if err := checkLength(name); err != nil {
-		return nil, damaged(err)
-	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{
+	bolt, err := openBolt(raftboltdb.Options{
 		Path:   name,
 		NoSync: noSync,
 		BoltOptions: &bbolt.Options{
@@ -194,7 +188,7 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 		},
 	})
 	if err != nil {
-		return nil, damaged(err)
+		return nil, fmt.Errorf("open raft log %s (if it is damaged, move the directory away and start again: the server joins its ring anew): %w: %w", name, ErrDamaged, err)
 	}
 	watch := &timedStore{LogStore: bolt}
 	cache, err := raft.NewLogCache(logCacheCount, watch)
