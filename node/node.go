@@ -171,7 +171,9 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		n.mux.Handle(mux.KindData, n.data.HandleConn)
 	}
 	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
-		Command: n.newStatusText(idType).answers(n.opts.Version).Answer, Status: func() any { return n.Status() }, Logger: n.log,
+		Command: n.newStatusText(idType).answers(n.opts.Version).Answer, Logger: n.log,
+		Status: func() any { return n.Status() },
+		Owners: func(hash uint64) ctlport.Owners { return ctlport.OwnersOf(n.data.View().Table, hash) },
 	})
 	return nil
 }

@@ -36,7 +36,7 @@ func newApp() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands:       []*cli.Command{statusCommand()},
+		Commands:       []*cli.Command{statusCommand(), hashCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 	}
 }

@@ -39,6 +39,7 @@ type Config struct {
 	Allowed func(remote net.Addr) bool       // hosts that are read at all; nil: everybody
 	Command func(c Command, open int) string // answer to a text command, with open connections, "" = close without one; nil: all are unknown
 	Status  func() any                       // what GET /v1/status returns as JSON
+	Owners  func(hash uint64) Owners         // what GET /v1/owners returns as JSON
 	Logger  *slog.Logger                     // nil: discards
 }
 

@@ -122,7 +122,10 @@ func TestOpen(t *testing.T) {
 // TestHTTP proves what is answered over HTTP, and that browsers led here by
 // other pages get nothing.
 func TestHTTP(t *testing.T) {
-	addr := serve(t, Config{Status: func() any { return map[string]int{"epoch": 7} }})
+	addr := serve(t, Config{
+		Status: func() any { return map[string]int{"epoch": 7} },
+		Owners: func(hash uint64) Owners { return Owners{Hash: fmt.Sprint(hash)} },
+	})
 	tests := []struct {
 		name, send string
 		code       int
@@ -130,6 +133,9 @@ func TestHTTP(t *testing.T) {
 	}{
 		{"status", "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", 200, `{"epoch":7}`},
 		{"head", "HEAD /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", 200, ""},
+		{"owners", "GET /v1/owners?hash=0x10 HTTP/1.1\r\nHost: x\r\n\r\n", 200, `{"hash":"16","group":"","slot":0,"slots":0,"random":false,"epoch":{"era":0,"index":0},"owners":null}`},
+		{"owners of what", "GET /v1/owners HTTP/1.1\r\nHost: x\r\n\r\n", 400, `{"error":"hash: a number of 64 bits is needed, as 0x1f or 31"}`},
+		{"owners of nonsense", "GET /v1/owners?hash=%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, `{"error":"hash: a number of 64 bits is needed, as 0x1f or 31"}`},
 		{"other path", "GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n", 404, `{"error":"no such resource: /v2"}`},
 		{"post", "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 405, `{"error":"only GET and HEAD are allowed"}`},
 		{"origin", "GET /v1/status HTTP/1.1\r\nHost: x\r\nOrigin: http://evil\r\n\r\n", 403, `{"error":"requests with an Origin are refused"}`},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -35,16 +36,26 @@ func (s *Server) route(req *http.Request) (int, []byte) {
 	if site := req.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return http.StatusForbidden, errorBody("requests from other sites are refused")
 	}
-	if req.URL.Path != "/v1/status" || s.cfg.Status == nil {
+	var show func() any
+	switch {
+	case req.URL.Path == "/v1/status" && s.cfg.Status != nil:
+		show = s.cfg.Status
+	case req.URL.Path == "/v1/owners" && s.cfg.Owners != nil:
+		hash, err := strconv.ParseUint(req.URL.Query().Get("hash"), 0, 64)
+		if err != nil {
+			return http.StatusBadRequest, errorBody("hash: a number of 64 bits is needed, as 0x1f or 31")
+		}
+		show = func() any { return s.cfg.Owners(hash) }
+	default:
 		return http.StatusNotFound, errorBody("no such resource: " + req.URL.Path)
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return http.StatusMethodNotAllowed, errorBody("only GET and HEAD are allowed")
 	}
-	body, err := json.Marshal(s.cfg.Status())
+	body, err := json.Marshal(show())
 	if err != nil {
-		s.cfg.Logger.Error("status cannot be encoded", "err", err)
-		return http.StatusInternalServerError, errorBody("status cannot be encoded")
+		s.cfg.Logger.Error("answer cannot be encoded", "path", req.URL.Path, "err", err)
+		return http.StatusInternalServerError, errorBody("the answer cannot be encoded")
 	}
 	return http.StatusOK, append(body, '\n')
 }

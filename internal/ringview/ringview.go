@@ -28,29 +28,35 @@ const statusBytesMax = 16 << 20
 // also returned as it came. It ends with ctx, at the latest after 5 s.
 func Fetch(ctx context.Context, host string, ctlPort uint16) (controlplane.Status, []byte, error) {
 	var st controlplane.Status
+	body, err := Get(ctx, host, ctlPort, "/v1/status", &st)
+	return st, body, err
+}
+
+// Get is Fetch for any path that control ports answer; the answer goes into v.
+func Get(ctx context.Context, host string, ctlPort uint16, path string, v any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
 	if err != nil {
-		return st, nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+		return nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
 	}
 	// A connection of its own: control ports are asked rarely, and proxies are not meant.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return st, nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+		return nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, statusBytesMax))
 	if err != nil {
-		return st, nil, fmt.Errorf("%w of %s: read answer: %w", ErrStatus, addr, err)
+		return nil, fmt.Errorf("%w of %s: read answer: %w", ErrStatus, addr, err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return st, nil, fmt.Errorf("%w of %s: %s: %.200q", ErrStatus, addr, resp.Status, body)
+		return nil, fmt.Errorf("%w of %s: %s: %.200q", ErrStatus, addr, resp.Status, body)
 	}
-	if err := json.Unmarshal(body, &st); err != nil {
-		return st, nil, fmt.Errorf("%w of %s: decode answer: %w", ErrStatus, addr, err)
+	if err := json.Unmarshal(body, v); err != nil {
+		return nil, fmt.Errorf("%w of %s: decode answer: %w", ErrStatus, addr, err)
 	}
-	return st, body, nil
+	return body, nil
 }

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/controlplane/ctlport"
+	"github.com/chmpx/chmpx/internal/ringview"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// askTimeout bounds looking for a node that answers, all nodes together.
+const askTimeout = 3 * time.Second
+
+func hashCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "hash",
+		Usage:     "show the hashes of a key, and who owns it",
+		ArgsUsage: "KEY",
+		Description: "Without more options it prints the two hashes of KEY. With -ctlport it asks\n" +
+			"that node who owns the key. With -conf it also lists the ids of the servers,\n" +
+			"and asks the nodes of the configuration, this host's first; when none\n" +
+			"answers it shows who owns the key when all servers are in service.",
+		Flags: append(targetFlags(),
+			&cli.BoolFlag{Name: "hex", Usage: "KEY is written in hexadecimal digits, for bytes that are no text"}),
+		Action: func(c *cli.Context) error {
+			key, err := keyOf(c)
+			if err != nil {
+				return err
+			}
+			w := c.App.Writer
+			fmt.Fprintf(w, "hash1  0x%016x\nhash2  0x%016x\n", ring.Hash(key), ring.SecondHash(key))
+			return showOwners(c, w, ring.Hash(key))
+		},
+	}
+}
+
+// keyOf returns the bytes of the key.
+func keyOf(c *cli.Context) ([]byte, error) {
+	switch n := c.NArg(); {
+	case n == 0:
+		return nil, errors.New("hash: which key? write it behind the options")
+	case n > 1:
+		return nil, fmt.Errorf("hash: one key is needed, not %d words; options come before it, and a key with blanks goes in quotes", n)
+	case !c.Bool("hex"):
+		return []byte(c.Args().First()), nil
+	}
+	key, err := hex.DecodeString(strings.TrimPrefix(c.Args().First(), "0x"))
+	if err != nil {
+		return nil, fmt.Errorf("hash: %q: -hex needs an even number of the digits 0-9 and a-f", c.Args().First())
+	}
+	return key, nil
+}
+
+// showOwners prints what can be known of the owners by what the options name.
+func showOwners(c *cli.Context, w io.Writer, hash uint64) error {
+	if c.Uint("ctlport") > 0 {
+		t, err := targetOf(c)
+		if err != nil {
+			return err
+		}
+		o, err := askOwners(c.Context, t, hash)
+		if err != nil {
+			return err
+		}
+		return printOwners(w, o, fmt.Sprintf("the table of %s:%d", t.host, t.ctlPort))
+	}
+	if c.String("conf") == "" {
+		return nil
+	}
+	cfg, _, err := config.Load(config.Source{Path: c.String("conf")})
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	servers, err := serversOf(cfg)
+	if err != nil {
+		return err
+	}
+	if err := printIDs(w, servers); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, askTimeout)
+	defer cancel()
+	for _, t := range nodesOf(c, cfg) {
+		if o, err := askOwners(ctx, t, hash); err == nil && o.Group == cfg.Group {
+			return printOwners(w, o, fmt.Sprintf("the table of %s:%d", t.host, t.ctlPort))
+		}
+	}
+	o, err := planned(cfg, servers, hash)
+	if err != nil {
+		return err
+	}
+	return printOwners(w, o, "the configuration: no node of it answers, and this is a new ring with all servers in service")
+}
+
+func askOwners(ctx context.Context, t target, hash uint64) (ctlport.Owners, error) {
+	var o ctlport.Owners
+	_, err := ringview.Get(ctx, t.host, t.ctlPort, "/v1/owners?hash=0x"+strconv.FormatUint(hash, 16), &o)
+	return o, err
+}
+
+// nodesOf lists whom to ask: this host's node, then the servers.
+func nodesOf(c *cli.Context, cfg *config.Config) []target {
+	var all []target
+	if self, err := cfg.SelfNode(0, c.String("cuk")); err == nil {
+		all = append(all, target{c.String("host"), uint16(self.CtlPort)})
+	}
+	for _, s := range cfg.Servers {
+		all = append(all, target{s.Name, uint16(s.CtlPort)})
+	}
+	return all
+}
+
+// serversOf returns the configured servers with their ids, in ring order.
+func serversOf(cfg *config.Config) ([]ring.Server, error) {
+	idType, err := ring.ParseIDType(cfg.IDType)
+	if err != nil {
+		return nil, fmt.Errorf("read CHMPXIDTYPE: %w", err)
+	}
+	all := make([]ring.Server, 0, len(cfg.Servers))
+	for _, s := range cfg.Servers {
+		id := ring.Identity{Name: s.Name, CtlPort: uint16(s.CtlPort), CUK: s.CUK, CtlEndpoints: s.CtlEndpoints, CustomSeed: s.CustomSeed}
+		all = append(all, ring.Server{ID: ring.NodeID(cfg.Group, idType, id), Identity: id, Status: ring.ServiceIn | ring.Up})
+	}
+	slices.SortFunc(all, func(a, b ring.Server) int {
+		if ring.Less(idType, a.Identity, b.Identity) {
+			return -1
+		}
+		return 1
+	})
+	for i := range all {
+		all[i].Number, all[i].BaseHash, all[i].PendingHash = uint16(i), int32(i), int32(i)
+	}
+	return all, nil
+}
+
+// planned returns the owners in a new ring of all servers.
+func planned(cfg *config.Config, servers []ring.Server, hash uint64) (ctlport.Owners, error) {
+	numbers := make([]uint16, len(servers))
+	for i := range numbers {
+		numbers[i] = uint16(i)
+	}
+	base := ring.Interleaved(ring.DefaultSlots, cfg.Replica+1, numbers)
+	if strings.EqualFold(cfg.Placement, "chmpx") {
+		base = ring.Modulo(cfg.Replica+1, numbers)
+	}
+	t, err := ring.NewTable(ring.Table{Group: cfg.Group, Servers: servers, Base: base, Random: strings.EqualFold(cfg.DeliverMode, "random")})
+	if err != nil {
+		return ctlport.Owners{}, fmt.Errorf("make the table of the configuration: %w", err)
+	}
+	return ctlport.OwnersOf(t, hash), nil
+}
+
+func printIDs(w io.Writer, servers []ring.Server) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "\nCHMPXID\tSERVER")
+	for _, s := range servers {
+		fmt.Fprintf(tw, "%s\t%s:%d\n", s.ID, s.Name, s.CtlPort)
+	}
+	return tw.Flush()
+}
+
+func printOwners(w io.Writer, o ctlport.Owners, source string) error {
+	fmt.Fprintf(w, "\nby %s\n", source)
+	if o.Slot < 0 {
+		_, err := fmt.Fprintln(w, "nobody owns the key: no server is in service")
+		return err
+	}
+	fmt.Fprintf(w, "slot %d of %d\n", o.Slot, o.Slots)
+	if o.Random {
+		fmt.Fprintln(w, "DELIVERMODE is random: messages go to all servers in turns, only replicated ones by hash")
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "OWNER\tBASE\tSTATUS\tDATA\tANSWERS")
+	for _, owner := range o.Owners {
+		data, answers := "in sync", "no"
+		if !owner.InSync {
+			data = "not in sync"
+		}
+		if owner.Acting {
+			answers = "yes"
+		}
+		base := "-"
+		if owner.BaseHash >= 0 {
+			base = strconv.Itoa(int(owner.BaseHash))
+		}
+		fmt.Fprintf(tw, "%s:%d\t%s\t%s\t%s\t%s\n", owner.Name, owner.CtlPort, base,
+			strings.TrimPrefix(owner.Status.String(), "SAFE -> "), data, answers)
+	}
+	return tw.Flush()
+}
