@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
-	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -17,10 +16,10 @@ const untakenMax = 1 << 16
 // handedBack is what a segment held that an earlier process of this node had
 // made and whose program has brought it along.
 type handedBack struct {
-	taker   *shm.Consumer  // over the request in-ring; releases nothing
-	at      []uint64       // positions of the untaken records there
-	untaken []handedRecord // the same records; without entries if they are too many
-	outEnd  uint64         // tail of the request out-ring: what lies before may be a repeat
+	taker   *shm.Consumer // over the request in-ring; releases nothing
+	at      []uint64      // positions of the untaken records there
+	untaken []flow.Handed // the same records; without entries if they are too many
+	outEnd  uint64        // tail of the request out-ring: what lies before may be a repeat
 }
 
 // errForeign says that a segment is of another session.
@@ -42,7 +41,7 @@ func checkHandedBack(seg *shm.Segment, session wire.SessionID) (h *handedBack, e
 			_, err := q.Get(rec)
 			h.at = append(h.at, pos)
 			if len(h.at) <= untakenMax {
-				h.untaken = append(h.untaken, handedRecord{From: inboundID(q.From), Session: q.Session, Seq: q.Seq, Hash: q.Hash, End: end, Kind: q.Kind, Flags: q.Flags})
+				h.untaken = append(h.untaken, flow.Handed{From: inboundID(q.From), Session: q.Session, Seq: q.Seq, Hash: q.Hash, End: end, Kind: q.Kind, Flags: q.Flags})
 			}
 			return err
 		}),
@@ -113,7 +112,7 @@ func (a *attachment) takeBack(now int64) (kept int, err error) {
 	h := a.handed
 	keep := make([]bool, len(h.at))
 	if a.server && len(h.untaken) > 0 {
-		restore(a.p.core, now, a.session, h.untaken, keep)
+		a.p.core.Restore(now, a.session, h.untaken, keep)
 	}
 	return h.settle(keep)
 }
@@ -142,17 +141,3 @@ func (h *handedBack) settle(keep []bool) (kept int, err error) {
 	}
 	return kept, nil
 }
-
-// handedRecord is one untaken record of a segment that was handed back.
-type handedRecord struct {
-	From    ring.ID
-	Session wire.SessionID
-	Seq     uint64
-	Hash    uint64
-	End     uint64
-	Kind    wire.Kind
-	Flags   wire.Flags
-}
-
-// restore keeps nothing yet: everything is struck out, and its senders send it again.
-func restore(*flow.Core, int64, *flow.Session, []handedRecord, []bool) {}

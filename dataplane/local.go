@@ -18,10 +18,12 @@ const drainBytesMax = 256 << 10
 
 // deadlineMsMax is the latest deadline, ten years ahead: it must fit the
 // core's clock. owedMax bounds the control records that wait for room: more
-// than the core can have to tell at once.
+// than the core can have to tell at once. From owedStall on no message is read
+// that could owe one more.
 const (
 	deadlineMsMax = 10 * 365 * 24 * 3600 * 1000
 	owedMax       = 8192
+	owedStall     = 1024
 )
 
 // attachment is one attached program: its segment, its rings, its session.
@@ -212,6 +214,9 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		if room <= 0 { // of what was submitted some may be settled: its deadline had passed
 			room = a.p.core.Accepts(a.session, flow.Requests)
 		}
+		if len(a.owed) >= owedStall { // each may owe more; payOwed resumes
+			room = 0
+		}
 		if a.stalled[flow.Requests] = room <= 0; room <= 0 {
 			return false // what is settled next resumes
 		}
@@ -378,38 +383,49 @@ var errDeaf = errors.New("the program does not read its control ring")
 func (a *attachment) control(c wire.Control) {
 	switch {
 	case a.broken || a.mem == nil:
+	case len(a.owed) == 0 && a.putControl(c):
 	case len(a.owed) >= owedMax:
 		a.deaf = true
 		a.kill(errDeaf)
 	default:
 		a.owed = append(a.owed, c)
-		a.payOwed()
+		a.payOwed() // it may have read meanwhile
 	}
 }
 
-// payOwed writes the control records that there is room for; p.mu is held. The
-// program rings when it has made room for the rest.
+// putControl writes one control record if there is room. If not, the program
+// rings when there is; p.mu is held.
+func (a *attachment) putControl(c wire.Control) bool {
+	rec, ok, err := a.toCtl.Reserve(wire.ControlBytes)
+	if err != nil {
+		a.corrupt(err)
+		return false
+	}
+	if !ok {
+		a.seg.WantRoom(shm.NodeSide)
+		return false
+	}
+	c.Put(rec)
+	a.toCtl.Commit()
+	a.wrote = true
+	a.touch()
+	return true
+}
+
+// payOwed writes the control records that there is room for; p.mu is held.
 func (a *attachment) payOwed() {
-	for wanted := false; len(a.owed) > 0; {
-		rec, ok, err := a.toCtl.Reserve(wire.ControlBytes)
-		switch {
-		case err != nil:
-			a.corrupt(err)
+	for len(a.owed) > 0 {
+		if !a.putControl(a.owed[0]) && !a.putControl(a.owed[0]) { // once more: it may have read before it could see that we want room
 			return
-		case ok:
-			a.owed[0].Put(rec)
-			a.owed = a.owed[1:]
-			a.toCtl.Commit()
-			a.wrote = true
-			a.touch()
-		case wanted:
-			return
-		default:
-			a.seg.WantRoom(shm.NodeSide) // and look once more
-			wanted = true
+		}
+		if a.owed = a.owed[1:]; len(a.owed) > 0 {
+			continue
+		}
+		a.owed = nil
+		if a.stalled[flow.Requests] {
+			a.resume()
 		}
 	}
-	a.owed = nil
 }
 
 // resume puts the attachment on the list of those to read on; p.mu is held.

@@ -86,10 +86,11 @@ type Core struct {
 	programs []*Session // attached server programs that take new messages
 	joining  []*Session // attached, but the chain is full
 	chain    []fence
-	turn     int // the program that got a message in turns last
-	untaken  int // delivered, not taken, all programs
-	orphans  int // of these, records of forgotten sets
-	numbers  int // next number of a program
+	restored []restored // fences of programs that came back with records
+	turn     int        // the program that got a message in turns last
+	untaken  int        // delivered, not taken, all programs
+	orphans  int        // of these, records of forgotten sets
+	numbers  int        // next number of a program
 
 	fansFree []*fan // to be used again
 	chosen   []int  // scratch of chooseCopies
@@ -212,6 +213,7 @@ type Stats struct {
 	Accepted  uint64 `json:"accepted"`  // messages given to a program
 	Taken     uint64 `json:"taken"`     // of these, taken by it
 	Withdrawn uint64 `json:"withdrawn"` // of these, untaken when it ended
+	Restored  uint64 `json:"restored"`  // messages that a program brought back after a restart of the node
 	Known     uint64 `json:"known"`     // messages that came again and were not given again
 	Later     uint64 `json:"later"`     // messages refused for now
 	Moved     uint64 `json:"moved"`     // messages refused, not the owner

@@ -82,8 +82,8 @@ type Ports interface {
 	// Receivers tells to how many servers a message of KindReplicate or
 	// KindBroadcast goes; called once, when they are chosen.
 	Receivers(s *Session, seq uint64, n int)
-	// RequestFailed tells the program that the request with this sequence was
-	// taken by a server that ended before it replied.
+	// RequestFailed tells the program that no reply comes to the request with
+	// this sequence: who took it ended before it replied.
 	RequestFailed(s *Session, seq uint64)
 	// PullTable asks the peer for its table, which is newer than this node's.
 	PullTable(p *Peer)

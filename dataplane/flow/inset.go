@@ -17,7 +17,7 @@ func (b *bitset) del(seq uint64)      { b[seq%Window/64] &^= 1 << (seq % 64) }
 // on that a program has been given or has taken. Below low everything is settled.
 type inSet struct {
 	id       wire.SessionID
-	peer     *Peer  // where its last message came from
+	peer     *Peer  // where its last message came from, nil = no message since Restore
 	links    uint32 // of peer at that time: attempts count only for that link
 	low      uint64
 	accepted bitset         // given to a program, not taken
@@ -30,6 +30,7 @@ type inSet struct {
 	ackQueued bool
 	waits     uint64 // who it was refused by and waits for; bits as of waitBit
 	suspect   bool   // begun after another was evicted, or its program was cut off alive: what is sent again may be a repeat
+	restored  bool   // begun by Restore, no message came yet
 	dead      bool   // forgotten; records in rings may still refer to it
 	newer     *inSet // list by last use
 	older     *inSet
@@ -39,7 +40,11 @@ type inSet struct {
 func (c *Core) inSetOf(p *Peer, h *wire.Header) *inSet {
 	set := p.last
 	if set == nil || set.dead || set.id != h.Session {
-		if set = c.sets[h.Session]; set == nil {
+		set = c.sets[h.Session]
+		if set != nil && set.restored {
+			set = c.confirm(set, h)
+		}
+		if set == nil {
 			set = c.newInSet(p, h)
 		}
 		p.last = set
@@ -59,10 +64,32 @@ func (c *Core) newInSet(p *Peer, h *wire.Header) *inSet {
 	if len(c.sets) >= c.cfg.SessionsMax {
 		c.evict()
 	}
+	set := c.beginSet(h.Session, p, h.Low())
+	set.suspect = c.stats.Evicted > 0
+	return set
+}
+
+// beginSet begins the set of a session; p is nil if its node was not heard of yet.
+func (c *Core) beginSet(id wire.SessionID, p *Peer, low uint64) *inSet {
 	c.stats.Sessions++
-	set := &inSet{id: h.Session, peer: p, links: p.links, low: h.Low(), suspect: c.stats.Evicted > 0}
-	c.sets[h.Session] = set
+	set := &inSet{id: id, peer: p, low: low}
+	if p != nil {
+		set.links = p.links
+	}
+	c.sets[id] = set
 	c.pushNewest(set)
+	return set
+}
+
+// confirm ends the time in which a set is known from Restore alone. One that
+// has more than its sender ever sent was made up by a program: it is forgotten.
+func (c *Core) confirm(set *inSet, h *wire.Header) *inSet {
+	if h.Low() < set.low {
+		c.stats.Violations++
+		c.forget(set)
+		return nil
+	}
+	set.restored = false
 	return set
 }
 

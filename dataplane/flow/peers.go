@@ -231,9 +231,9 @@ func (c *Core) pullAgain(nowNs int64, p *Peer) {
 	c.dueNs = min(c.dueNs, p.pullNs)
 }
 
-// answer transmits a frame without payload if there is a link.
+// answer transmits a frame without payload if there is a link; p may be nil.
 func (c *Core) answer(p *Peer, h wire.Header, urgent bool) {
-	if !p.up {
+	if p == nil || !p.up {
 		return
 	}
 	c.header = h

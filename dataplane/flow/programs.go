@@ -109,6 +109,11 @@ func (c *Core) choose(hash uint64) (s *Session, free bool) {
 			return nil, false
 		}
 	}
+	for k := range c.restored {
+		if f := &c.restored[k]; f.s != s && f.holds(hash) {
+			return nil, false
+		}
+	}
 	return s, true
 }
 
@@ -143,9 +148,10 @@ func (c *Core) join() {
 
 // prune drops the fences that have been passed, whatever waited for them may come.
 func (c *Core) prune() {
-	n := len(c.chain)
+	n := len(c.chain) + len(c.restored)
 	c.chain = slices.DeleteFunc(c.chain, func(f fence) bool { return f.passed() })
-	if len(c.chain) < n {
+	c.restored = slices.DeleteFunc(c.restored, func(f restored) bool { return f.s.program.passed(f.end) })
+	if len(c.chain)+len(c.restored) < n {
 		c.join()
 		c.liftWaiters()
 	}

@@ -151,7 +151,7 @@ func (c *Core) Taken(_ int64, s *Session, head uint64) {
 	}
 	c.stats.Taken += uint64(n)
 	pr.displaced = pr.displaced && pr.untaken() > 0
-	if len(c.chain) > 0 {
+	if len(c.chain)+len(c.restored) > 0 {
 		c.prune()
 	}
 	if len(pr.waiters) > 0 && pr.untaken() <= pr.fullAt/2 {

@@ -45,6 +45,7 @@ func (s *Session) pred(e *entry) *entry {
 func (c *Core) forward(nowNs int64, s *Session, e *entry) bool {
 	if e.state == unsent && e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs {
 		c.stats.Expired++
+		c.ports.Outcome(s, e.rec.Seq, false, e.rec.Flags&wire.FlagMaybeRepeat != 0)
 		s.requests.settle(e)
 		return false
 	}
@@ -211,6 +212,9 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 		n++
 		waited = waited || e.waited
 		w.settle(e)
+		if e.rec.Flags&wire.FlagWantsSettled != 0 {
+			c.ports.Outcome(s, e.rec.Seq, true, false)
+		}
 		if e.rec.Flags&wire.FlagWantsReply != 0 && !e.replied && !s.detached {
 			c.await(s, e.rec.Seq, p)
 		}

@@ -284,14 +284,14 @@ func TestDeadlineEndsUnsentMessages(t *testing.T) {
 	r.pass(9 * ms)
 	r.expect("not yet")
 	r.pass(ms)
-	r.expect("expired", "messages settled up to 1")
+	r.expect("expired", "message 1 delivered false maybe false", "messages settled up to 1")
 	r.up(100)
 	r.expect("the next one goes", "MSG 2 attempt 1 low 2 pred 0 to 100")
 	if err := r.c.Submit(r.now, s, Requests, &Record{Seq: 3, End: 3, DeadlineNs: 1}); err != nil {
 		t.Fatal(err)
 	}
 	r.gets(r.c.Peer(100), ack(2, 1))
-	r.expect("expired when submitted", "messages settled up to 3")
+	r.expect("expired when submitted", "message 3 delivered false maybe false", "messages settled up to 3")
 	if n := r.c.Stats().Expired; n != 2 {
 		t.Errorf("%d expired, want 2", n)
 	}

@@ -132,10 +132,13 @@ func (j *judge) settledFan(m *simMsg) {
 	}
 }
 
-// outcome judges a report about a message that is not sent by hash.
+// outcome judges a report about a message.
 func (j *judge) outcome(m *simMsg, delivered, maybe bool) {
 	w, takes := j.w, 0
 	if !isFan(m.kind) {
+		if !delivered && !maybe && m.takes > 0 {
+			w.fail("OUTCOME: %v is reported as not delivered, but was taken", m)
+		}
 		return
 	}
 	for _, n := range m.fan.ever {
