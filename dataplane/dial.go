@@ -34,6 +34,7 @@ type dialer struct {
 	state  ring.LinkState
 	inc    ring.Incarnation
 	lastUp time.Time // guarded by p.mu
+	detour detour    // guarded by p.mu
 }
 
 // syncDialers keeps one dialer for each server of the table, or of the
@@ -65,6 +66,7 @@ func (p *Plane) syncDialers() {
 			ctx, stop := context.WithCancel(p.ctx)
 			d = &dialer{p: p, id: id, name: s.Name, stop: stop, addr: s.Addr, moved: make(chan struct{}, 1)}
 			p.dialers[id] = d
+			d.seekTunnel(tunnelWait)
 			p.spawn(func(context.Context) {
 				d.run(ctx)
 				p.dialerEnded(d)
@@ -84,9 +86,12 @@ func (p *Plane) syncDialers() {
 // table again meanwhile: two at once would take each other's link for their own.
 func (p *Plane) dialerEnded(d *dialer) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	if t := d.detour.tunnel; t != nil {
+		t.end(errShutdown)
+	}
 	delete(p.dialers, d.id)
 	p.syncDialers()
+	p.finishUnlock(&batch{})
 }
 
 // run dials, keeps the link while it lasts, and dials again, until it is stopped.
@@ -152,13 +157,16 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 		_ = conn.Close()
 		return errShutdown
 	}
+	if t := d.detour.tunnel; t != nil {
+		t.end(errDirect)
+	}
 	l.peer, l.inc = p.core.Peer(d.id), h.Incarnation
 	l.peer.Handle = l
 	p.links[l] = struct{}{}
 	d.link, d.lastUp = l, time.Now()
 	now := p.nowNs()
 	p.core.PeerUp(now, l.peer, h.Incarnation)
-	l.comparePeerEpoch(now, h.Epoch)
+	p.comparePeerEpoch(now, l, h.Epoch)
 	p.finishUnlock(&batch{})
 	d.inc = h.Incarnation
 	d.report(ring.LinkAlive)
@@ -171,6 +179,8 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 	d.link = nil
 	p.core.PeerDown(l.peer)
 	l.peer.Handle = nil
+	p.linkGone(l)
+	d.seekTunnel(tunnelWait)
 	p.finishUnlock(&batch{})
 	heard()
 	if errors.Is(err, errSilent) {
@@ -212,26 +222,38 @@ func (p *Plane) greet(ctx context.Context, conn net.Conn, want ring.ID) (*wire.H
 		return nil, err
 	}
 	h, err := readHello(conn)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case h.Refused != "":
-		return nil, fmt.Errorf("%w by the server: %s", errHello, h.Refused)
-	case h.Group != p.cfg.Group:
-		return nil, fmt.Errorf("%w: the server belongs to group %q, this node to %q", errHello, h.Group, p.cfg.Group)
-	case h.ID != want:
-		return nil, fmt.Errorf("%w: expected server %v, found %v (%s)", errHello, want, h.ID, h.Name)
-	case p.strange(h.RingID):
-		return nil, fmt.Errorf("%w: the server has a table of another ring (%016x)", errHello, h.RingID)
+	}
+	p.mu.Lock()
+	err = p.checkServer(h, want)
+	p.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
 	return h, conn.SetDeadline(time.Time{})
 }
 
+// checkServer says why the hello with which a server answered is not what this
+// node wants; mu is held.
+func (p *Plane) checkServer(h *wire.Hello, want ring.ID) error {
+	switch {
+	case h.Refused != "":
+		return fmt.Errorf("%w by the server: %s", errHello, h.Refused)
+	case h.Group != p.cfg.Group:
+		return fmt.Errorf("%w: the server belongs to group %q, this node to %q", errHello, h.Group, p.cfg.Group)
+	case h.ID != want:
+		return fmt.Errorf("%w: expected server %v, found %v (%s)", errHello, want, h.ID, h.Name)
+	case p.strange(h.RingID):
+		return fmt.Errorf("%w: the server has a table of another ring (%016x)", errHello, h.RingID)
+	}
+	return nil
+}
+
 // strange reports whether both sides have a table and theirs is of another
 // ring: one of the two has outlived its ring and must hear from the log first.
+// mu is held.
 func (p *Plane) strange(ringID uint64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	t := p.view.Table
 	return t != nil && t.RingID != 0 && ringID != 0 && t.RingID != ringID
 }
@@ -239,15 +261,8 @@ func (p *Plane) strange(ringID uint64) bool {
 // sendHello introduces this node and returns the incarnation it named.
 func (p *Plane) sendHello(conn net.Conn, refused string) (ring.Incarnation, error) {
 	p.mu.Lock()
-	h := wire.Hello{Version: wire.HelloVersion, Group: p.cfg.Group, ID: p.self, Role: wire.NodeServer, Name: p.cfg.Name,
-		Incarnation: p.incarnation, Epoch: p.epoch(), Refused: refused}
-	if p.view.Table != nil {
-		h.RingID = p.view.Table.RingID
-	}
+	h := p.hello(refused)
 	p.mu.Unlock()
-	if p.cfg.Slave {
-		h.Role = wire.NodeSlave
-	}
 	body, err := h.Encode()
 	if err != nil {
 		return 0, fmt.Errorf("encode hello: %w", err)
@@ -259,6 +274,19 @@ func (p *Plane) sendHello(conn net.Conn, refused string) (ring.Incarnation, erro
 		return 0, fmt.Errorf("send hello: %w", err)
 	}
 	return h.Incarnation, nil
+}
+
+// hello introduces this node; mu is held.
+func (p *Plane) hello(refused string) wire.Hello {
+	h := wire.Hello{Version: wire.HelloVersion, Group: p.cfg.Group, ID: p.self, Role: wire.NodeServer, Name: p.cfg.Name,
+		Incarnation: p.incarnation, Epoch: p.epoch(), Refused: refused}
+	if p.view.Table != nil {
+		h.RingID = p.view.Table.RingID
+	}
+	if p.cfg.Slave {
+		h.Role = wire.NodeSlave
+	}
+	return h
 }
 
 // readHello reads exactly the first frame of a link.
@@ -309,6 +337,9 @@ func (p *Plane) HandleConn(conn net.Conn) {
 	if old := p.inbound[l.id]; old != nil {
 		p.dropInbound(old, errors.New("the peer opened another link"))
 	}
+	if t := p.tunnelsIn[l.id]; t != nil {
+		t.end(errDirect)
+	}
 	l.peer = p.core.Peer(inboundID(l.id))
 	l.peer.Handle = l
 	p.links[l] = struct{}{}
@@ -333,6 +364,7 @@ func (p *Plane) dropInbound(l *link, why error) {
 		delete(p.inbound, l.id)
 		p.core.PeerDown(l.peer)
 		l.peer.Handle = nil
+		p.linkGone(l)
 	}
 }
 
@@ -348,21 +380,7 @@ func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello,
 	if err != nil {
 		return nil, nil, err
 	}
-	refused := ""
-	switch {
-	case h.Version != wire.HelloVersion:
-		refused = fmt.Sprintf("protocol version %d is not %d", h.Version, wire.HelloVersion)
-	case h.Group != p.cfg.Group:
-		refused = fmt.Sprintf("this ring is group %q, not %q", p.cfg.Group, h.Group)
-	case h.ID == 0 || h.ID == p.self:
-		refused = fmt.Sprintf("node id %v is not yours to use", h.ID)
-	case p.strange(h.RingID):
-		refused = fmt.Sprintf("this node has a table of another ring than %016x", h.RingID)
-	case p.cfg.Admit != nil:
-		if err := p.cfg.Admit(h, conn.RemoteAddr()); err != nil {
-			refused = err.Error()
-		}
-	}
+	refused := p.refuse(h, conn.RemoteAddr())
 	inc, err := p.sendHello(conn, refused)
 	if err != nil {
 		return nil, nil, err
@@ -376,6 +394,28 @@ func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello,
 	l, err := p.newLink(conn, h.ID, h.Name, true)
 	h.Incarnation = inc
 	return l, h, err
+}
+
+// refuse says why a node that introduces itself gets no link; empty: it does.
+func (p *Plane) refuse(h *wire.Hello, from net.Addr) string {
+	p.mu.Lock()
+	strange := p.strange(h.RingID)
+	p.mu.Unlock()
+	switch {
+	case h.Version != wire.HelloVersion:
+		return fmt.Sprintf("protocol version %d is not %d", h.Version, wire.HelloVersion)
+	case h.Group != p.cfg.Group:
+		return fmt.Sprintf("this ring is group %q, not %q", p.cfg.Group, h.Group)
+	case h.ID == 0 || h.ID == p.self:
+		return fmt.Sprintf("node id %v is not yours to use", h.ID)
+	case strange:
+		return fmt.Sprintf("this node has a table of another ring than %016x", h.RingID)
+	case p.cfg.Admit != nil:
+		if err := p.cfg.Admit(h, from); err != nil {
+			return err.Error()
+		}
+	}
+	return ""
 }
 
 var errSilent = errors.New("the peer is silent")
@@ -408,6 +448,7 @@ func (p *Plane) runPinger(ctx context.Context) {
 				l.put(&wire.Header{Type: wire.TypePing, Epoch: p.epoch()}, nil, true)
 			}
 		}
+		p.pingTunnels(now, paused)
 		p.finishUnlock(b)
 	}
 }

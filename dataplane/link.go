@@ -55,6 +55,7 @@ type link struct {
 	pending []byte           // frames to write
 	spare   []byte           // the other buffer; owned by the writer while writing
 	queued  int              // bytes of messages within pending
+	relayed int              // bytes of tunnels' messages and of others' tunnels within pending
 	writing bool             // somebody writes, and will take what is pending
 	urgent  bool             // pending must not wait for more
 	dirty   bool             // in p.dirtyLinks
@@ -175,44 +176,67 @@ func (l *link) forward(buf []byte, b *batch) (used, need int, err error) {
 // handle acts on one frame; p.mu is held.
 func (l *link) handle(now int64, h *wire.Header, payload []byte) {
 	switch h.Type {
+	case wire.TypeRelay:
+		l.p.envelope(now, l, h, payload)
+	case wire.TypeRelayBroken:
+		l.p.broken(l, h)
+	default:
+		l.p.handle(now, l, l.peer, l.name, h, payload)
+	}
+}
+
+// carrier is what brings frames to a peer: a link or a tunnel. p.mu is held.
+type carrier interface {
+	put(h *wire.Header, payload []byte, urgent bool)
+	pull(now int64)
+}
+
+// handle acts on one frame from a peer; mu is held.
+func (p *Plane) handle(now int64, from carrier, peer *flow.Peer, name string, h *wire.Header, payload []byte) {
+	switch h.Type {
 	case wire.TypeHello: // only the first frame is one
 	case wire.TypePing:
-		l.put(&wire.Header{Type: wire.TypePong, Epoch: l.p.epoch()}, nil, true)
-		l.comparePeerEpoch(now, h.Epoch)
+		from.put(&wire.Header{Type: wire.TypePong, Seq: h.Seq, Epoch: p.epoch()}, nil, true)
+		p.comparePeerEpoch(now, from, h.Epoch)
 	case wire.TypePong:
-		l.comparePeerEpoch(now, h.Epoch)
+		p.comparePeerEpoch(now, from, h.Epoch)
 	case wire.TypeTableRequest:
-		if t := l.p.view.Table; t != nil && t.Epoch.Compare(h.Epoch) > 0 {
-			if bin := l.p.store.encoded(t); bin != nil {
-				l.put(&wire.Header{Type: wire.TypeTable}, bin, true)
+		if t := p.view.Table; t != nil && t.Epoch.Compare(h.Epoch) > 0 {
+			if bin := p.store.encoded(t); bin != nil {
+				from.put(&wire.Header{Type: wire.TypeTable}, bin, true)
 			}
 		}
 	case wire.TypeTable:
 		t, err := ring.UnmarshalTable(payload)
 		if err != nil {
-			l.p.note(slog.LevelWarn, "ignored a table", "from", l.name, "error", err)
+			if p.mayLog() {
+				p.note(slog.LevelWarn, "ignored a table", "from", name, "error", err)
+			}
 			return
 		}
-		l.p.tableFromPeer(t)
+		p.tableFromPeer(t)
 	default:
-		l.p.core.Frame(now, l.peer, h, payload)
+		p.core.Frame(now, peer, h, payload)
 	}
 }
 
 // comparePeerEpoch pulls the table of a peer that has a newer one.
-func (l *link) comparePeerEpoch(now int64, e ring.Epoch) {
-	if e.Compare(l.p.epoch()) > 0 {
-		l.pull(now)
+func (p *Plane) comparePeerEpoch(now int64, peer carrier, e ring.Epoch) {
+	if e.Compare(p.epoch()) > 0 {
+		peer.pull(now)
 	}
 }
 
-// pull asks the peer for its table, at most every tablePullEvery; p.mu is held.
-func (l *link) pull(now int64) {
-	if now-l.pulledNs < int64(tablePullEvery) && l.pulledNs != 0 {
+// pull asks the peer for its table; p.mu is held.
+func (l *link) pull(now int64) { l.p.pull(now, l, &l.pulledNs) }
+
+// pull asks a peer for its table, at most every tablePullEvery; mu is held.
+func (p *Plane) pull(now int64, from carrier, lastNs *int64) {
+	if now-*lastNs < int64(tablePullEvery) && *lastNs != 0 {
 		return
 	}
-	l.pulledNs = now
-	l.put(&wire.Header{Type: wire.TypeTableRequest, Epoch: l.p.epoch()}, nil, true)
+	*lastNs = now
+	from.put(&wire.Header{Type: wire.TypeTableRequest, Epoch: p.epoch()}, nil, true)
 }
 
 // epoch returns the epoch of the present table; mu is held.
@@ -226,11 +250,7 @@ func (p *Plane) epoch() ring.Epoch {
 // put queues a frame; p.mu is held. urgent false lets it wait for the next
 // urgent one or the next tick.
 func (l *link) put(h *wire.Header, payload []byte, urgent bool) {
-	if l.dead != nil {
-		return
-	}
-	if len(l.pending)-l.queued > linkAnswerBytesMax {
-		l.kill(errors.New("the peer does not read its acknowledgements"))
+	if !l.takes() {
 		return
 	}
 	h.Length = uint32(len(payload))
@@ -238,6 +258,35 @@ func (l *link) put(h *wire.Header, payload []byte, urgent bool) {
 	h.Put(head[:])
 	l.pending = append(l.pending, head[:]...)
 	l.pending = append(l.pending, payload...)
+	l.touch(urgent)
+}
+
+// putEnvelope queues a frame within an envelope; p.mu is held.
+func (l *link) putEnvelope(env, h *wire.Header, payload []byte, urgent bool) {
+	if !l.takes() {
+		return
+	}
+	h.Length = uint32(len(payload))
+	env.Length = wire.HeaderBytes + h.Length
+	var heads [2 * wire.HeaderBytes]byte
+	env.Put(heads[:])
+	h.Put(heads[wire.HeaderBytes:])
+	l.pending = append(l.pending, heads[:]...)
+	l.pending = append(l.pending, payload...)
+	l.touch(urgent)
+}
+
+// takes reports whether frames may be queued, and cuts a link whose answers
+// pile up; p.mu is held.
+func (l *link) takes() bool {
+	if l.dead == nil && len(l.pending)-l.queued-l.relayed > linkAnswerBytesMax {
+		l.kill(errors.New("the peer does not read its acknowledgements"))
+	}
+	return l.dead == nil
+}
+
+// touch notes that there is something to write; p.mu is held.
+func (l *link) touch(urgent bool) {
 	l.urgent = l.urgent || urgent
 	if !l.dirty {
 		l.dirty = true
@@ -258,7 +307,7 @@ func (l *link) hasRoom() bool {
 // claim makes the caller the writer of what is pending; p.mu is held and
 // nobody writes.
 func (l *link) claim() {
-	l.writing, l.urgent, l.queued = true, false, 0
+	l.writing, l.urgent, l.queued, l.relayed = true, false, 0, 0
 	l.pending, l.spare = l.spare[:0], l.pending
 }
 

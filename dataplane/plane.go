@@ -93,6 +93,7 @@ type Plane struct {
 	store *tableStore
 	tickC chan struct{} // wakes the ticker from idling, capacity 1
 	owesC chan struct{} // wakes who gives reports, capacity 1
+	seekC chan struct{} // wakes who opens tunnels, capacity 1
 	work  sync.WaitGroup
 
 	mu          sync.Mutex // guards everything below; no system call that can block under it
@@ -102,7 +103,12 @@ type Plane struct {
 	incarnation ring.Incarnation // of this process start, 0 until admitted
 	links       map[*link]struct{}
 	dialers     map[ring.ID]*dialer
-	inbound     map[ring.ID]*link // accepted link per peer
+	inbound     map[ring.ID]*link   // accepted link per peer
+	tunnelsIn   map[ring.ID]*tunnel // tunnel that a peer opened; never beside an accepted link
+	tunnelLast  uint32              // number of the last tunnel that this node opened
+	greeting    int                 // openers of tunnels that are being looked at
+	relays      map[relayID]*relay  // tunnels of others through this node
+	relayStats  RelayStats
 	attached    map[wire.SessionID]*attachment
 	programs    int // attached server programs
 	shmBytes    int64
@@ -132,8 +138,9 @@ func New(cfg Config) (*Plane, error) {
 	}
 	p := &Plane{
 		cfg: cfg, log: cfg.Logger, start: time.Now(), self: cfg.Self,
-		tickC: make(chan struct{}, 1), owesC: make(chan struct{}, 1), links: map[*link]struct{}{},
+		tickC: make(chan struct{}, 1), owesC: make(chan struct{}, 1), seekC: make(chan struct{}, 1), links: map[*link]struct{}{},
 		dialers: map[ring.ID]*dialer{}, inbound: map[ring.ID]*link{}, attached: map[wire.SessionID]*attachment{},
+		tunnelsIn: map[ring.ID]*tunnel{}, relays: map[relayID]*relay{},
 	}
 	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave}, (*ports)(p))
 	p.loopOut.peer = p.core.Peer(cfg.Self)
@@ -180,6 +187,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	p.work.Go(func() { p.runTicker(ctx) })
 	p.work.Go(func() { p.runReports(ctx) })
 	p.work.Go(func() { p.runPinger(ctx) })
+	p.work.Go(func() { p.runDetours(ctx) })
 	p.work.Go(func() { p.attch.run(ctx, p) })
 	<-ctx.Done()
 
@@ -276,6 +284,7 @@ func (p *Plane) applyView(v ring.View) {
 		}
 	}
 	p.syncDialers()
+	p.seek()
 }
 
 var errDisplaced = errors.New("what the program has not taken may be another server's now")
@@ -284,6 +293,9 @@ var errDisplaced = errors.New("what the program has not taken may be another ser
 func (p *Plane) announceIncarnation() {
 	for _, l := range p.inbound {
 		l.kill(errIncarnation)
+	}
+	for _, t := range p.tunnelsIn {
+		t.end(errIncarnation)
 	}
 	if p.ctx != nil {
 		p.core.PeerDown(p.loopOut.peer)

@@ -29,6 +29,9 @@ type world struct {
 	table ring.Table
 	nodes []*testNode
 	epoch uint64
+
+	cables    *cables       // nil: nothing is ever cut
+	downAfter time.Duration // of all nodes, 0 = default
 }
 
 type testNode struct {
@@ -98,7 +101,11 @@ const serving = ring.ServiceIn | ring.Up
 
 // newWorld starts servers and one slave; all servers are in service.
 func newWorld(t *testing.T, servers int) *world {
-	w := &world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10}
+	return (&world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10}).begin(servers)
+}
+
+func (w *world) begin(servers int) *world {
+	t := w.t
 	var numbers []uint16
 	lns := make([]net.Listener, servers)
 	for i := range servers {
@@ -112,6 +119,9 @@ func newWorld(t *testing.T, servers int) *world {
 			Addr: ln.Addr().String(), Status: serving, Incarnation: 3,
 		})
 		numbers = append(numbers, uint16(i))
+		if w.cables != nil {
+			w.cables.ids[ln.Addr().String()] = ring.ID(0x100 + i)
+		}
 	}
 	w.table.Base = ring.Interleaved(64, min(2, servers), numbers)
 	for i := range servers {
@@ -136,8 +146,11 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	}
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
-		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings,
+		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, DownAfter: w.downAfter,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			if w.cables != nil {
+				return w.cables.dial(ctx, n.id, addr)
+			}
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", addr)
 		},

@@ -20,6 +20,8 @@ func (o *ports) Transmit(peer *flow.Peer, h *wire.Header, urgent bool) {
 	switch to := peer.Handle.(type) {
 	case *link:
 		to.put(h, nil, urgent)
+	case *tunnel:
+		to.put(h, nil, urgent)
 	case *loop:
 		to.put(h, nil)
 	}
@@ -37,6 +39,14 @@ func (o *ports) TransmitRecord(peer *flow.Peer, h *wire.Header, s *flow.Session,
 			to.put(h, body, true)
 		}
 		to.queued += len(to.pending) - before
+		return true
+	case *tunnel:
+		if !to.hasRoom() {
+			return false
+		}
+		if body, ok := a.payload(st, r); ok {
+			to.putMessage(h, body)
+		}
 		return true
 	case *loop:
 		if len(to.buf) > linkQueueBytesMax {
@@ -140,8 +150,8 @@ func (o *ports) RequestFailed(s *flow.Session, seq uint64) {
 }
 
 func (o *ports) PullTable(peer *flow.Peer) {
-	if l, ok := peer.Handle.(*link); ok {
-		l.pull(l.p.nowNs())
+	if c, ok := peer.Handle.(carrier); ok {
+		c.pull((*Plane)(o).nowNs())
 	}
 }
 

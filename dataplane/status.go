@@ -16,6 +16,8 @@ type Status struct {
 	ShmBytes int64           `json:"shm_bytes"`
 	Links    []LinkStatus    `json:"links"`
 	Attached []ProgramStatus `json:"attached"`
+	Relays   int             `json:"relays"` // tunnels of others through this node
+	Relay    RelayStats      `json:"relay"`
 	Counters flow.Stats      `json:"counters"`
 }
 
@@ -23,8 +25,9 @@ type Status struct {
 type LinkStatus struct {
 	Peer     ring.ID `json:"peer"`
 	Name     string  `json:"name"`
-	Accepted bool    `json:"accepted"` // the peer opened it
-	State    string  `json:"state"`
+	Accepted bool    `json:"accepted"`      // the peer opened it
+	State    string  `json:"state"`         // of the direct link
+	Via      string  `json:"via,omitempty"` // name of the server that relays meanwhile
 	Queued   int     `json:"queued_bytes"`
 }
 
@@ -40,16 +43,23 @@ type ProgramStatus struct {
 func (p *Plane) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, ShmBytes: p.shmBytes, Counters: p.core.Stats()}
+	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, ShmBytes: p.shmBytes, Counters: p.core.Stats(),
+		Relays: len(p.relays), Relay: p.relayStats}
 	for _, d := range p.dialers {
 		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String()}
 		if d.link != nil {
 			ls.Queued = len(d.link.pending)
 		}
+		if t := d.detour.tunnel; t != nil && t.up {
+			ls.Via = t.via.name
+		}
 		s.Links = append(s.Links, ls)
 	}
 	for _, l := range p.inbound {
 		s.Links = append(s.Links, LinkStatus{Peer: l.id, Name: l.name, Accepted: true, State: ring.LinkAlive.String(), Queued: len(l.pending)})
+	}
+	for _, t := range p.tunnelsIn {
+		s.Links = append(s.Links, LinkStatus{Peer: t.id, Name: t.name, Accepted: true, State: ring.LinkUnknown.String(), Via: t.via.name})
 	}
 	slices.SortFunc(s.Links, func(a, b LinkStatus) int {
 		if a.Accepted != b.Accepted {

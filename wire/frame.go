@@ -45,9 +45,9 @@ const (
 	TypeReplyAck
 	// TypeReplyLater refuses a reply for now: Attempt (stream), Seq.
 	TypeReplyLater
-	// TypePing asks for a Pong: Epoch.
+	// TypePing asks for a Pong: Epoch, Seq (bytes that a tunnel has carried).
 	TypePing
-	// TypePong answers a Ping: Epoch.
+	// TypePong answers a Ping: Epoch, Seq (of the Ping).
 	TypePong
 	// TypeHello opens a link in each direction; payload is a Hello.
 	TypeHello
@@ -58,10 +58,12 @@ const (
 	// TypeRequestLost says that a server program took a request and ended before it replied: Session (asker's), Seq.
 	TypeRequestLost
 	// TypeRelay carries a frame to a node that its sender has no link to: Seq
-	// (id of the sender), Hash (id of the receiver); payload is the frame, its header included.
+	// (id of the sender), Hash (id of the receiver), Attempt (number of the
+	// tunnel, chosen by who opened it); payload is the frame, its header included.
 	TypeRelay
 	// TypeRelayBroken answers a Relay that cannot be passed on, and every later
-	// one of that pair: Seq and Hash as in the Relay.
+	// one of that tunnel: Seq, Hash and Attempt as in the Relay. The end that gives
+	// its tunnel up sends one, too.
 	TypeRelayBroken
 
 	typeEnd
