@@ -166,11 +166,12 @@ func (c *Core) scanFans(nowNs int64, s *Session) {
 	}
 }
 
-// copyAt returns the copy of an unsettled message for p, nil if there is none
-// or it is settled.
+// copyAt returns the copy of an unsettled message for p as its link named
+// itself, nil if there is none or it is settled. What the last frames of an
+// earlier process say is not about the present one.
 func (f *fan) copyAt(p *Peer) *fanCopy {
 	for i := range f.copies {
-		if cp := &f.copies[i]; cp.dest == p && cp.state != settled {
+		if cp := &f.copies[i]; cp.dest == p && cp.inc == p.inc && cp.state != settled {
 			return cp
 		}
 	}

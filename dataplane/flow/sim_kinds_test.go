@@ -269,12 +269,12 @@ var simMixed = []struct {
 	opt  simOptions
 	runs int
 }{
-	{"nothing fails", simOptions{}, 400},
-	{"links are cut", simOptions{cuts: true}, 600},
-	{"programs end", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 1000},
-	{"deadlines pass", simOptions{cuts: true, merges: true, deadlines: true}, 600},
-	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 4000},
-	{"nobody acts", simOptions{cuts: true, deaths: true, crash: true, deadlines: true}, 1000},
+	{"nothing fails", simOptions{}, 200},
+	{"links are cut", simOptions{cuts: true}, 300},
+	{"programs end", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 500},
+	{"deadlines pass", simOptions{cuts: true, merges: true, deadlines: true}, 300},
+	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 2000},
+	{"nobody acts", simOptions{cuts: true, deaths: true, crash: true, deadlines: true}, 500},
 }
 
 // Proves the promises of all kinds of messages, mixed in the same sessions,
