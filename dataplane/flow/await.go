@@ -11,10 +11,23 @@ type await struct {
 	seq  uint64 // 0 = none
 	peer *Peer
 	inc  ring.Incarnation
+	copy bool // one of several: other peers answer the same sequence
 }
 
-// await watches a request that p has acknowledged.
-func (c *Core) await(s *Session, seq uint64, p *Peer) {
+// copyStride keeps the copies of one request apart, and from the next requests'.
+const copyStride = 61
+
+// awaitAt returns where a request, or its copy at p, is watched.
+func (s *Session) awaitAt(seq uint64, p *Peer, copied bool) *await {
+	i := seq
+	if copied {
+		i += copyStride * uint64(p.dest+1)
+	}
+	return &s.awaits[i%awaitSlots]
+}
+
+// await watches a request, or a copy of one, that p has acknowledged.
+func (c *Core) await(s *Session, seq uint64, p *Peer, copied bool) {
 	if p.tableInc != p.inc { // it has been declared down already
 		c.requestFailed(s, seq)
 		return
@@ -22,24 +35,29 @@ func (c *Core) await(s *Session, seq uint64, p *Peer) {
 	if s.awaits == nil {
 		s.awaits = make([]await, awaitSlots)
 	}
-	a := &s.awaits[seq%awaitSlots]
+	a := s.awaitAt(seq, p, copied)
 	if a.seq == 0 {
 		s.awaiting++
 	}
-	*a = await{seq: seq, peer: p, inc: p.inc}
+	*a = await{seq: seq, peer: p, inc: p.inc, copy: copied}
 }
 
-// answered notes that the reply to a request has been delivered.
-func (s *Session) answered(seq uint64) {
-	if e := s.requests.at(seq); e != nil && e.state != settled {
-		e.replied = true // the acknowledgement comes after the reply: do not watch
+// answered notes that a reply of p to a request has been delivered.
+func (s *Session) answered(seq uint64, p *Peer) {
+	if e := s.requests.at(seq); e != nil && e.state != settled { // the acknowledgement comes after the reply: do not watch
+		e.replied = true
+		if e.fan != nil {
+			e.fan.answered(p)
+		}
 	}
-	if s.awaits == nil {
+	if s.awaits == nil || seq == 0 {
 		return
 	}
-	if a := &s.awaits[seq%awaitSlots]; a.seq == seq && seq != 0 {
-		*a = await{}
-		s.awaiting--
+	for _, copied := range []bool{false, true} {
+		if a := s.awaitAt(seq, p, copied); a.seq == seq && a.copy == copied && (a.peer == p || !copied) {
+			*a = await{}
+			s.awaiting--
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type fanCopy struct {
 	attempt uint32
 	state   state
 	resend  bool       // out: to be transmitted again, the link that carried it is gone
+	replied bool       // its reply came already
 	marks   wire.Flags // FlagMaybeRepeat: may have been taken there before
 }
 
@@ -186,6 +187,9 @@ func (c *Core) copyTaken(s *Session, e *entry, p *Peer) bool {
 	}
 	c.stats.CopiesTaken++
 	e.fan.taken++
+	if e.rec.Flags&wire.FlagWantsReply != 0 && !cp.replied && !s.detached {
+		c.await(s, e.rec.Seq, p, true)
+	}
 	c.settleCopy(s, e, cp)
 	return true
 }
@@ -254,9 +258,20 @@ func (c *Core) copyWaits(s *Session, e *entry, cp *fanCopy, st state) {
 	s.fanned.scanFrom = min(s.fanned.scanFrom, e.rec.Seq)
 }
 
-// giveUp ends what is promised for a copy.
+// answered notes that the reply of p has come.
+func (f *fan) answered(p *Peer) {
+	if cp := f.copyAt(p); cp != nil {
+		cp.replied = true
+	}
+}
+
+// giveUp ends what is promised for a copy. Who asked hears of each server whose
+// reply it need not wait for, and of the deadline once.
 func (c *Core) giveUp(s *Session, e *entry, cp *fanCopy) {
 	c.stats.CopiesGivenUp++
+	if e.rec.Flags&wire.FlagWantsReply != 0 && !cp.replied && !e.fan.late && !s.detached {
+		c.requestFailed(s, e.rec.Seq)
+	}
 	e.fan.doubt = e.fan.doubt || cp.state == out || cp.marks != 0
 	c.settleCopy(s, e, cp)
 }

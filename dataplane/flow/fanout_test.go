@@ -190,6 +190,26 @@ func TestFanAndTheEndOfItsSession(t *testing.T) {
 	r.expect("all settled", "messages settled up to 1", "BYE to 100", "BYE to 101", "session 1 ended")
 }
 
+// Proves that who asks several servers hears of each whose reply does not come:
+// it left with the copy, or ended after it had taken it; not of those that replied.
+func TestAskerHearsOfEachLostCopy(t *testing.T) {
+	r, p := ringOf(t, 1, 4)
+	s := r.attach(1, false)
+	r.sendKind(s, 1, 0, wire.KindBroadcast, wire.FlagWantsReply)
+	reply := wire.Header{Type: wire.TypeReply, Seq: 1, Hash: 1}
+	r.gets(p[0], reply) // before it is acknowledged
+	for i := range 3 {
+		r.gets(p[i], ack(1, 1))
+	}
+	r.gets(p[1], reply)
+	r.log = nil
+	for i := range r.incs {
+		r.incs[i] = 0
+	}
+	r.view()
+	r.expect("all are down: one with the copy, one that had taken it", "request 1 failed", "messages settled up to 1", "request 1 failed")
+}
+
 // Proves the receiver's part: a copy is taken by a server in service whatever
 // it owns, once, by one program; it stays when its node is declared down,
 // because it goes to nobody else.

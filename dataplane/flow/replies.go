@@ -155,7 +155,7 @@ func (c *Core) reply(_ int64, p *Peer, h *wire.Header, payload []byte) {
 		return
 	}
 	c.stats.RepliesDelivered++
-	s.answered(h.Hash)
+	s.answered(h.Hash, p)
 	c.ackReply(p, h)
 }
 

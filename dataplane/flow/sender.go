@@ -216,7 +216,7 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 			c.ports.Outcome(s, e.rec.Seq, true, false)
 		}
 		if e.rec.Flags&wire.FlagWantsReply != 0 && !e.replied && !s.detached {
-			c.await(s, e.rec.Seq, p)
+			c.await(s, e.rec.Seq, p, false)
 		}
 	}
 	if n+copies == 0 {
