@@ -46,3 +46,22 @@ func TestRingInitRefusesParams(t *testing.T) {
 		}
 	}
 }
+
+// A server that alone owns slots is covered only where there is no data to
+// lose, so that random mode does not wait for a dead server.
+func TestCoveredWithoutData(t *testing.T) {
+	for _, doMerge := range []bool{true, false} {
+		p := testParams()
+		p.Replica, p.DoMerge = 0, doMerge
+		r := ringOf(t, p, 3)
+		r.kill(1)
+		if got := r.s.View().Covered(id(1)); got != !doMerge {
+			t.Errorf("DOMERGE %t: covered %t", doMerge, got)
+		}
+		r.do(ServiceOut{ID: id(1), Auto: true})
+		r.settle()
+		if left := r.server(1).Status == stOutDown; left != !doMerge {
+			t.Errorf("DOMERGE %t: the dead server is %v", doMerge, r.server(1).Status)
+		}
+	}
+}

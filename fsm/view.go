@@ -77,12 +77,12 @@ func (v View) Ring() ring.View { return ring.View{Table: v.Table, Merge: v.Merge
 // Operating reports whether a merge runs (copying or sealed).
 func (v View) Operating() bool { return operating(v.Merge) }
 
-// Covered reports whether every slot that the server owns has an acting owner
-// other than it, so that taking it out of service would not have to wait for
-// its data.
+// Covered reports whether taking the server out of service would not have to
+// wait for its data: every slot that it owns has an acting owner other than it,
+// or data is never moved (DOMERGE off).
 func (v View) Covered(id ring.ID) bool {
 	i := v.Table.Index(id)
-	if i < 0 || v.Table.Base == nil {
+	if i < 0 || v.Table.Base == nil || !v.Params.DoMerge {
 		return true
 	}
 	for slot := range v.Table.Base.Slots() {

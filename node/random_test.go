@@ -1,0 +1,54 @@
+package node
+
+import (
+	"context"
+	"testing"
+
+	"github.com/chmpx/chmpx/client"
+)
+
+// spreadEvenly sends 40 requests of one hash and checks that each of the
+// servers in service answers as many as any other, give or take one.
+func (h *house) spreadEvenly(c *client.Client, servers string) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	got := map[string]int{}
+	for range 40 {
+		reply, err := c.Request(ctx, 7, nil)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		got[string(reply.Payload)]++
+	}
+	least, most := 40, 0
+	for _, s := range servers {
+		least, most = min(least, got[string(s)]), max(most, got[string(s)])
+	}
+	if most-least > 1 || len(got) != len(servers) {
+		h.t.Errorf("40 messages went to %v; %s are in service", got, servers)
+	}
+}
+
+// TestRandomModeIsEven proves that DELIVERMODE = RANDOM spreads messages evenly
+// over two servers, over four and over the three that remain: CHMPX gave all of them to one
+// server whenever the number of servers was even.
+func TestRandomModeIsEven(t *testing.T) {
+	h := newHouse(t, 4, "DELIVERMODE = RANDOM\nDOWNOUT = 100ms")
+	for i := range 5 {
+		h.start(i)
+	}
+	h.serve(0)
+	h.serve(1)
+	h.inService("ab")
+	asker := h.attach(4, client.RoleClient)
+	defer asker.Close()
+	h.spreadEvenly(asker, "ab")
+	h.serve(2)
+	h.serve(3)
+	h.inService("abcd")
+	h.spreadEvenly(asker, "abcd")
+	h.stop(3)
+	h.inService("abc")
+	h.spreadEvenly(asker, "abc")
+}
