@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .PHONY: build test race lint fuzz bench compare demo soak clean help
 
 build: ## binaries into bin/
-	go build -o bin/ ./cmd/...
+	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
 
 test: ## every test; those with real processes last and alone, since they measure time
 	go test -count=1 $$(go list ./... | grep -v '/testcluster$$') && go test -count=1 ./testcluster

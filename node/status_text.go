@@ -145,7 +145,7 @@ func (s *statusText) entries(programs int) []entry {
 func memberNode(m ring.Server, c config.Server) ctlport.Node {
 	n := ctlport.Node{
 		Name: m.Name, Port: -1, CtlPort: int(m.CtlPort), CUK: m.CUK, CustomSeed: m.CustomSeed,
-		Endpoints: c.Endpoints, CtlEndpoints: m.CtlEndpoints,
+		Endpoints: c.Endpoints, CtlEndpoints: m.CtlEndpoints, ForwardPeers: c.ForwardPeers, ReversePeers: c.ReversePeers,
 		Status: m.Status, BaseHash: m.BaseHash, PendingHash: m.PendingHash,
 	}
 	if m.StatusTime != 0 {
@@ -164,7 +164,7 @@ func memberNode(m ring.Server, c config.Server) ctlport.Node {
 func (s *statusText) outsider(id ring.ID, c config.Server, programs int) ctlport.Node {
 	n := ctlport.Node{
 		Name: c.Name, Port: c.Port, CtlPort: c.CtlPort, CUK: c.CUK, CustomSeed: c.CustomSeed,
-		Endpoints: c.Endpoints, CtlEndpoints: c.CtlEndpoints,
+		Endpoints: c.Endpoints, CtlEndpoints: c.CtlEndpoints, ForwardPeers: c.ForwardPeers, ReversePeers: c.ReversePeers,
 		Status: ring.ServiceOut | ring.Down, BaseHash: -1, PendingHash: -1,
 	}
 	if id == s.id {

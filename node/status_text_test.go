@@ -28,7 +28,7 @@ func exampleText(t *testing.T, table bool) *statusText {
 		},
 	}
 	for _, name := range []string{"c", "b", "a"} { // ring order is by name
-		s.servers = append(s.servers, config.Server{Name: name, Port: 8020, CtlPort: 8021, Endpoints: "e:1"})
+		s.servers = append(s.servers, config.Server{Name: name, Port: 8020, CtlPort: 8021, Endpoints: "e:1", ForwardPeers: "f"})
 	}
 	s.id = member(s.group, s.idType, s.servers[2]).ID
 	if table {
@@ -64,7 +64,7 @@ func TestShowAll(t *testing.T) {
 	} {
 		n := all.Servers[i]
 		if n.Name != want.name || n.Status != want.status || n.BaseHash != want.base || n.StatusTime.UnixMicro() != want.us ||
-			n.Port != 8020 || n.CtlPort != 8021 || n.Endpoints != "e:1" || n.PendingHash != -1 {
+			n.Port != 8020 || n.CtlPort != 8021 || n.Endpoints != "e:1" || n.ForwardPeers != "f" || n.PendingHash != -1 {
 			t.Errorf("%d: %+v", i, n)
 		}
 	}

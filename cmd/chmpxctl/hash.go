@@ -76,10 +76,14 @@ func showOwners(c *cli.Context, w io.Writer, hash uint64) error {
 		}
 		return printOwners(w, o, fmt.Sprintf("the table of %s:%d", t.host, t.ctlPort))
 	}
-	if c.String("conf") == "" {
+	source, err := config.FindSource(c.String("conf"), "")
+	if errors.Is(err, config.ErrNoSource) {
 		return nil
 	}
-	cfg, _, err := config.Load(config.Source{Path: c.String("conf")})
+	if err != nil {
+		return err
+	}
+	cfg, _, err := config.Load(source)
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -13,11 +14,18 @@ import (
 )
 
 func main() {
+	if isConfTest(os.Args[0]) {
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+		os.Exit(runConfTest(os.Args[1:], os.Stdout, os.Stderr, signals))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	app := newApp()
 	if err := app.RunContext(ctx, os.Args); err != nil {
-		fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
+		if !errors.Is(err, errBad) { // which has been printed
+			fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
+		}
 		os.Exit(1)
 	}
 }
@@ -26,9 +34,11 @@ func newApp() *cli.App {
 	return &cli.App{
 		Name:  "chmpxctl",
 		Usage: "ask and command the nodes of a ring",
-		Description: "Every command goes to the control port of one node: -host and -ctlport name it,\n" +
-			"or -conf names its configuration file.\n\n" +
-			"Exit codes: 0 done, 1 the node could not be reached or refused, or an option is wrong.",
+		Description: "Commands go to the control port of one node: -host and -ctlport name it, or\n" +
+			"-conf names its configuration file (default: CHMCONFFILE, then CHMJSONCONF).\n" +
+			"Called as chmpxconftest it is CHMPX's tool of that name.\n\n" +
+			"Exit codes: 0 done, 1 the node could not be reached or refused, an option is\n" +
+			"wrong, or the configuration that was checked is bad.",
 		HideVersion: true,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
@@ -36,7 +46,7 @@ func newApp() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands:       []*cli.Command{statusCommand(), hashCommand()},
+		Commands:       []*cli.Command{statusCommand(), hashCommand(), confCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 	}
 }

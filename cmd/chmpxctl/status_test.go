@@ -17,6 +17,7 @@ import (
 func runArgs(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	t.Setenv("CHMCONFFILE", "")
+	t.Setenv("CHMJSONCONF", "")
 	var out strings.Builder
 	app := newApp()
 	app.Writer, app.ErrWriter = &out, &out

@@ -18,7 +18,7 @@ type target struct {
 // targetFlags are the options of every verb that name its target.
 func targetFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, Usage: "configuration `file` of the node", EnvVars: []string{"CHMCONFFILE"}},
+		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, Usage: "configuration `file` of the node"},
 		&cli.StringFlag{Name: "host", Usage: "`name` or address of the node's host", Value: "localhost"},
 		&cli.UintFlag{Name: "ctlport", Usage: "control `port` of the node, in place of the one in -conf"},
 		&cli.StringFlag{Name: "cuk", Usage: "`text` that names the node in -conf, in place of SELFCUK"},
@@ -35,16 +35,21 @@ func targetOf(c *cli.Context) (target, error) {
 	case port > 0:
 		t.ctlPort = uint16(port)
 		return t, nil
-	case c.String("conf") == "":
+	}
+	source, err := config.FindSource(c.String("conf"), "")
+	if errors.Is(err, config.ErrNoSource) {
 		return t, errors.New("which node? name it with -ctlport (and -host) or with -conf")
 	}
-	cfg, _, err := config.Load(config.Source{Path: c.String("conf")})
+	if err != nil {
+		return t, err
+	}
+	cfg, _, err := config.Load(source)
 	if err != nil {
 		return t, fmt.Errorf("read configuration: %w", err)
 	}
 	self, err := cfg.SelfNode(0, c.String("cuk"))
 	if err != nil {
-		return t, fmt.Errorf("find the node in %s: %w", c.String("conf"), err)
+		return t, fmt.Errorf("find the node in %s: %w", source, err)
 	}
 	t.ctlPort = uint16(self.CtlPort) // config allows 1 to 65535
 	return t, nil

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// errBad says that a configuration was found to be bad; why has been printed.
+var errBad = errors.New("the configuration is bad")
+
+func confCommand() *cli.Command {
+	return &cli.Command{
+		Name:            "conf",
+		Usage:           "look at configurations",
+		HideHelpCommand: true,
+		Subcommands: []*cli.Command{{
+			Name:  "check",
+			Usage: "say everything that is wrong with a configuration",
+			Description: "All errors and warnings are printed, with file and line. The exit code is 1 if\n" +
+				"there is an error, or if the configuration has no node on this host that it\n" +
+				"could start (-any-host leaves that out).",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, Usage: "configuration `file`; default: CHMCONFFILE, then CHMJSONCONF"},
+				&cli.StringFlag{Name: "json", Usage: "the configuration itself, as JSON `text`"},
+				&cli.UintFlag{Name: "ctlport", Usage: "control `port` of the node, in place of SELFCTLPORT"},
+				&cli.StringFlag{Name: "cuk", Usage: "`text` that names the node, in place of SELFCUK"},
+				&cli.BoolFlag{Name: "any-host", Usage: "the nodes need not be on this host"},
+			},
+			Action: func(c *cli.Context) error {
+				if c.NArg() > 0 {
+					return fmt.Errorf("conf check: %q is no option; name a file with -conf", c.Args().First())
+				}
+				if c.Uint("ctlport") > 65535 {
+					return fmt.Errorf("-ctlport %d: use 1 to 65535", c.Uint("ctlport"))
+				}
+				source, err := config.FindSource(c.String("conf"), c.String("json"))
+				if err != nil {
+					return fmt.Errorf("which configuration? %w", err)
+				}
+				ck := check(source, int(c.Uint("ctlport")), c.String("cuk"), c.Bool("any-host"))
+				return ck.print(c.App.Writer)
+			},
+		}},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return fmt.Errorf("unknown command \"conf %s\"; chmpxctl conf -h lists them", c.Args().First())
+			}
+			return cli.ShowSubcommandHelp(c)
+		},
+	}
+}
+
+// checked is what was found out about a configuration.
+type checked struct {
+	source   config.Source
+	cfg      *config.Config // nil: it cannot be used at all
+	self     *config.Self   // nil: no node of this host
+	errs     []string
+	warnings []string
+}
+
+// check loads a configuration and looks for this host's node in it.
+func check(source config.Source, ctlPort int, cuk string, anyHost bool) checked {
+	ck := checked{source: source}
+	cfg, warnings, err := config.Load(source)
+	for _, w := range warnings {
+		ck.warnings = append(ck.warnings, w.String())
+	}
+	if err != nil {
+		ck.errs = texts(err)
+		return ck
+	}
+	ck.cfg = cfg
+	if cfg.SelfCtlPort == 0 && ctlPort == 0 {
+		ck.warnings = append(ck.warnings, source.String()+": SELFCTLPORT is missing: every node must be told its own with -ctlport")
+		return ck
+	}
+	self, err := cfg.SelfNode(ctlPort, cuk)
+	switch {
+	case err == nil:
+		ck.self = &self
+	case anyHost:
+		ck.warnings = append(ck.warnings, texts(err)...)
+	default:
+		ck.errs = texts(err)
+	}
+	return ck
+}
+
+// texts returns the lines of an error, without what they all begin with.
+func texts(err error) []string {
+	var all []string
+	for _, line := range strings.Split(err.Error(), "\n") {
+		all = append(all, strings.TrimPrefix(line, config.ErrConfig.Error()+": "))
+	}
+	return all
+}
+
+// mode returns whether the node of this host is a server or a slave, "" if that is not known.
+func (ck checked) mode() string {
+	switch {
+	case ck.self == nil:
+		return ck.cfg.Mode
+	case ck.self.Server:
+		return "SERVER"
+	}
+	return "SLAVE"
+}
+
+// print writes everything for people; the error is errBad when there are errors.
+func (ck checked) print(w io.Writer) error {
+	var b strings.Builder
+	for _, text := range ck.warnings {
+		fmt.Fprintf(&b, "warning: %s\n", text)
+	}
+	for _, text := range ck.errs {
+		fmt.Fprintf(&b, "error: %s\n", text)
+	}
+	if len(ck.errs) > 0 {
+		fmt.Fprintf(&b, "%s is bad: %s, %s\n", ck.source, plural(len(ck.errs), "error"), plural(len(ck.warnings), "warning"))
+	} else {
+		fmt.Fprintf(&b, "%s is good: group %s, %s, %s", ck.source, ck.cfg.Group,
+			plural(len(ck.cfg.Servers), "server"), plural(len(ck.cfg.Slaves), "entry", "entries")+" for slaves")
+		if len(ck.warnings) > 0 {
+			fmt.Fprintf(&b, "; %s", plural(len(ck.warnings), "warning"))
+		}
+		b.WriteByte('\n')
+	}
+	if ck.self != nil {
+		fmt.Fprintf(&b, "this host's node is the %s %s:%d, chmpxid %s\n",
+			strings.ToLower(ck.mode()), ck.self.Name, ck.self.CtlPort, selfID(ck.cfg, *ck.self))
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	if len(ck.errs) > 0 {
+		return errBad
+	}
+	return nil
+}
+
+func selfID(cfg *config.Config, s config.Self) ring.ID {
+	idType, err := ring.ParseIDType(cfg.IDType)
+	if err != nil {
+		return 0 // config allows no other
+	}
+	return ring.NodeID(cfg.Group, idType, ring.Identity{
+		Name: s.Name, CtlPort: uint16(s.CtlPort), CUK: s.CUK, CtlEndpoints: s.CtlEndpoints, CustomSeed: s.CustomSeed,
+	})
+}
+
+// plural prints a number with its noun: "1 error", "2 errors".
+func plural(n int, noun string, many ...string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case len(many) > 0:
+		return fmt.Sprintf("%d %s", n, many[0])
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
