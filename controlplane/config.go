@@ -48,7 +48,9 @@ type Config struct {
 	Slave   bool       // this node is a slave: never a voter, nothing on disk
 	DataDir string     // servers only; created if missing (0750)
 	// Bootstrap starts a ring of one, unless somebody answers with a ring of this
-	// Group, which is joined then. Without effect on a server that has a ring.
+	// Group, which is joined then. A server that has a ring on its disk goes on with
+	// it alone if it is proven that this ring has lost its majority for good, and
+	// ends with ErrOtherRing if somebody answers with another ring.
 	Bootstrap bool
 
 	Mux    *mux.Server  // servers only: New registers the kinds raft, rpc and session; Run of it is the caller's

@@ -28,16 +28,20 @@ func (r *rig) wipe(names ...string) {
 }
 
 // startError starts the server a, which must end with an error by itself, and returns it.
-func (r *rig) startError() error {
+func (r *rig) startError(tweaks ...func(*Config)) error {
 	r.t.Helper()
 	m := r.servers[0]
 	mx := mux.New(r.listener(&m), testLog(m.Name))
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	ended := make(chan error, 1)
-	p, err := New(Config{
+	cfg := Config{
 		Self: m, Group: r.group, Params: r.params, Servers: r.servers, Dial: r.dialer(), Logger: testLog(m.Name), NoSync: true,
 		DataDir: r.dataDir(m.Name), Mux: mx,
-	})
+	}
+	for _, tweak := range tweaks {
+		tweak(&cfg)
+	}
+	p, err := New(cfg)
 	go func() { ended <- mx.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
 	if err != nil {

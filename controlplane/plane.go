@@ -38,16 +38,17 @@ type Plane struct {
 	boot   uint64 // random, names this process start
 	digest string // of the configuration, see digestOf
 
-	dir      *raftnode.Dir // nil on a slave
-	stores   *raftnode.Stores
-	hadState bool          // raft has run on these stores before
-	alone    atomic.Bool   // this start has started a ring of one
-	realm    atomic.Uint64 // id of the ring whose log this node has, 0: none yet; servers keep it on disk
-	sessions *mux.Sessions
-	client   *rpcClient
-	server   *rpcServer
-	fsm      *fsm.RaftFSM
-	fatal    chan error // buffered; the state machine cannot go on
+	dir       *raftnode.Dir // nil on a slave
+	stores    *raftnode.Stores
+	hadState  bool          // raft has run on these stores before
+	lastEntry atomic.Uint64 // index of the last entry on disk, while raft does not run and --bootstrap is given
+	alone     atomic.Bool   // this start has started a ring of one
+	realm     atomic.Uint64 // id of the ring whose log this node has, 0: none yet; servers keep it on disk
+	sessions  *mux.Sessions
+	client    *rpcClient
+	server    *rpcServer
+	fsm       *fsm.RaftFSM
+	fatal     chan error // buffered; the state machine cannot go on
 
 	node   atomic.Pointer[raftnode.Node]   // nil until raft runs
 	stream atomic.Pointer[raftnode.Stream] // set just before node

@@ -48,6 +48,7 @@ const (
 	codeNotLeader code = "not-leader" // Leader names it, if known
 	codeRefused   code = "refused"    // for good: asking again does not help
 	codeOtherRing code = "other-ring"
+	codeGroup     code = "other-group"
 	codeFailed    code = "failed" // this time
 )
 
@@ -76,7 +77,7 @@ func (r *response) err() error {
 		return fmt.Errorf("%w: the server asked does not lead", ErrNoLeader)
 	case codeRefused:
 		return fmt.Errorf("%w: %s", ErrRefused, r.Text)
-	case codeOtherRing:
+	case codeOtherRing, codeGroup:
 		return fmt.Errorf("%w: %s", ErrOtherRing, r.Text)
 	}
 	return errors.New(r.Text)

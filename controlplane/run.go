@@ -131,12 +131,12 @@ func (p *Plane) reachLoop(ctx context.Context) {
 			return
 		}
 		_, addr := p.leader()
-		foreign := []string{}
+		var answers []answer
 		if addr == "" {
-			foreign = p.lookAround(ctx)
+			answers = p.lookAround(ctx)
 		}
 		v := p.view()
-		why := p.waitsFor(v, addr != "", foreign)
+		why := p.waitsFor(v, addr != "", answers)
 		p.mu.Lock()
 		if (p.cfg.Slave && why != "" || why == waitsAdmission) && p.refused != "" {
 			why = p.refused
@@ -156,40 +156,63 @@ func (p *Plane) setRefused(why string) {
 	p.refused = why
 }
 
-// lookAround probes all servers and notes who answers; it returns those that
-// belong to another ring.
-func (p *Plane) lookAround(ctx context.Context) (foreign []string) {
+// lookAround probes all servers and notes who answers.
+func (p *Plane) lookAround(ctx context.Context) []answer {
 	answers := p.probeAll(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range answers {
-		p.reach[a.member.ID] = a.ok
-		if a.refused {
-			foreign = append(foreign, a.member.Addr)
-		}
+		p.reach[a.member.ID] = a.ok && !a.Empty
 	}
-	return foreign
+	return answers
 }
 
-// waitsFor says what keeps this node from taking part, "" for nothing.
-func (p *Plane) waitsFor(v fsm.View, led bool, foreign []string) string {
+// waitsFor says what keeps this node from taking part, "" for nothing. answers
+// are those of the other servers when there is no leader.
+func (p *Plane) waitsFor(v fsm.View, led bool, answers []answer) string {
 	switch {
-	case !led && len(foreign) > 0:
-		return "no leader, and of another ring: " + strings.Join(foreign, ", ")
 	case !led:
-		q := p.quorum(v, p.clusterOf(), false)
-		if q.Voters == 0 {
-			return "waiting for a leader of the ring to admit this node"
-		}
-		if q.Have >= q.Need {
-			return "waiting for the election of a leader"
-		}
-		return fmt.Sprintf("no quorum: %d of %d voters reachable, %d needed, missing %s",
-			q.Have, q.Voters, q.Need, strings.Join(q.Missing, ", "))
+		return p.waitsForLeader(v, answers)
 	case p.cfg.Slave && !slaveIsUp(v, p.cfg.Self.ID, p.boot), !p.cfg.Slave && p.incarnation(v) == 0:
 		return waitsAdmission
 	}
 	return ""
+}
+
+// waitsForLeader says why there is no leader.
+func (p *Plane) waitsForLeader(v fsm.View, answers []answer) string {
+	var foreign []string
+	for _, a := range answers {
+		if a.refused {
+			foreign = append(foreign, a.member.Addr)
+		}
+	}
+	if len(foreign) > 0 {
+		text := "no leader, and of another ring: " + strings.Join(foreign, ", ")
+		if p.cfg.Slave {
+			return text
+		}
+		return text + "; to join that ring move the data directory of this server away and start it again"
+	}
+	cluster := p.clusterOf()
+	q := p.quorum(v, cluster, false)
+	if q.Voters == 0 {
+		return "waiting for a leader of the ring to admit this node"
+	}
+	if id := p.raftID.Load(); id != nil && !p.cfg.Slave {
+		k := kept{id: *id, cluster: cluster, last: p.node.Load().LastIndex()}
+		switch d := decideRecover(p.cfg.Self.ID, k, true, answers); d.kind {
+		case recoverNow:
+			return d.why + "; start this server again with --bootstrap to go on with what it knows of the ring"
+		case recoverRefuse:
+			return d.why
+		}
+	}
+	if q.Have >= q.Need {
+		return "waiting for the election of a leader"
+	}
+	return fmt.Sprintf("no quorum: %d of %d voters reachable, %d needed, missing %s",
+		q.Have, q.Voters, q.Need, strings.Join(q.Missing, ", "))
 }
 
 // Leave takes the node out of the ring in order: it reports itself down

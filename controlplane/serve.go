@@ -20,6 +20,9 @@ type evidenceBody struct {
 	Links []ring.Evidence `json:"links"`
 }
 
+// waitsBytesMax bounds what a server says of itself to others, who may repeat it.
+const waitsBytesMax = 300
+
 // evidenceLinksMax bounds what one observer may report.
 const evidenceLinksMax = 1024
 
@@ -28,7 +31,7 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 	own := p.realm.Load()
 	switch {
 	case req.Group != p.cfg.Group:
-		return &response{Code: codeOtherRing, Text: fmt.Sprintf("group %q, ours is %q", req.Group, p.cfg.Group)}
+		return &response{Code: codeGroup, Text: fmt.Sprintf("group %q, ours is %q", req.Group, p.cfg.Group)}
 	case req.RingID != 0 && own != 0 && req.RingID != own:
 		return &response{Code: codeOtherRing, Text: fmt.Sprintf("ring %016x, ours is %016x", req.RingID, own)}
 	case req.Op == opProbe:
@@ -74,7 +77,7 @@ func (p *Plane) reply(body any, err error) *response {
 
 func (p *Plane) answerProbe() probeAnswer {
 	a := probeAnswer{ID: p.cfg.Self.ID, Digest: p.digest, RingID: p.realm.Load(), Empty: !p.hadState && !p.cfg.Slave}
-	a.Bootstrap = a.Empty && p.cfg.Bootstrap
+	a.Bootstrap, a.LastIndex = p.cfg.Bootstrap, p.lastEntry.Load()
 	_, a.Leader = p.leader()
 	if id := p.raftID.Load(); id != nil {
 		a.RaftID = string(*id)
@@ -82,10 +85,13 @@ func (p *Plane) answerProbe() probeAnswer {
 	if n := p.node.Load(); n != nil {
 		a.Applied = n.AppliedIndex()
 		// A first voter that knows only the first configuration has no ring yet.
+		a.LastIndex = n.LastIndex()
 		a.Bootstrap = p.alone.Load()
 		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && a.RingID == 0
 	}
-	a.Bootstrap = a.Bootstrap && a.Empty
+	a.Bootstrap = a.Bootstrap && (a.Empty || a.RaftID == "")
+	a.Waits = p.waiting()
+	a.Waits = a.Waits[:min(len(a.Waits), waitsBytesMax)]
 	return a
 }
 

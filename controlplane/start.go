@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,14 +41,17 @@ type probeAnswer struct {
 	Applied uint64  `json:"applied"`
 	Leader  string  `json:"leader,omitempty"` // host:port, empty: none known
 
-	Bootstrap bool `json:"bootstrap,omitempty"` // it is starting a ring of one
+	Bootstrap bool   `json:"bootstrap,omitempty"` // it is starting a ring of one, or going on alone with the one it has
+	LastIndex uint64 `json:"last_index,omitempty"`
+	Waits     string `json:"waits,omitempty"` // what it waits for
 }
 
 // answer is what came of probing one server.
 type answer struct {
 	member  Member
 	ok      bool // it answered
-	refused bool // it belongs to another group
+	refused bool // it belongs to another group or ring
+	foreign bool // it belongs to another ring of our group
 	probeAnswer
 }
 
@@ -212,7 +216,7 @@ func (p *Plane) probe(ctx context.Context, a *answer) {
 	if err != nil {
 		return
 	}
-	a.refused = errors.Is(resp.err(), ErrOtherRing)
+	a.refused, a.foreign = errors.Is(resp.err(), ErrOtherRing), resp.Code == codeOtherRing
 	a.ok = resp.err() == nil && json.Unmarshal(resp.Body, &a.probeAnswer) == nil
 }
 
@@ -221,17 +225,7 @@ func (p *Plane) probe(ctx context.Context, a *answer) {
 // when ctx ends.
 func (p *Plane) startServer(ctx context.Context) error {
 	if p.hadState {
-		id, err := p.dir.RaftID()
-		if err != nil {
-			return err
-		}
-		if id == "" {
-			return p.inDataDir(fmt.Errorf("%w: there is a log of raft, but not the file raft.id that says whose it is", raftnode.ErrDamaged))
-		}
-		if owner, ok := ownerOf(id); !ok || owner != p.cfg.Self.ID {
-			return fmt.Errorf("%w: the data directory %s belongs to raft member %q, this node is %s", ErrConfig, p.dir.Path(), id, p.cfg.Self.ID)
-		}
-		return p.startRaft(id, nil)
+		return p.startAgain(ctx)
 	}
 	want := raft.ServerID(p.cfg.Self.ID.String() + "." + raftnode.RandomSuffix())
 	me := newcomer{
@@ -272,7 +266,7 @@ func (p *Plane) askToJoin(ctx context.Context, answers []answer, want raft.Serve
 	leader, inRing := "", []string{}
 	for _, a := range answers {
 		if a.ok && !a.Empty {
-			inRing = append(inRing, a.member.Addr)
+			inRing = append(inRing, fmt.Sprintf("%s (it says: %s)", a.member.Addr, cmp.Or(a.Waits, "nothing")))
 			if a.Leader != "" {
 				leader = a.Leader
 			}
@@ -329,6 +323,13 @@ func ownerOf(id raft.ServerID) (ring.ID, bool) {
 func isSlaveID(id raft.ServerID) bool {
 	parts := strings.Split(string(id), ".")
 	return len(parts) >= 2 && parts[1] == "s"
+}
+
+// waiting returns what the node waits for.
+func (p *Plane) waiting() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waits
 }
 
 // setWaiting says what the node waits for, in Status and once in the log.

@@ -114,3 +114,24 @@ func cancel(sink raft.SnapshotSink, err error) error {
 
 // Release implements raft.FSMSnapshot.
 func (snapshot) Release() {}
+
+// renewed is a state machine whose snapshot is that of a new ring.
+type renewed struct {
+	*RaftFSM
+	ringID uint64
+}
+
+// Renewed returns f for raft.RecoverCluster: its snapshot is of the new ring
+// that Renew makes.
+func (f *RaftFSM) Renewed(ringID uint64) raft.FSM { return renewed{f, ringID} }
+
+// Snapshot implements raft.FSM.
+func (f renewed) Snapshot() (raft.FSMSnapshot, error) {
+	if f.failed != nil {
+		return nil, f.failed
+	}
+	if err := f.state.Renew(f.ringID); err != nil {
+		return nil, err
+	}
+	return f.RaftFSM.Snapshot()
+}

@@ -21,8 +21,9 @@ Options (one dash or two, names in any case)
   -ctlport <port>      own control port, in place of SELFCTLPORT of the file
   -cuk <text>          own CUK, in place of SELFCUK of the file
   -bootstrap           start a ring of one, unless a server answers with a ring
-                       of this group: that one is joined then. Servers only;
-                       no effect when the data directory has a ring
+                       of this group: that one is joined then. With a ring on
+                       disk: go on with it alone if most of its voters have
+                       answered with an empty disk, else no effect. Servers only
   -d, -g <level>       log: silent, err, wan, msg or dump (default: err)
   -dfile <file>        write the log to this file (default: standard error)
   -v, -version         print the version

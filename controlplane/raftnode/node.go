@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 )
 
@@ -60,8 +61,18 @@ func Start(o Options) (*Node, error) {
 		MaxRPCsInFlight:       maxRPCsInFlight,
 		Timeout:               transportTimeout,
 	})
+	r, err := raft.NewRaft(configOf(o.ID, log), o.FSM, o.Stores.log, o.Stores.stable, o.Stores.snaps, trans)
+	if err != nil {
+		trans.Close()
+		return nil, fmt.Errorf("start raft: %w", err)
+	}
+	return &Node{Raft: r, stream: o.Stream, stores: o.Stores}, nil
+}
+
+// configOf returns the configuration of raft for a member.
+func configOf(id raft.ServerID, log hclog.Logger) *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = o.ID
+	c.LocalID = id
 	c.Logger = log
 	c.HeartbeatTimeout = heartbeatTimeout
 	c.ElectionTimeout = electionTimeout
@@ -73,12 +84,7 @@ func Start(o Options) (*Node, error) {
 	c.MaxAppendEntries = maxAppendEntries
 	c.ShutdownOnRemove = false
 	c.NoLegacyTelemetry = true
-	r, err := raft.NewRaft(c, o.FSM, o.Stores.log, o.Stores.stable, o.Stores.snaps, trans)
-	if err != nil {
-		trans.Close()
-		return nil, fmt.Errorf("start raft: %w", err)
-	}
-	return &Node{Raft: r, stream: o.Stream, stores: o.Stores}, nil
+	return c
 }
 
 // Bootstrap gives a member without state its first configuration. Members that
