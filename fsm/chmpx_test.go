@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/chmpx/chmpx/ring"
+	"pgregory.net/rapid"
 )
 
 // ownersAre checks that hash h is owned by the servers at h mod n and after it,
@@ -85,7 +86,7 @@ func TestChmpxThreeFourThree(t *testing.T) {
 }
 
 // checkTransfers compares transfers with what the two rings say.
-func checkTransfers(t *testing.T, m *ring.Merge, before, after []int, width int) {
+func checkTransfers(t fataler, m *ring.Merge, before, after []int, width int) {
 	t.Helper()
 	owners := func(servers []int, hash int) []int {
 		var o []int
@@ -94,9 +95,9 @@ func checkTransfers(t *testing.T, m *ring.Merge, before, after []int, width int)
 		}
 		return o
 	}
-	for hash := range testHashes {
+	for hash := range 3 * testHashes {
 		old, next := owners(before, hash), owners(after, hash)
-		for n := range 4 {
+		for n := range 10 {
 			var donors []ring.ID
 			for _, x := range m.Transfers {
 				if x.Receiver == id(n) && x.Slots.HasHash(uint64(hash)) {
@@ -109,6 +110,64 @@ func checkTransfers(t *testing.T, m *ring.Merge, before, after []int, width int)
 			}
 		}
 	}
+}
+
+// Whatever servers join and leave at once, with any REPLICA, a merge gives
+// each what it needs and ends with the owners that CHMPX would have.
+func TestChmpxAnyChange(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := chmpxParams()
+		p.Replica = rapid.IntRange(0, 4).Draw(t, "replica")
+		// Servers 0 to 9, of which those with both bits 0 are never in service.
+		where := rapid.SliceOfN(rapid.IntRange(0, 3), 10, 10).Draw(t, "before and after")
+		var before, after []int
+		for n, w := range where {
+			if w&1 != 0 {
+				before = append(before, n)
+			}
+			if w&2 != 0 {
+				after = append(after, n)
+			}
+		}
+		if len(before) == 0 || len(after) == 0 {
+			t.Skip("a ring has a server")
+		}
+		r := newRig(t, p)
+		for _, n := range before {
+			r.up(n)
+			r.attach(n)
+		}
+		r.settle()
+		r.ownersAre(before...)
+		if slices.Equal(before, after) {
+			return
+		}
+		r.s.params.AutoMerge = false
+		for n, w := range where {
+			if w == 2 {
+				r.up(n)
+				r.attach(n)
+				r.do(ServiceIn{ID: id(n)})
+			}
+		}
+		for n, w := range where { // after those that join: somebody must remain
+			if w == 1 {
+				r.do(ServiceOut{ID: id(n)})
+			}
+		}
+		m := r.mergeTo()
+		checkTransfers(t, m, before, after, p.width())
+		r.ready()
+		r.do(MergeSeal{MergeID: m.ID})
+		r.final()
+		r.do(MergeCommit{MergeID: m.ID})
+		r.ownersAre(after...)
+		for n, w := range where {
+			if w == 1 {
+				r.status(n, stOut)
+			}
+		}
+	})
 }
 
 // A part that nobody acts for keeps its data in the only server that has it: no
