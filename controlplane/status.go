@@ -21,8 +21,9 @@ type Status struct {
 	RingID      uint64           `json:"ring_id,string"`
 	Epoch       ring.Epoch       `json:"epoch"`
 	Version     uint64           `json:"version"`
-	Incarnation ring.Incarnation `json:"incarnation"` // of this process start; 0: not admitted
-	Programs    int              `json:"programs"`    // as last reported by the data plane
+	Params      *fsm.Params      `json:"params,omitempty"` // ring-wide values; nil: no ring yet
+	Incarnation ring.Incarnation `json:"incarnation"`      // of this process start; 0: not admitted
+	Programs    int              `json:"programs"`         // as last reported by the data plane
 	Raft        RaftStatus       `json:"raft"`
 	Quorum      QuorumStatus     `json:"quorum"`
 	Servers     []ServerStatus   `json:"servers"`
@@ -105,6 +106,9 @@ func (p *Plane) Status() Status {
 	}
 	if p.cfg.Slave {
 		st.Role = "slave"
+	}
+	if v.RingID != 0 {
+		st.Params = &v.Params
 	}
 	if v.Table != nil {
 		st.Epoch, st.Version = v.Table.Epoch, v.Table.Version

@@ -16,6 +16,10 @@ func Print(w io.Writer, st controlplane.Status) error {
 	fmt.Fprintf(&b, "node       %s (%s) of group %s, id %s, incarnation %d, %s\n",
 		st.Name, st.Role, st.Group, st.ID, st.Incarnation, count(st.Programs, "program"))
 	fmt.Fprintf(&b, "table      epoch %s, version %d, ring %016x\n", st.Epoch, st.Version, st.RingID)
+	if p := st.Params; p != nil {
+		fmt.Fprintf(&b, "values     PLACEMENT %s, DELIVERMODE %s, REPLICA %d, CHMPXIDTYPE %s, DOMERGE %s, AUTOMERGE %s\n",
+			p.Placement, p.DeliverMode, p.Replica, p.IDType, onOff(p.DoMerge), onOff(p.AutoMerge))
+	}
 	fmt.Fprintf(&b, "raft       %s, %s, leader %s, term %d, commit %d, applied %d\n",
 		st.Raft.Role, st.Raft.Suffrage, orNone(st.Raft.Leader), st.Raft.Term, st.Raft.Commit, st.Raft.Applied)
 	fmt.Fprintf(&b, "quorum     %s\n", Quorum(st))
@@ -33,6 +37,13 @@ func Print(w io.Writer, st controlplane.Status) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 // Quorum returns in words whether changes of the ring can be committed.

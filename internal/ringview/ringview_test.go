@@ -12,11 +12,13 @@ import (
 	"testing"
 
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/fsm"
 )
 
 func example() controlplane.Status {
 	return controlplane.Status{
 		ID: 7, Name: "a:8021", Group: "TEST", Role: "server", WaitsFor: "2 of 3 servers", Programs: 1, Incarnation: 5,
+		Params: &fsm.Params{Placement: "chmpx", DeliverMode: "hash", Replica: 1, DoMerge: true, MaxVoters: 5},
 		Quorum: controlplane.QuorumStatus{Voters: 3, Have: 1, Need: 2, Missing: []string{"b", "c"}},
 		Servers: []controlplane.ServerStatus{
 			{ID: 7, Name: "a", CtlPort: 8021, Addr: "a:8020", Status: "SAFE -> [SERVICE IN][UP][n/a][Nothing][NoSuspend]", Link: "self", Raft: "voter", Leader: true},
@@ -36,6 +38,7 @@ func TestPrint(t *testing.T) {
 	for _, want := range []string{
 		"quorum     no quorum: 1 of 3 voters (missing b, c)",
 		"waits for  2 of 3 servers",
+		"values     PLACEMENT chmpx, DELIVERMODE hash, REPLICA 1, CHMPXIDTYPE NAME, DOMERGE on, AUTOMERGE off",
 		"a:8021  a:8020   [SERVICE IN][UP][n/a][Nothing][NoSuspend]    0     0            self     leader",
 		"b:8021  b:8020   [SERVICE IN][DOWN][n/a][Nothing][NoSuspend]  -     0            refused  voter",
 		"s:8022  0000000000000009  up",
