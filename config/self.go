@@ -29,7 +29,8 @@ type Self struct {
 
 // SelfNode finds the local node: the [SVRNODE] with this control port (and
 // this CUK, unless it is "") whose host is the local one, else the [SLVNODE]
-// with this control port whose NAME matches a local name. ctlPort 0 and cuk ""
+// with this control port whose NAME matches a local name. More than one of
+// them is an error, unless slave entries have the same id. ctlPort 0 and cuk ""
 // stand for SELFCTLPORT and SELFCUK. It asks the resolver only for names that
 // it does not know to be local or foreign, for 2 s at most. Errors wrap
 // ErrConfig and say what was looked for and what the file has.
@@ -131,12 +132,12 @@ func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
 		return Self{}, fmt.Errorf("%w: control port %d: use 1 to 65535", ErrConfig, ctlPort)
 	}
 	servers, doubt := c.localServers(l, ctlPort, cuk)
-	slave, isSlave := c.localSlave(l, ctlPort, cuk)
+	slaves := c.localSlaves(l, ctlPort, cuk)
 	var self Self
 	switch {
 	case len(servers) > 1:
-		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("%s and %s are both this host; name it once, or tell them apart with -cuk",
-			servers[0].Name, servers[1].Name))
+		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("%d servers are this host: %s; name it once, or tell them apart with -cuk",
+			len(servers), listed(servers, func(s Server) string { return s.Name + cukOf(s.CUK) })))
 	case len(servers) == 1 && c.Mode == "SLAVE":
 		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("MODE = SLAVE, but [SVRNODE] %s:%d is this node", servers[0].Name, ctlPort))
 	case len(servers) == 1:
@@ -144,15 +145,18 @@ func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
 		self = Self{true, s.Name, s.Port, s.CtlPort, s.CUK, s.CtlEndpoints, s.CustomSeed}
 	case c.Mode == "SERVER":
 		return Self{}, c.notSelf(l, ctlPort, cuk, because("MODE = SERVER, but no [SVRNODE] is this node", doubt))
-	case c.Mode == "SLAVE" && !isSlave:
+	case c.Mode == "SLAVE" && len(slaves) == 0:
 		return Self{}, c.notSelf(l, ctlPort, cuk, errors.New("MODE = SLAVE, but no [SLVNODE] is this node"))
-	case !isSlave:
+	case len(slaves) == 0:
 		return Self{}, c.notSelf(l, ctlPort, cuk, because("no [SVRNODE] and no [SLVNODE] is this node", doubt))
 	case doubt != nil && c.Mode == "":
 		// A server that takes itself for a slave would split its ring.
 		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("this may be a slave or a server: %w; set MODE", doubt))
+	case len(slaves) > 1:
+		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("%d [SLVNODE] are this host and differ: %s; tell them apart with -cuk",
+			len(slaves), listed(slaves, func(s Self) string { return s.Name + cukOf(s.CUK) })))
 	default:
-		self = slave
+		self = slaves[0]
 	}
 	if key := missingID(c.IDType, self); key != "" {
 		return Self{}, c.notSelf(l, ctlPort, cuk, fmt.Errorf("CHMPXIDTYPE = %s, but this node has no %s", c.IDType, key))
@@ -189,16 +193,24 @@ func (c *Config) localServers(l locality, ctlPort int, cuk string) ([]Server, er
 	return l.resolve(open)
 }
 
-// localSlave returns the first [SLVNODE] that this host matches.
-func (c *Config) localSlave(l locality, ctlPort int, cuk string) (Self, bool) {
+// localSlaves returns what the [SLVNODE]s that this host matches make of it,
+// without repeats, all by the first of its names that any of them matches.
+func (c *Config) localSlaves(l locality, ctlPort int, cuk string) []Self {
+	var found []Self
+	first := ""
 	for _, name := range l.names() {
 		for _, s := range c.Slaves {
-			if s.CtlPort == ctlPort && (cuk == "" || s.CUK == "" || s.CUK == cuk) && s.Matches(name) {
-				return Self{false, name, 0, ctlPort, cmp.Or(s.CUK, cuk), s.CtlEndpoints, s.CustomSeed}, true
+			if s.CtlPort != ctlPort || cuk != "" && s.CUK != "" && s.CUK != cuk || !s.Matches(name) {
+				continue
+			}
+			first = cmp.Or(first, name)
+			self := Self{false, first, 0, ctlPort, cmp.Or(s.CUK, cuk), s.CtlEndpoints, s.CustomSeed}
+			if !slices.Contains(found, self) {
+				found = append(found, self)
 			}
 		}
 	}
-	return Self{}, false
+	return found
 }
 
 // missingID names the key without which the node would have no id.
@@ -225,10 +237,26 @@ func (c *Config) notSelf(l locality, ctlPort int, cuk string, why error) error {
 	for _, s := range c.Slaves {
 		have = append(have, fmt.Sprintf("slave %s:%d", s.NamePattern, s.CtlPort))
 	}
-	const shown = 8
-	if len(have) > shown {
-		have = append(have[:shown:shown], fmt.Sprintf("and %d more", len(have)-shown))
-	}
 	return fmt.Errorf("%w: %s: %w (looked for %s on this host, %s; the file has %s)",
-		ErrConfig, c.Source, why, wanted, l.hostname, strings.Join(have, ", "))
+		ErrConfig, c.Source, why, wanted, l.hostname, listed(have, func(s string) string { return s }))
+}
+
+// listed joins the first of all for a message.
+func listed[T any](all []T, say func(T) string) string {
+	const shown = 8
+	var words []string
+	for _, one := range all[:min(shown, len(all))] {
+		words = append(words, say(one))
+	}
+	if more := len(all) - shown; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(words, ", ")
+}
+
+func cukOf(cuk string) string {
+	if cuk == "" {
+		return ""
+	}
+	return " (CUK " + clip(cuk) + ")"
 }
