@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Bounds of what a configuration may make us read; far above any real one.
@@ -137,13 +139,17 @@ func (f *file) loop() string {
 	return ""
 }
 
-// readFile reads from the disk.
+// readTimeout bounds the wait for a pipe that is given as a file.
+const readTimeout = 10 * time.Second
+
+// readFile reads from the disk, or from a pipe that somebody writes to.
 func readFile(path string, bytesMax int) (text, id string, err error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without writer is empty
 	if err != nil {
 		return "", "", err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(readTimeout)) // files on a disk need and have none
 	data, err := io.ReadAll(io.LimitReader(f, int64(bytesMax)+1))
 	if err != nil {
 		return "", "", err

@@ -58,32 +58,3 @@ func TestParseLines(t *testing.T) {
 		}
 	}
 }
-
-// Whatever a file says, Load ends without a panic, with a Config or an error,
-// and a Config keeps to what its fields promise.
-func FuzzParse(f *testing.F) {
-	f.Add(minimal(""))
-	f.Add(minimal("SELFCUK = \"a\\\"b\" # c\nRINGBYTES=64KiB\nCHMPXIDTYPE=CUK"))
-	f.Add("[GLOBAL]\n[SVRNODE]\nNAME=a[1-3,x][a-c],[z\nENDPOINTS=[::1]:1,b\n[SLVNODE]\nNAME=[.]*\n")
-	f.Add("[X]\n=\n[GLOBAL\n'\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		c, warnings, err := loadText("fuzz.ini", text)
-		for _, w := range warnings {
-			if w.String() == "" || w.Line < 0 {
-				t.Errorf("warning %+v", w)
-			}
-		}
-		if err != nil {
-			return
-		}
-		if c.Group == "" || len(c.Servers) == 0 || len(c.Slaves) == 0 || c.RingBytes&(c.RingBytes-1) != 0 {
-			t.Errorf("accepted %+v", c)
-		}
-		for _, s := range c.Servers {
-			if checkHost(s.Name) != nil || s.Port < 1 || s.Port > 65535 || s.CtlPort < 1 || s.CtlPort > 65535 {
-				t.Errorf("accepted server %+v", s)
-			}
-		}
-		c.Digest()
-	})
-}

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // keys are the checked values of one section, or of all [GLOBAL] together.
@@ -39,6 +42,9 @@ func (k *keys) add(n *notes, s section) {
 		}
 		k.tried[e.key] = e.at
 		v, err := spec.read(e.value)
+		if !isLine(e.value) {
+			err = errors.New("use one line of UTF-8 without control characters")
+		}
 		if err != nil {
 			n.wrong(e, err)
 			delete(k.values, e.key)
@@ -51,6 +57,11 @@ func (k *keys) add(n *notes, s section) {
 		v.at = e.at
 		k.values[e.key] = v
 	}
+}
+
+// isLine reports whether s is what a line of any format can have.
+func isLine(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\t' })
 }
 
 // force gives a key the value that another key asks for, with a warning if a

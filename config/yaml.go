@@ -19,27 +19,16 @@ func parseYAML(n *notes, f *file, text string) parsed {
 	var p parsed
 	y := yamlFile{notes: n, file: f, to: &p}
 	decoder := yaml.NewDecoder(strings.NewReader(text))
-	var document, more yaml.Node
-	switch err := decoder.Decode(&document); {
-	case errors.Is(err, io.EOF):
-		return p
-	case err != nil:
-		y.broken(err)
-		return p
+	for first := true; ; first = false {
+		var document yaml.Node
+		if err := decoder.Decode(&document); err != nil {
+			if !errors.Is(err, io.EOF) {
+				y.broken(err)
+			}
+			return p
+		}
+		y.document(&document, first)
 	}
-	switch err := decoder.Decode(&more); {
-	case err == nil:
-		n.errorf(y.at(&more), "a second document: put everything into the first one")
-	case !errors.Is(err, io.EOF):
-		y.broken(err)
-	}
-	if top := document.Content[0]; top.Kind != yaml.MappingNode {
-		n.errorf(y.at(top), "use a mapping with GLOBAL, SVRNODE and SLVNODE at the top, not %s", kindOf(top))
-		n.partial = true
-	} else {
-		y.pairs(top, y.top)
-	}
-	return p
 }
 
 // yamlFile is a file while its nodes are sorted into sections.
@@ -47,6 +36,21 @@ type yamlFile struct {
 	*notes
 	file *file
 	to   *parsed
+}
+
+// document takes a document, of which only the first may say something.
+func (y yamlFile) document(document *yaml.Node, first bool) {
+	top := document.Content[0]
+	switch {
+	case kindOf(top) == "nothing":
+	case !first:
+		y.errorf(y.at(document), "a second document: put everything into the first one")
+	case top.Kind != yaml.MappingNode:
+		y.errorf(y.at(top), "use a mapping with GLOBAL, SVRNODE and SLVNODE at the top, not %s", kindOf(top))
+		y.partial = true
+	default:
+		y.pairs(top, y.top)
+	}
 }
 
 func (y yamlFile) at(node *yaml.Node) pos { return pos{y.file, max(1, node.Line)} }
@@ -119,6 +123,8 @@ func (y yamlFile) stranger(name string, at pos, value *yaml.Node) {
 	case wraps:
 		y.errorf(at, "%s: GLOBAL, SVRNODE and SLVNODE must be at the top, not below another name", clip(name))
 		y.partial = true
+	case find(name, sectionGlobal) != nil:
+		y.errorf(at, "%s belongs below GLOBAL", name)
 	default:
 		y.errorf(at, "%s is not a name for the top; GLOBAL, SVRNODE, SLVNODE and INCLUDE are%s", clip(name), nearest(name, sectionNames))
 		y.partial = true
@@ -132,8 +138,10 @@ func (y yamlFile) section(name string, at pos, mapping *yaml.Node) {
 		switch {
 		case key == keyInclude:
 			y.include(at, value)
+		case value.Kind != yaml.ScalarNode && find(key, name) == nil:
+			y.warnf(at, "%s", strangeKey(key, name))
 		case value.Kind != yaml.ScalarNode:
-			y.errorf(at, "%s = %s: use a text or a number; several go into one text with commas", clip(key), kindOf(value))
+			y.errorf(at, "%s = %s: use a text or a number; several go into one text with commas", key, kindOf(value))
 		default:
 			s.entries = append(s.entries, entry{key, scalar(value), at})
 		}

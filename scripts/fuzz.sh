@@ -9,6 +9,6 @@ grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | sort | while read -r file;
 	dir=$(dirname "$file")
 	grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | awk '{print $2}' | while read -r target; do
 		echo "== $dir $target for $each"
-		go test -run='^$' -fuzz="^${target}\$" -fuzztime="$each" "$dir"
+		go test -run='^$' -fuzz="^${target}\$" -fuzztime="$each" -fuzzminimizetime=100x "$dir"
 	done
 done
