@@ -317,7 +317,7 @@ func (a *attachment) lookTaken(now int64) {
 		return
 	}
 	if head := a.toReq.Head(); head != a.head {
-		a.head = head
+		a.head, a.p.moved = head, true
 		a.p.core.Taken(now, a.session, head)
 	}
 	if err := a.toReq.Err(); err != nil {

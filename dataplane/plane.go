@@ -21,6 +21,7 @@ import (
 
 	"github.com/chmpx/chmpx/dataplane/flow"
 	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -118,7 +119,11 @@ type Plane struct {
 	dirtyLinks  []*link
 	dirtyLocal  []*attachment
 	resumable   []*attachment
-	ticking     bool
+	ticking     bool  // the ticker looks again within a millisecond
+	tickAtNs    int64 // when it looks again
+	moved       bool  // since it last looked something was delivered or taken
+	stillTicks  int   // how often it found that nothing had
+	ticks       uint64
 	merge       mergeWatch
 	reports     []func(Reporter) // owed, oldest first
 	ctx         context.Context  // of Run; nil before
@@ -463,7 +468,7 @@ func (p *Plane) collect(b *batch) (wake bool) {
 		}
 	}
 	p.dirtyLinks = keep
-	wake = !p.ticking && (len(keep) > 0 || p.core.Waiting())
+	wake = !p.ticking && (len(keep) > 0 || p.moved || p.core.DueNs() < p.tickAtNs)
 	p.ticking = p.ticking || wake
 	return wake
 }
@@ -483,17 +488,52 @@ func (p *Plane) runLoops() {
 	}
 }
 
-// Intervals of the ticker: while something waits for time to pass, and else.
+// Intervals of the ticker: while programs take or lazy frames wait, while
+// programs have records that they do not take, and else. The core says itself
+// when it wants to be called before.
 const (
-	tickBusy = time.Millisecond
-	tickIdle = 250 * time.Millisecond
+	tickBusy  = time.Millisecond
+	tickStill = 20 * time.Millisecond
+	tickIdle  = 250 * time.Millisecond
+	// stillTicksMax is how many times in a row nothing was taken before
+	// programs are asked to ring when they take.
+	stillTicksMax = 20
 )
 
-// runTicker passes time to the core: each millisecond while anything waits for
-// it, looks at the heads of programs that have untaken records, and lets lazy
-// frames go.
+// nextTick returns when the ticker must look again; mu is held.
+func (p *Plane) nextTick(now int64) time.Duration {
+	p.stillTicks++
+	if p.moved {
+		p.stillTicks = 0
+	}
+	p.moved = false
+	next := tickIdle
+	for _, a := range p.attached {
+		switch {
+		case !a.server || a.ended || !p.core.Delivered(a.session):
+		case p.stillTicks < stillTicksMax:
+			next = tickBusy
+		default:
+			next = min(next, tickStill)
+			a.seg.WantRoom(shm.NodeSide) // and look once more
+			a.lookTaken(now)
+		}
+	}
+	if p.moved {
+		next = tickBusy
+	}
+	if due := p.core.DueNs(); due < now+int64(next) {
+		next = max(time.Duration(due-now), tickBusy)
+	}
+	p.ticks++
+	p.ticking, p.tickAtNs = next == tickBusy, now+int64(next)
+	return next
+}
+
+// runTicker passes time to the core when it wants it, looks at the heads of
+// programs that have untaken records, and lets lazy frames go.
 func (p *Plane) runTicker(ctx context.Context) {
-	t := time.NewTimer(tickIdle)
+	t := time.NewTimer(tickBusy)
 	defer t.Stop()
 	b := &batch{}
 	for {
@@ -514,11 +554,7 @@ func (p *Plane) runTicker(ctx context.Context) {
 		for _, l := range p.dirtyLinks {
 			l.urgent = true
 		}
-		p.ticking = p.core.Waiting()
-		next := tickIdle
-		if p.ticking {
-			next = tickBusy
-		}
+		next := p.nextTick(now)
 		p.finishUnlock(b)
 		t.Reset(next)
 	}

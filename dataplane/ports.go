@@ -116,7 +116,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 		(&wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: from, Session: d.Session, DeadlineUnixMs: deadline, Flags: d.Flags, Kind: d.Kind}).Put(rec)
 	}
 	copy(rec[head:], d.Payload)
-	a.wrote = true
+	a.wrote, o.moved = true, true
 	a.touch()
 	return to.Commit(), true
 }

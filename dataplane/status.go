@@ -16,6 +16,7 @@ type Status struct {
 	ShmBytes int64           `json:"shm_bytes"`
 	Links    []LinkStatus    `json:"links"`
 	Attached []ProgramStatus `json:"attached"`
+	Ticks    uint64          `json:"ticks"`  // how often it looked after what waits
 	Relays   int             `json:"relays"` // tunnels of others through this node
 	Relay    RelayStats      `json:"relay"`
 	Counters flow.Stats      `json:"counters"`
@@ -44,7 +45,7 @@ func (p *Plane) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, ShmBytes: p.shmBytes, Counters: p.core.Stats(),
-		Relays: len(p.relays), Relay: p.relayStats}
+		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats}
 	for _, d := range p.dialers {
 		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String()}
 		if d.link != nil {

@@ -343,3 +343,39 @@ func TestStandingProgram(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A program that takes nothing does not keep its node awake, and what it takes
+// at last is acknowledged at once.
+func TestStoppedProgramCostsNothing(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.nodes[0]
+	s, c := attach(t, n, client.RoleServer), attach(t, w.slave(), client.RoleClient)
+	send := func(upTo uint64) {
+		t.Helper()
+		if err := c.Send(context.Background(), 1, []byte("taken late")); err != nil {
+			t.Fatal(err)
+		}
+		n.awaitStatus("delivered", func(s *dataplane.Status) bool { return s.Counters.Accepted == upTo })
+	}
+	send(1)
+	send(2)
+	var before dataplane.Status
+	still := time.Now().Add(200 * time.Millisecond)
+	n.awaitStatus("nothing moves for a while", func(s *dataplane.Status) bool { before = *s; return time.Now().After(still) })
+	end := time.Now().Add(400 * time.Millisecond)
+	n.awaitStatus("some time", func(s *dataplane.Status) bool {
+		if time.Now().Before(end) {
+			return false
+		}
+		if ticks := s.Ticks - before.Ticks; ticks > 60 { // 20 to 22, and what the machine makes of it
+			t.Errorf("%d ticks in 0.4 s", ticks)
+		}
+		return true
+	})
+	for i := range uint64(2) {
+		begin := time.Now()
+		receive(t, s)
+		w.slave().awaitStatus("settled", func(s *dataplane.Status) bool { return s.Counters.Acked == i+1 })
+		t.Logf("acknowledged after %v", time.Since(begin))
+	}
+}

@@ -191,6 +191,9 @@ func (c *Core) tick(nowNs int64, sessions []*Session) {
 // time to pass, or a program has records that it may take at any moment.
 func (c *Core) Waiting() bool { return c.untaken > 0 || c.dueNs != never }
 
+// DueNs returns when Tick can do something next, the largest time if nothing waits.
+func (c *Core) DueNs() int64 { return c.dueNs }
+
 // due notes that Tick can do something for w at a time.
 func (c *Core) due(w *window, atNs int64) {
 	w.due(atNs)
