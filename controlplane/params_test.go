@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,4 +39,22 @@ func TestDifferingParams(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A server whose configuration says another placement joins the ring, which
+// keeps the values that it was started with, and says which one differs.
+func TestRingKeepsItsParams(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.start("a", nil)
+		r.start("b", nil)
+		r.formed("a", "b")
+		c := r.start("c", func(c *Config) { c.Params.Placement, c.Params.Slots, c.Params.Replica = "chmpx", 0, 0 })
+		r.await("difference said", patience, func() bool {
+			return slices.Contains(c.plane.Status().Warnings, "ring-wide values of the configuration differ from those of the ring, which count: "+
+				"PLACEMENT is slots in the ring, chmpx here; REPLICA is 1 in the ring, 0 here")
+		})
+		if p := c.plane.Status().Params; p == nil || *p != r.params {
+			t.Errorf("values of the ring: %+v, want %+v", p, r.params)
+		}
+	})
 }
