@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"slices"
+
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -82,6 +84,7 @@ func (c *Core) chooseCopies(s *Session, e *entry) {
 	} else {
 		c.chosen = c.table.Everyone(c.chosen[:0])
 	}
+	f.copies = slices.Grow(f.copies, len(c.chosen))
 	for _, i := range c.chosen {
 		p := c.servers[i]
 		if p.id != c.cfg.Self || e.rec.Flags&wire.FlagWithoutSelf == 0 {

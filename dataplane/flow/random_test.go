@@ -248,3 +248,53 @@ func TestUntakenRandomIsDisplacedOnlyByTheVerdict(t *testing.T) {
 		t.Error("not displaced although the node is down")
 	}
 }
+
+// Proves that a session that is taken over sends a random message to the server
+// where it was out, and elsewhere only if that one has gone.
+func TestTakeoverKeepsThePlace(t *testing.T) {
+	r, p := ringOf(t, 1, 3)
+	s := r.attach(1, false)
+	for seq := uint64(1); seq <= 3; seq++ {
+		r.sendKind(s, seq, 0, wire.KindRandom, 0)
+	}
+	r.gets(p[1], later(1, 1))
+	r.expect("out", "MSG 1 attempt 1 low 1 pred 0 to 101", "MSG 2 attempt 1 low 1 pred 0 to 102",
+		"MSG 3 attempt 1 low 1 pred 0 to 100", "MSG 1 attempt 2 low 1 pred 0 to 102")
+	s = r.attach(1, false)
+	s = r.attach(1, false)
+	r.incs[0] = 0
+	r.view()
+	for seq := uint64(1); seq <= 3; seq++ {
+		r.sendKind(s, seq, 0, wire.KindRandom, 0)
+	}
+	r.expect("again", "session 1 ended", "session 1 ended", "MSG 1 attempt 3 low 1 pred 0 to 102 maybe-repeat",
+		"MSG 2 attempt 3 low 1 pred 0 to 102 maybe-repeat", "MSG 3 attempt 3 low 1 pred 0 to 102 maybe-repeat")
+}
+
+// Proves that a message that comes again after its session was forgotten is
+// found in the ring of the program that has it, and not given to another one.
+func TestOrphanIsFound(t *testing.T) {
+	r := newRig(t, 100)
+	r.c = New(Config{Self: 100, SessionsMax: 1}, r)
+	r.view()
+	from := r.c.Peer(^ring.ID(1))
+	r.c.PeerUp(r.now, from, 0)
+	a := r.attach(8, true)
+	r.attach(9, true)
+	r.gets(from, r.random(1))
+	r.gets(from, r.random(2))
+	other := r.random(1)
+	other.Session = wire.SessionID{2}
+	r.gets(from, other)
+	r.expect("a session is forgotten", "session 9 is given 1", "session 8 is given 2", "session 9 is given 1")
+	again := r.random(2)
+	again.Attempt = 2
+	r.gets(from, again)
+	r.expect("known")
+	r.c.Taken(r.now, a, 2)
+	r.c.Flush()
+	r.expect("taken", fmt.Sprintf("ACK 2 mask 1 to %d", uint64(from.id)))
+	if r.c.orphans != 2 {
+		t.Errorf("%d orphans, want the first record of each other session", r.c.orphans)
+	}
+}

@@ -237,6 +237,9 @@ func (j *judge) finishFan(m *simMsg) {
 func (j *judge) finishKinds() {
 	w := j.w
 	for _, n := range w.nodes {
+		if n.core.orphans > 0 {
+			w.fail("STUCK: %v counts %d orphans", n, n.core.orphans)
+		}
 		for _, s := range n.core.sessions {
 			if s.fanned.waiting != 0 {
 				w.fail("STUCK: %v counts %d waiting copies of session %v", n, s.fanned.waiting, s.id)
@@ -386,6 +389,10 @@ var kindMutants = []struct {
 		h.Flags &^= wire.FlagMaybeRepeat
 		return true
 	})}},
+	{"records of forgotten sessions are not found", "REPEAT", simKindOptions{random: true}, mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
+		e.node.core.orphans = 0
+		return true
+	}}},
 	{"one round for all messages", "EVEN", simKindOptions{all: true, calm: true}, mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
 		rs := &e.node.core.rounds
 		rs[withSelf] = rs[withoutSelf]
