@@ -106,7 +106,7 @@ func (c *Cluster) measureShape(ctx context.Context, o MeasureOptions, size, thre
 	}, nil
 }
 
-// BenchResult is what chmpxbench prints with -json, as far as it is used here.
+// BenchResult is what chmpxbench prints with -result-json, as far as it is used here.
 type BenchResult struct {
 	Sent       int64   `json:"sent"`
 	Errors     int64   `json:"errors"`
@@ -122,7 +122,7 @@ func (c *Cluster) StartBench(name string, stdout *os.File, args ...string) (*Pro
 	return c.Start(name, stdout, filepath.Join(c.opts.Bin, "chmpxbench"), args...)
 }
 
-// RunBench runs chmpxbench with -json to its end.
+// RunBench runs chmpxbench with -result-json to its end.
 func (c *Cluster) RunBench(ctx context.Context, args ...string) (BenchResult, error) {
 	var sum BenchResult
 	file := c.path("bench.json")
@@ -131,7 +131,7 @@ func (c *Cluster) RunBench(ctx context.Context, args ...string) (BenchResult, er
 		return sum, fmt.Errorf("create file for the result: %w", err)
 	}
 	defer out.Close()
-	p, err := c.StartBench("bench-client", out, append(args, "-json")...)
+	p, err := c.StartBench("bench-client", out, append(args, "-result-json")...)
 	if err != nil {
 		return sum, err
 	}

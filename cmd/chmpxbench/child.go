@@ -69,7 +69,7 @@ func work(s settings, stdout, stderr io.Writer, signals <-chan os.Signal, orders
 	attachCtx, cancel := context.WithTimeout(ctx, s.attachTimeout)
 	defer cancel()
 	c, err := client.Attach(attachCtx, client.Options{
-		Config: s.conf, CtlPort: s.ctlPort, CUK: s.cuk, Role: role, Name: "chmpxbench", Logger: ops.NewLogger(s.level, stderr),
+		Config: s.source.Path, JSON: s.source.Text, CtlPort: s.ctlPort, CUK: s.cuk, Role: role, Name: "chmpxbench", Logger: ops.NewLogger(s.level, stderr),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("attach: %w", err)

@@ -15,23 +15,33 @@ type carrier interface {
 	Send(ctx context.Context, hash uint64, payload []byte, opts ...client.CallOption) error
 	Request(ctx context.Context, hash uint64, payload []byte, opts ...client.CallOption) (client.Reply, error)
 	RequestAsync(ctx context.Context, hash uint64, payload []byte, done func([]byte, error), opts ...client.CallOption) error
+	Broadcast(ctx context.Context, payload []byte, opts ...client.CallOption) (receivers int, err error)
+	BroadcastRequest(ctx context.Context, payload []byte, each func(reply []byte), opts ...client.CallOption) (receivers int, err error)
 }
 
 var (
 	errWrong   = errors.New("the reply differs from the request")
 	errNoReply = errors.New("no reply in time")
+	errNobody  = errors.New("no server in service takes broadcasts")
 )
 
 // clientThread sends one message after the other.
 type clientThread struct {
 	settings
-	c      carrier
-	guard  *guard
-	opts   []client.CallOption // of every call
-	body   body
-	out    io.Writer // for -pr; safe for several threads
-	reply  []byte    // the newest, for -pr
-	result result
+	c       carrier
+	guard   *guard
+	opts    []client.CallOption // of every call
+	body    body
+	out     io.Writer // for -pr; safe for several threads
+	replies [][]byte  // to the newest message, for -pr
+	result  result
+}
+
+// outcome is what became of one message.
+type outcome struct {
+	receivers int // that it went to
+	sendErr   error
+	replyErr  error // of the first reply that is missing or wrong
 }
 
 // more reports whether loop i is to be done.
@@ -44,60 +54,99 @@ func (t *clientThread) run(ctx context.Context) {
 	for i := int64(0); t.more(ctx, i); i++ {
 		t.body.set(uint64(i))
 		start, opCtx := t.guard.begin()
-		sendErr, replyErr := t.once(opCtx, uint64(i))
+		o := t.once(opCtx, uint64(i))
 		took, cut := t.guard.end(start)
-		if ctx.Err() != nil && (sendErr != nil || replyErr != nil) {
+		if ctx.Err() != nil && (o.sendErr != nil || o.replyErr != nil) {
 			return // stopped in the middle of it: neither sent nor an error
 		}
 		t.result.Sent++
 		t.result.Busy += took
 		record(t.result.latency, took)
-		if err := errors.Join(sendErr, replyErr); err != nil {
+		if err := errors.Join(o.sendErr, o.replyErr); err != nil {
 			if cut {
 				err = fmt.Errorf("%w: %w", errNoReply, err)
 			}
 			t.result.failed(err)
 		}
+		if missing := o.receivers - len(t.replies); o.replyErr != nil && missing > 1 {
+			t.result.Errors += int64(missing - 1) // each reply that is missing is an error
+		}
 		if t.print {
-			t.printOnce(sendErr, replyErr)
+			t.printOnce(o)
 		}
 	}
 }
 
-// once sends one message and waits for its reply if it is to have one.
-func (t *clientThread) once(ctx context.Context, hash uint64) (sendErr, replyErr error) {
-	if !t.turnAround {
-		return t.c.Send(ctx, hash, t.body.text, t.opts...), nil
-	}
-	r, err := t.c.Request(ctx, hash, t.body.text, t.opts...)
-	t.reply = r.Payload
+// once sends one message and waits for its replies if it is to have any.
+func (t *clientThread) once(ctx context.Context, hash uint64) outcome {
+	t.replies = t.replies[:0]
 	switch {
-	case errors.Is(err, client.ErrNotDelivered) || errors.Is(err, client.ErrTooLarge):
-		return err, nil
-	case err != nil:
-		return nil, err
-	case !answers(r.Payload, t.body.text):
-		return nil, errWrong
+	case t.broadcast && t.turnAround:
+		n, err := t.c.BroadcastRequest(ctx, t.body.text, func(reply []byte) { t.replies = append(t.replies, reply) }, t.opts...)
+		return t.settled(n, err)
+	case t.broadcast:
+		n, err := t.c.Broadcast(ctx, t.body.text, t.opts...)
+		if err == nil && n == 0 {
+			err = errNobody
+		}
+		return outcome{receivers: n, sendErr: err}
+	case t.turnAround:
+		r, err := t.c.Request(ctx, hash, t.body.text, t.opts...)
+		if err == nil {
+			t.replies = append(t.replies, r.Payload)
+		}
+		return t.settled(1, err)
 	}
-	return nil, nil
+	return outcome{receivers: 1, sendErr: t.c.Send(ctx, hash, t.body.text, t.opts...)}
 }
 
-func (t *clientThread) printOnce(sendErr, replyErr error) {
+// settled says what became of a message to n receivers whose replies are in
+// t.replies. Whether an error is one of sending or of the replies shows in it.
+func (t *clientThread) settled(n int, err error) outcome {
+	switch {
+	case errors.Is(err, client.ErrNotDelivered) || errors.Is(err, client.ErrTooLarge):
+		return outcome{receivers: n, sendErr: err}
+	case err == nil && n == 0:
+		return outcome{sendErr: errNobody}
+	case err != nil:
+		return outcome{receivers: max(n, 1), replyErr: err}
+	}
+	for _, reply := range t.replies {
+		if !answers(reply, t.body.text) {
+			return outcome{receivers: n, replyErr: errWrong}
+		}
+	}
+	return outcome{receivers: n}
+}
+
+// printOnce writes one line for the message and one for each reply, also for
+// those that did not come.
+func (t *clientThread) printOnce(o outcome) {
 	text := visible(t.body.text)
-	if sendErr != nil {
+	if o.sendErr != nil {
 		fmt.Fprintf(t.out, "Send : %s -> Failed\n", text)
 		return
 	}
-	line := fmt.Sprintf("Send : %s -> Succeed(receiver count:1)\n", text)
-	switch {
-	case t.turnAround && replyErr == nil:
-		line += fmt.Sprintf("Receive reply : -> 1 Succeed(%s)\n", visible(t.reply))
-	case t.turnAround && errors.Is(replyErr, context.Canceled):
-		line += fmt.Sprintf("Receive reply : -> 1 Failed(timeouted - %v)\n", t.timeout)
-	case t.turnAround:
-		line += fmt.Sprintf("Receive reply : -> 1 Failed(%v)\n", replyErr)
+	lines := fmt.Appendf(nil, "Send : %s -> Succeed(receiver count:%d)\n", text, o.receivers)
+	if !t.turnAround {
+		_, _ = t.out.Write(lines)
+		return
 	}
-	io.WriteString(t.out, line)
+	for _, reply := range t.replies {
+		if answers(reply, t.body.text) {
+			lines = fmt.Appendf(lines, "Receive reply : -> 1 Succeed(%s)\n", visible(reply))
+		} else {
+			lines = fmt.Appendf(lines, "Receive reply : -> 1 Failed(%v)\n", errWrong)
+		}
+	}
+	for range o.receivers - len(t.replies) {
+		if errors.Is(o.replyErr, context.Canceled) {
+			lines = fmt.Appendf(lines, "Receive reply : -> 1 Failed(timeouted - %v)\n", t.timeout)
+		} else {
+			lines = fmt.Appendf(lines, "Receive reply : -> 1 Failed(%v)\n", o.replyErr)
+		}
+	}
+	_, _ = t.out.Write(lines)
 }
 
 // lockedWriter lets several threads write whole lines.

@@ -41,6 +41,30 @@ func (f *fake) RequestAsync(_ context.Context, hash uint64, p []byte, done func(
 	return nil
 }
 
+// fakeReceivers is how many servers of a fake ring take a broadcast.
+const fakeReceivers = 3
+
+func (f *fake) Broadcast(_ context.Context, p []byte, _ ...client.CallOption) (int, error) {
+	_, err := f.answer(0, p)
+	return fakeReceivers, err
+}
+
+// BroadcastRequest of a fake ring gets one reply less when it fails.
+func (f *fake) BroadcastRequest(_ context.Context, p []byte, each func([]byte), _ ...client.CallOption) (int, error) {
+	reply, err := f.answer(0, p)
+	if errors.Is(err, client.ErrNotDelivered) {
+		return 0, err
+	}
+	n := fakeReceivers
+	if err != nil {
+		reply, n = p, 1
+	}
+	for range n {
+		each(bytes.Clone(reply))
+	}
+	return fakeReceivers, err
+}
+
 func echo(_ uint64, p []byte) ([]byte, error) { return bytes.Clone(p), nil }
 
 func newThread(t *testing.T, s settings, c carrier) *clientThread {
@@ -146,6 +170,36 @@ func TestPrint(t *testing.T) {
 	want := "Send : " + body("0") + " -> Succeed(receiver count:1)\nReceive reply : -> 1 Succeed(" + body("0") + ")\nSend : " + body("1") + " -> Failed\n"
 	if b.String() != want {
 		t.Errorf("got:\n%swant:\n%s", b.String(), want)
+	}
+}
+
+// With -b each message goes to all servers, and each of their replies counts.
+func TestBroadcast(t *testing.T) {
+	body := func(i string) string { return "61e9-" + i + strings.Repeat("@", 57) }
+	for _, tc := range []struct {
+		name       string
+		turnAround bool
+		err        error
+		errors     int64
+		want       string
+	}{
+		{"sent", false, nil, 0, "Send : " + body("0") + " -> Succeed(receiver count:3)\n"},
+		{"not sent", false, client.ErrNotDelivered, 1, "Send : " + body("0") + " -> Failed\n"},
+		{"answered", true, nil, 0, "Send : " + body("0") + " -> Succeed(receiver count:3)\n" + strings.Repeat("Receive reply : -> 1 Succeed("+body("0")+")\n", 3)},
+		{"not asked", true, client.ErrNotDelivered, 1, "Send : " + body("0") + " -> Failed\n"},
+		{"two late", true, context.Canceled, 2, "Send : " + body("0") + " -> Succeed(receiver count:3)\nReceive reply : -> 1 Succeed(" + body("0") + ")\n" +
+			strings.Repeat("Receive reply : -> 1 Failed(timeouted - 1s)\n", 2)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var b strings.Builder
+			f := &fake{func(_ uint64, p []byte) ([]byte, error) { return p, tc.err }}
+			th := newThread(t, settings{loops: 1, turnAround: tc.turnAround, broadcast: true, print: true}, f)
+			th.out = &b
+			th.run(context.Background())
+			if b.String() != tc.want || th.result.Errors != tc.errors || th.result.Sent != 1 {
+				t.Errorf("%+v, got:\n%swant:\n%s", th.result, b.String(), tc.want)
+			}
+		})
 	}
 }
 

@@ -19,8 +19,12 @@ import (
 // endGrace is how long children may take to report after they were told to stop.
 const endGrace = 10 * time.Second
 
-// errLost says that a child ended without a result.
-var errLost = errors.New("a child process was lost")
+var (
+	// errLost says that a child ended without a result.
+	errLost = errors.New("a child process was lost")
+	// errInit says that nothing was measured because a child could not begin.
+	errInit = errors.New("could not initialize")
+)
 
 // run returns the exit code of the command.
 func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
@@ -30,7 +34,7 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 		CustomAppHelpTemplate: usage, // urfave/cli prints it for -h
 		Writer:                stdout, ErrWriter: stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return fmt.Errorf("%w: %w", errUsage, err) },
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return &optionError{says: err.Error()} },
 		Action: func(c *cli.Context) error {
 			s, err := parse(c)
 			if err != nil {
@@ -43,7 +47,7 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 			return runParent(s, args, stdout, stderr, signals)
 		},
 	}
-	known, unknown, err := options.Normalize(jsonText(args), app.Flags)
+	known, unknown, err := options.Normalize(args, app.Flags)
 	if err == nil {
 		err = app.Run(append([]string{app.Name}, known...))
 	}
@@ -52,11 +56,30 @@ func run(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int 
 		fmt.Fprintf(stderr, "[WAN] unknown options: %q\n", unknown)
 	}
 	if err != nil {
-		text := err.Error()
-		fmt.Fprintf(stderr, "[ERR] %s%s.\n", strings.ToUpper(text[:1]), text[1:])
+		printError(stderr, err)
 		return 1
 	}
 	return code
+}
+
+// printError writes what CHMPX says about an error, and below it the reason.
+func printError(w io.Writer, err error) {
+	says, reason := err.Error(), ""
+	var option *optionError
+	switch {
+	case errors.As(err, &option):
+		says, reason = "ERROR: "+option.says, option.reason
+	case errors.Is(err, options.ErrNoValue):
+		says, reason = "ERROR: An option lacks its value", says
+	case errors.Is(err, errInit):
+		says, reason = "Could not initialize internal object/data/etc", strings.TrimPrefix(says, errInit.Error()+": ")
+	default:
+		says = strings.ToUpper(says[:1]) + says[1:]
+	}
+	fmt.Fprintf(w, "[ERR] %s.\n", says)
+	if reason != "" {
+		fmt.Fprintf(w, "[ERR] REASON: %s.\n", reason)
+	}
 }
 
 // process is one child as the parent sees it.
@@ -68,6 +91,13 @@ type process struct {
 
 // runParent starts the children, starts them together, adds up and prints.
 func runParent(s settings, args []string, stdout, stderr io.Writer, signals <-chan os.Signal) error {
+	if s.mergeDump {
+		fmt.Fprintln(stderr, "[MSG] -mergedump: there is nothing to dump, this version calls no merge functions")
+	}
+	meter, err := newMeter(s.pids)
+	if err != nil {
+		return err
+	}
 	var children []*process
 	defer func() {
 		for _, p := range children {
@@ -89,12 +119,13 @@ func runParent(s settings, args []string, stdout, stderr io.Writer, signals <-ch
 			return nil // stopped before anything began
 		}
 		if err != nil {
-			return fmt.Errorf("could not initialize internal object/data/etc: %w", err)
+			return fmt.Errorf("%w: %w", errInit, err)
 		}
 		if !rep.Ready {
 			return nil // a signal stopped the child before it was ready
 		}
 	}
+	meter.start()
 	for _, p := range children {
 		if _, err := p.orders.Write([]byte{orderStart}); err != nil {
 			return fmt.Errorf("%w: %w", errLost, err)
@@ -103,6 +134,11 @@ func runParent(s settings, args []string, stdout, stderr io.Writer, signals <-ch
 	r, err := collect(children, signals)
 	if err != nil {
 		return err
+	}
+	spent, ended := meter.stop()
+	r.pidsCPU = spent
+	for _, pid := range ended {
+		fmt.Fprintf(stderr, "[WAN] process %d of -pids ended during the run: its CPU time is not counted\n", pid)
 	}
 	if s.jsonOut {
 		return printJSON(stdout, s, r)

@@ -22,7 +22,7 @@ func printResult(w io.Writer, s settings, r *result) {
 	row := func(name string, value any) { fmt.Fprintf(w, "%-30s%v\n", name, value) }
 	fmt.Fprintf(w, "%s\nCHMPX bench mark\n%s\n", thick, thin)
 	row("CHMPX mode", mode)
-	row("CHMPX configuration", s.conf)
+	row("CHMPX configuration", s.source)
 	fmt.Fprintln(w, thin)
 	row("Total loop count", total)
 	row("  Process count", s.processes)
@@ -30,7 +30,7 @@ func printResult(w io.Writer, s settings, r *result) {
 	row("  Loop count", s.loops)
 	row("Data length", s.bodyBytes)
 	row("Turn Around mode", yesNo(s.turnAround))
-	row("Broadcast mode", "no")
+	row("Broadcast mode", yesNo(s.broadcast))
 	if s.loops == 0 {
 		fmt.Fprint(w, "\n* If loop count is 0, the threads run until they are stopped,\n"+
 			"  so the total loop count and the average times are not known before.\n")
@@ -46,6 +46,10 @@ func printResult(w io.Writer, s settings, r *result) {
 		row("Average time(real)", nanos(r.real()/time.Duration(total)))
 	}
 	fmt.Fprintln(w, thin)
+	if len(s.pids) > 0 {
+		row("CPU time per message of -pids", fmt.Sprintf("%.1fus (%d)", pidsCPU(r), len(s.pids)))
+		fmt.Fprintln(w, thin)
+	}
 	if s.percentiles {
 		row("Messages", r.Sent)
 		row("Messages per second", fmt.Sprintf("%.0f", rate(r)))
@@ -62,7 +66,7 @@ var percentiles = []struct {
 	quantile float64
 }{{"50", 50}, {"90", 90}, {"99", 99}, {"99.9", 99.9}}
 
-// summary is the result as -json prints it. The names are a promise.
+// summary is the result as -result-json prints it. The names are a promise.
 type summary struct {
 	Mode       string  `json:"mode"` // "client" or "server"
 	Conf       string  `json:"conf"`
@@ -72,6 +76,7 @@ type summary struct {
 	Loops      int64   `json:"loops"`   // per thread; 0: endless
 	Size       int     `json:"size"`    // bytes of a message
 	TurnAround bool    `json:"turn_around"`
+	Broadcast  bool    `json:"broadcast"`
 	Sent       int64   `json:"sent"` // messages sent; of a server: received
 	Errors     int64   `json:"errors"`
 	FirstError string  `json:"first_error,omitempty"`
@@ -82,17 +87,18 @@ type summary struct {
 	P99        float64 `json:"p99_us"`
 	P999       float64 `json:"p999_us"`
 	Max        float64 `json:"max_us"`
-	CPU        float64 `json:"cpu_us_per_msg"` // of the programs, not of the nodes
+	CPU        float64 `json:"cpu_us_per_msg"`                // of the programs, not of the nodes
+	PIDsCPU    float64 `json:"pids_cpu_us_per_msg,omitempty"` // of the processes that -pids names
 }
 
 func printJSON(w io.Writer, s settings, r *result) error {
 	us := func(ns int64) float64 { return float64(ns) / 1e3 }
 	q := func(quantile float64) float64 { return us(r.latency.ValueAtQuantile(quantile)) }
 	sum := summary{
-		Mode: "client", Conf: s.conf, Processes: s.processes, Threads: s.threads, Window: s.window, Loops: s.loops,
-		Size: s.bodyBytes, TurnAround: s.turnAround, Sent: r.Sent, Errors: r.Errors, FirstError: r.FirstErr,
+		Mode: "client", Conf: s.source.String(), Processes: s.processes, Threads: s.threads, Window: s.window, Loops: s.loops,
+		Size: s.bodyBytes, TurnAround: s.turnAround, Broadcast: s.broadcast, Sent: r.Sent, Errors: r.Errors, FirstError: r.FirstErr,
 		Seconds: r.real().Seconds(), Rate: rate(r),
-		P50: q(50), P90: q(90), P99: q(99), P999: q(99.9), Max: us(r.latency.Max()),
+		P50: q(50), P90: q(90), P99: q(99), P999: q(99.9), Max: us(r.latency.Max()), PIDsCPU: pidsCPU(r),
 	}
 	if s.server {
 		sum.Mode = "server"
@@ -104,6 +110,11 @@ func printJSON(w io.Writer, s settings, r *result) error {
 		return fmt.Errorf("print result: %w", err)
 	}
 	return nil
+}
+
+// pidsCPU returns the CPU time of the processes of -pids per message, in microseconds.
+func pidsCPU(r *result) float64 {
+	return float64(r.pidsCPU) / 1e3 / float64(max(1, r.Sent))
 }
 
 // rate returns messages per second, without those that failed.

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chmpx/chmpx/config"
 )
 
 func exampleResult() *result {
@@ -19,7 +21,7 @@ func exampleResult() *result {
 
 // The result looks exactly as CHMPX's.
 func TestPrintResult(t *testing.T) {
-	s := settings{conf: "slv.ini", loops: 1000, processes: 2, threads: 2, turnAround: true, bodyBytes: 128}
+	s := settings{source: config.Source{Path: "slv.ini"}, loops: 1000, processes: 2, threads: 2, turnAround: true, bodyBytes: 128}
 	var b strings.Builder
 	printResult(&b, s, exampleResult())
 	want := `===========================================================
@@ -51,10 +53,12 @@ Average time(real)            000s 007ms 992us 306ns (7992306ns)
 // Without an end of the loops there are no averages but an explanation, and
 // latencies come only when they are asked for, behind everything else.
 func TestPrintEndless(t *testing.T) {
-	s := settings{server: true, conf: "svr.ini", processes: 1, threads: 1, bodyBytes: 64, percentiles: true}
+	s := settings{server: true, source: config.Source{Text: "{}"}, processes: 1, threads: 1, bodyBytes: 64, percentiles: true, broadcast: true, pids: []int{1, 2}}
 	var b strings.Builder
-	printResult(&b, s, exampleResult())
-	for _, want := range []string{"Server mode\n", "Total loop count              0\n", "\n\n* If loop count is 0", "Latency p99.9                 4.0", "Latency max "} {
+	r := exampleResult()
+	r.pidsCPU = 6 * time.Millisecond
+	printResult(&b, s, r)
+	for _, want := range []string{"Server mode\n", "CHMPX configuration           JSON text\n", "Broadcast mode                yes\n", "CPU time per message of -pids 1.5us (2)\n", "Total loop count              0\n", "\n\n* If loop count is 0", "Latency p99.9                 4.0", "Latency max "} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the output lacks %q:\n%s", want, b.String())
 		}
@@ -67,14 +71,16 @@ func TestPrintEndless(t *testing.T) {
 // The JSON form holds counts, rate and latencies in microseconds.
 func TestPrintJSON(t *testing.T) {
 	var b strings.Builder
-	if err := printJSON(&b, settings{conf: "slv.ini", window: 64}, exampleResult()); err != nil {
+	r := exampleResult()
+	r.pidsCPU = 6 * time.Millisecond
+	if err := printJSON(&b, settings{source: config.Source{Path: "slv.ini"}, window: 64}, r); err != nil {
 		t.Fatal(err)
 	}
 	var got map[string]any
 	if err := json.Unmarshal([]byte(b.String()), &got); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]float64{"sent": 4000, "errors": 0, "window": 64, "cpu_us_per_msg": 1000} {
+	for key, want := range map[string]float64{"sent": 4000, "errors": 0, "window": 64, "cpu_us_per_msg": 1000, "pids_cpu_us_per_msg": 1.5} {
 		if got[key] != want {
 			t.Errorf("%s is %v, want %v", key, got[key], want)
 		}

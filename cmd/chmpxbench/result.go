@@ -33,7 +33,8 @@ type result struct {
 	CPU      time.Duration `json:"cpu_ns"`        // of the process, while it ran
 	Encoded  []byte        `json:"histogram,omitempty"`
 	latency  *hdrhistogram.Histogram
-	FirstErr string `json:"first_error,omitempty"` // the reason of the first error, for people
+	pidsCPU  time.Duration // of the processes of -pids; the parent's
+	FirstErr string        `json:"first_error,omitempty"` // the reason of the first error, for people
 }
 
 // failed counts an error and keeps the reason of the first one.

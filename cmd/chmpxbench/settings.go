@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/ops"
 )
 
@@ -21,13 +21,16 @@ const (
 // settings is what the options say.
 type settings struct {
 	server        bool
-	conf          string
+	source        config.Source
 	ctlPort       int
 	cuk           string
 	loops         int64 // per thread; 0: endless
 	processes     int
 	threads       int
 	turnAround    bool
+	broadcast     bool
+	mergeDump     bool
+	pids          []int // whose CPU time is measured
 	bodyBytes     int
 	print         bool
 	level         ops.Level
@@ -39,8 +42,15 @@ type settings struct {
 	attachTimeout time.Duration
 }
 
-// errUsage is wrapped by errors about options.
-var errUsage = errors.New("ERROR")
+// optionError is about a wrong option: what CHMPX says, and what it keeps back.
+type optionError struct{ says, reason string }
+
+func (e *optionError) Error() string {
+	if e.reason == "" {
+		return "ERROR: " + e.says
+	}
+	return "ERROR: " + e.says + ": " + e.reason
+}
 
 // flags are the options of the command. child is hidden: this process is one
 // of the children.
@@ -48,8 +58,8 @@ func flags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "s"},
 		&cli.BoolFlag{Name: "c"},
-		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, EnvVars: []string{"CHMCONFFILE"}},
-		&cli.StringFlag{Name: "jsonconf", EnvVars: []string{"CHMJSONCONF"}},
+		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
+		&cli.StringFlag{Name: "json"},
 		&cli.StringFlag{Name: "ctlport", Value: "0"},
 		&cli.StringFlag{Name: "cuk"},
 		&cli.StringFlag{Name: "l", Value: "1"},
@@ -62,7 +72,8 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "mergedump"},
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
 		&cli.StringFlag{Name: "dummykey"},
-		&cli.BoolFlag{Name: "json"},
+		&cli.BoolFlag{Name: "result-json"},
+		&cli.StringFlag{Name: "pids"},
 		&cli.BoolFlag{Name: "percentiles"},
 		&cli.StringFlag{Name: "window", Value: "1"},
 		&cli.StringFlag{Name: "duration", Value: "0s"},
@@ -73,42 +84,25 @@ func flags() []cli.Flag {
 	}
 }
 
-// jsonText renames CHMPX's "-json <text>", a configuration given as text, so
-// that "-json" alone can ask for the result as JSON.
-func jsonText(args []string) []string {
-	out := append([]string(nil), args...)
-	for i, word := range out {
-		if !strings.EqualFold(strings.TrimLeft(word, "-"), "json") || word[0] != '-' || i+1 == len(out) {
-			continue
-		}
-		if text := strings.TrimSpace(out[i+1]); text != "" && strings.ContainsRune("{[:}]'\"", rune(text[0])) {
-			out[i] = "-jsonconf"
-		}
-	}
-	return out
-}
-
 // parse checks the options, in the order in which CHMPX complains.
 func parse(c *cli.Context) (settings, error) {
 	s := settings{
-		server: c.Bool("s"), conf: c.String("conf"), cuk: c.String("cuk"),
-		turnAround: c.Bool("ta"), print: c.Bool("pr"), jsonOut: c.Bool("json"), percentiles: c.Bool("percentiles"),
+		server: c.Bool("s"), cuk: c.String("cuk"), turnAround: c.Bool("ta"), mergeDump: c.Bool("mergedump"),
+		print: c.Bool("pr"), jsonOut: c.Bool("result-json"), percentiles: c.Bool("percentiles"),
 	}
-	if s.conf == "" && c.String("jsonconf") != "" {
-		return s, fmt.Errorf(`%w: a configuration as JSON text is not available in this version, use -conf with a file`, errUsage)
-	}
-	if s.conf == "" {
-		return s, fmt.Errorf(`%w: There is no parameter "-conf"("-f") or "-json"`, errUsage)
+	s.broadcast = c.Bool("b") && !s.server // only clients begin
+	var err error
+	if s.source, err = config.FindSource(c.String("conf"), c.String("json")); err != nil {
+		return s, &optionError{says: `There is no parameter "-conf"("-f") or "-json"`}
 	}
 	if !s.server && !c.Bool("c") {
-		return s, fmt.Errorf(`%w: There is no parameter "-s" or "-c"`, errUsage)
+		return s, &optionError{says: `There is no parameter "-s" or "-c"`}
 	}
-	if c.Bool("b") {
-		return s, fmt.Errorf(`%w: "-b" (broadcast) is not available in this version`, errUsage)
-	}
-	var err error
 	if s.level, err = ops.ParseLevel(c.String("d")); err != nil {
-		return s, fmt.Errorf(`%w: Wrong parameter value "-d"("-g") %s (ERR, WAN, INF, MSG or DUMP)`, errUsage, c.String("d"))
+		return s, &optionError{fmt.Sprintf(`Wrong parameter value "-d"("-g") %s`, c.String("d")), "ERR, WAN, INF, MSG and DUMP are allowed"}
+	}
+	if s.pids, err = parsePIDs(c.String("pids")); err != nil {
+		return s, err
 	}
 	for _, n := range []struct {
 		name        string
@@ -146,9 +140,11 @@ func parse(c *cli.Context) (settings, error) {
 func (s *settings) check() error {
 	switch {
 	case s.window > 1 && (s.server || !s.turnAround):
-		return fmt.Errorf(`%w: "-window" is for clients that wait for replies: "-c" and "-ta" are needed`, errUsage)
+		return &optionError{says: `"-window" is for clients that wait for replies: "-c" and "-ta" are needed`}
 	case s.window > 1 && s.print:
-		return fmt.Errorf(`%w: "-pr" prints one message after the other, it cannot be used with "-window"`, errUsage)
+		return &optionError{says: `"-pr" prints one message after the other, it cannot be used with "-window"`}
+	case s.window > 1 && s.broadcast:
+		return &optionError{says: `"-b" sends one message after the other, it cannot be used with "-window"`}
 	}
 	if s.duration > 0 {
 		s.loops = 0
@@ -160,8 +156,8 @@ func (s *settings) check() error {
 func duration(c *cli.Context, name string, least time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(c.String(name))
 	if err != nil || d < least {
-		return 0, fmt.Errorf(`%w: "-%s" option value is wrong, must set a time of at least %v with its unit, as 10s or 500ms, not %q`,
-			errUsage, name, least, c.String(name))
+		return 0, &optionError{fmt.Sprintf(`"-%s" option value is wrong, must set a time of at least %v`, name, least),
+			fmt.Sprintf("a unit is needed, as in 10s or 500ms, not %q", c.String(name))}
 	}
 	return d, nil
 }
@@ -170,9 +166,25 @@ func duration(c *cli.Context, name string, least time.Duration) (time.Duration, 
 func whole(c *cli.Context, name string, least, most int64) (int64, error) {
 	n, err := strconv.ParseInt(c.String(name), 10, 64)
 	if err != nil || n < least || n > most {
-		// CHMPX's words, and then what they keep back.
-		return 0, fmt.Errorf(`%w: "-%s" option value is wrong, must set %d - xxxx (a whole number up to %d, not %q)`,
-			errUsage, name, least, most, c.String(name))
+		return 0, &optionError{fmt.Sprintf(`"-%s" option value is wrong, must set %d - xxxx`, name, least),
+			fmt.Sprintf("a whole number up to %d is needed, not %q", most, c.String(name))}
 	}
 	return n, nil
+}
+
+// parsePIDs reads the option -pids.
+func parsePIDs(list string) ([]int, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var pids []int
+	for word := range strings.SplitSeq(list, ",") {
+		pid, err := strconv.Atoi(strings.TrimSpace(word))
+		if err != nil || pid <= 0 {
+			return nil, &optionError{`"-pids" option value is wrong, must set process ids`,
+				fmt.Sprintf("numbers with commas between them are needed, as in 12,34, not %q", list)}
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
 }
