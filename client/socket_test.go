@@ -43,6 +43,24 @@ CTLPORT = 8022
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	inText := Options{JSON: `{"INCLUDE": "` + file + `"}`}
+	if got, err := socketPaths(&inText); err != nil || len(got) != 1 || got[0] != want {
+		t.Errorf("JSON: got %v, %v, want %v", got, err, want)
+	}
+	for env, value := range map[string]string{"CHMCONFFILE": file, "CHMJSONCONF": inText.JSON} {
+		t.Run(env, func(t *testing.T) {
+			t.Setenv("CHMCONFFILE", "")
+			t.Setenv("CHMJSONCONF", "")
+			t.Setenv(env, value)
+			var o Options
+			if err := o.setDefaults(); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := socketPaths(&o); err != nil || len(got) != 1 || got[0] != want {
+				t.Errorf("got %v, %v, want %v", got, err, want)
+			}
+		})
+	}
 	if _, err := Attach(t.Context(), Options{Config: file, CtlPort: 9}); !errors.Is(err, config.ErrConfig) {
 		t.Errorf("unknown control port: %v, want config.ErrConfig", err)
 	}

@@ -58,3 +58,30 @@ func keyTables() string {
 	b.WriteString("\n")
 	return b.String()
 }
+
+// The samples in docs/config.md load without a word and are the same ring.
+func TestConfigDocSamples(t *testing.T) {
+	text, err := os.ReadFile("../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var digests []string
+	for _, format := range []string{"ini", "yaml"} {
+		_, rest, _ := strings.Cut(string(text), "```"+format+"\n")
+		sample, _, ok := strings.Cut(rest, "```")
+		if !ok {
+			t.Fatalf("no sample of %s", format)
+		}
+		c, warnings, err := loadText("sample."+format, sample)
+		if err != nil || len(warnings) > 0 {
+			t.Fatalf("%s: warnings %v, error %v", format, warnings, err)
+		}
+		if len(c.Servers) != 3 || !c.Slaves[0].Matches("any.example.com") {
+			t.Errorf("%s: got %+v", format, c)
+		}
+		digests = append(digests, c.Digest())
+	}
+	if digests[0] != digests[1] {
+		t.Error("the samples are two rings")
+	}
+}
