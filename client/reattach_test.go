@@ -343,6 +343,8 @@ func TestCorruptNode(t *testing.T) {
 // TestAttachErrors proves what Attach says about nodes that are not there,
 // refuse, or hand out what is no segment.
 func TestAttachErrors(t *testing.T) {
+	t.Setenv("CHMCONFFILE", "")
+	t.Setenv("CHMJSONCONF", "")
 	tests := []struct {
 		name  string
 		setup func(n *testNode)

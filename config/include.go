@@ -121,8 +121,8 @@ func (l *loader) include(e entry) error {
 	case l.count > includeFilesMax:
 		return fmt.Errorf("more than %d files are included", includeFilesMax)
 	}
-	if !filepath.IsAbs(path) && e.at.file.id != "" {
-		path = filepath.Join(filepath.Dir(e.at.file.name), path)
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(e.at.file.name), path) // of a text that is "."
 	}
 	return l.open(path, e.at)
 }

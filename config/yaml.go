@@ -49,7 +49,20 @@ func (y yamlFile) document(document *yaml.Node, first bool) {
 		y.errorf(y.at(top), "use a mapping with GLOBAL, SVRNODE and SLVNODE at the top, not %s", kindOf(top))
 		y.partial = true
 	default:
+		y.noAnchors(top)
 		y.pairs(top, y.top)
+	}
+}
+
+// noAnchors notes all anchors and aliases. They are not followed, so that a
+// short file stays short.
+func (y yamlFile) noAnchors(node *yaml.Node) {
+	if node.Anchor != "" || node.Kind == yaml.AliasNode {
+		y.errorf(y.at(node), "anchors and aliases are not allowed; use INCLUDE for what is common")
+		y.partial = true
+	}
+	for _, child := range node.Content {
+		y.noAnchors(child)
 	}
 }
 
@@ -73,8 +86,7 @@ func (y yamlFile) pairs(mapping *yaml.Node, do func(key string, at pos, value *y
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			y.errorf(y.at(key), "%s as key: use a name", kindOf(key))
-		case key.Anchor != "" || value.Anchor != "" || value.Kind == yaml.AliasNode:
-			y.errorf(y.at(key), "%s: anchors and aliases are not allowed; use INCLUDE for what is common", clip(key.Value))
+		case value.Kind == yaml.AliasNode: // noted by noAnchors
 		default:
 			do(strings.ToUpper(key.Value), y.at(key), value)
 		}
@@ -100,7 +112,10 @@ func (y yamlFile) top(name string, at pos, value *yaml.Node) {
 			return
 		}
 		for _, node := range value.Content {
-			if node.Kind != yaml.MappingNode || node.Anchor != "" {
+			if node.Kind == yaml.AliasNode {
+				continue
+			}
+			if node.Kind != yaml.MappingNode {
 				y.errorf(y.at(node), "%s is a list of mappings, one for each node, not of %s", name, kindOf(node))
 				y.partial = true
 				continue
@@ -180,8 +195,6 @@ func kindOf(node *yaml.Node) string {
 		return "a mapping"
 	case yaml.SequenceNode:
 		return "a list"
-	case yaml.AliasNode:
-		return "an alias"
 	}
 	if node.ShortTag() == "!!null" {
 		return "nothing"
