@@ -39,7 +39,7 @@ func TestGarbage(t *testing.T) {
 	}
 	nonsense := []byte("\x01\x02nonsense\x00\xff\xfe that nobody understands and that is long enough for any header: " + strings.Repeat("x", 100))
 	for _, target := range [][2]string{
-		{"tcp", fmt.Sprintf("localhost:%d", n.Port)}, {"unix", attachSocket(t, c)},
+		{"tcp", fmt.Sprintf("localhost:%d", n.Port)}, {"tcp", fmt.Sprintf("localhost:%d", n.CtlPort)}, {"unix", attachSocket(t, c)},
 	} {
 		before := len(lines())
 		must(t, garbage(ctx, target[0], target[1], nonsense))

@@ -183,6 +183,9 @@ func (s *Server) serveText(conn net.Conn, r *bufio.Reader) {
 	if s.cfg.Command != nil {
 		reply = s.cfg.Command(c, s.open())
 	}
+	if reply == Unknown(c) {
+		s.warn("unknown control command", "remote", conn.RemoteAddr().String(), "command", c.Word[:min(len(c.Word), 40)])
+	}
 	if reply == "" {
 		return
 	}
