@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,13 @@ import (
 	"github.com/chmpx/chmpx/client"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A parent starts itself as its children: the test binary must be one, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "-child" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, make(chan os.Signal)))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // fake is a ring in which every request is answered by answer.
 type fake struct {

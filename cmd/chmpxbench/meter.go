@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,7 +27,10 @@ type cpuReading struct {
 // newMeter returns a meter of processes that exist.
 func newMeter(pids []int) (*meter, error) {
 	for _, pid := range pids {
-		if _, err := readCPU(pid); err != nil {
+		switch _, err := readCPU(pid); {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, &optionError{`"-pids" option value is wrong, must set process ids`, fmt.Sprintf("there is no process %d", pid)}
+		case err != nil:
 			return nil, &optionError{`"-pids" option value is wrong, must set process ids`, fmt.Sprintf("process %d: %v", pid, err)}
 		}
 	}
