@@ -131,6 +131,7 @@ func (p *Plane) watchLoop(ctx context.Context) {
 		p.mu.Unlock()
 		if gap > pauseLimit {
 			p.log.Warn("this process did not run for a while", "ms", gap.Milliseconds())
+			p.doubts.raise()
 		}
 		last = now
 		switch d := p.stores.StalledFor(); {

@@ -53,6 +53,9 @@ func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
 	if owner, ok := ownerOf(want); !ok || owner != req.From || isSlaveID(want) || want == firstRaftID(req.From) {
 		return &response{Code: codeRefused, Text: fmt.Sprintf("raft id %q does not belong to %s", want, req.From)}
 	}
+	if err := p.isServer(ctx, req); err != nil {
+		return p.reply(nil, err)
+	}
 	cluster := p.clusterOf()
 	first := firstRaftID(req.From)
 	if p.view().Boot(req.From) == 0 && memberIndex(cluster, first) >= 0 {

@@ -62,6 +62,7 @@ type Plane struct {
 	members  signal // something for the member loop
 	merging  signal // a new view, for the merge driver
 	looking  signal // a new leader, or none
+	doubts   signal // who answers at this server's address may be another process
 
 	leading atomic.Bool // this node leads and has applied everything committed before it did
 
@@ -72,6 +73,7 @@ type Plane struct {
 
 	mu        sync.Mutex // guards what follows; nothing blocks under it
 	waits     string
+	twin      string // why this process may not act as its server
 	refused   string // why the ring does not admit this start, if it said so
 	programs  int
 	noneSince time.Time // since when no program is attached
@@ -103,7 +105,7 @@ func New(cfg Config) (*Plane, error) {
 		digest:  digestOf(cfg.Group, cfg.Servers, cfg.Params),
 		client:  newRPCClient(cfg.Dial),
 		fatal:   make(chan error, 1),
-		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(),
+		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(),
 		proposing: make(chan struct{}, 1),
 		applying:  make(chan struct{}, appliesMax),
 		noneSince: time.Now(),

@@ -35,7 +35,10 @@ type proposeAnswer struct {
 
 // request returns a request of this node; body may be nil.
 func (p *Plane) request(o op, body any) *request {
-	req := &request{Op: o, Group: p.cfg.Group, RingID: p.realm.Load(), From: p.cfg.Self.ID, Slave: p.cfg.Slave}
+	req := &request{Op: o, Group: p.cfg.Group, RingID: p.realm.Load(), From: p.cfg.Self.ID, Slave: p.cfg.Slave, Boot: p.boot}
+	if id := p.raftID.Load(); id != nil {
+		req.RaftID = string(*id)
+	}
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {

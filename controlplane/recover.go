@@ -113,6 +113,9 @@ func (p *Plane) startAgain(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.awaitIdentity(ctx); ctx.Err() != nil {
+		return nil
+	}
 	return p.startRaft(id, nil)
 }
 

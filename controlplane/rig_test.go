@@ -84,6 +84,23 @@ func (n *pipeNet) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return nil, fmt.Errorf("dial %s: %w", addr, syscall.ECONNREFUSED)
 }
 
+// listener returns what listens at addr.
+func (n *pipeNet) listener(addr string) *pipeListener {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.listeners[addr]
+}
+
+// put makes an address lead to a listener; what is connected stays so.
+func (n *pipeNet) put(addr string, l *pipeListener) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listeners[addr] = l
+}
+
+// move makes the address to lead to what listens at from.
+func (n *pipeNet) move(from, to string) { n.put(to, n.listener(from)) }
+
 func (l *pipeListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.conns:
@@ -100,8 +117,10 @@ func (l *pipeListener) Close() error {
 		close(l.done)
 		l.n.mu.Lock()
 		defer l.n.mu.Unlock()
-		if l.n.listeners[l.addr] == l {
-			delete(l.n.listeners, l.addr)
+		for addr, at := range l.n.listeners {
+			if at == l {
+				delete(l.n.listeners, addr)
+			}
 		}
 	})
 	return nil

@@ -33,6 +33,7 @@ type op string
 // The requests.
 const (
 	opProbe      op = "probe"       // who are you, have you a ring; probeAnswer
+	opWho        op = "who"         // who answers at my address; whoAnswer
 	opPropose    op = "propose"     // proposeBody; proposeAnswer; leader only
 	opEvidence   op = "evidence"    // evidenceBody; leader only
 	opJoinServer op = "join-server" // joinServerBody; joinAnswer; leader only
@@ -58,6 +59,8 @@ type request struct {
 	RingID uint64          `json:"ring_id,omitempty"` // 0: the caller knows none
 	From   ring.ID         `json:"from"`
 	Slave  bool            `json:"slave,omitempty"`
+	Boot   uint64          `json:"boot"`
+	RaftID string          `json:"raft_id,omitempty"` // empty: raft does not run
 	Body   json.RawMessage `json:"body,omitempty"`
 }
 
@@ -142,6 +145,11 @@ func (c *rpcClient) call(ctx context.Context, addr string, req *request) (*respo
 			return resp, err
 		}
 	}
+	return c.callAnew(ctx, addr, req)
+}
+
+// callAnew is call over a new connection: to whoever answers at addr now.
+func (c *rpcClient) callAnew(ctx context.Context, addr string, req *request) (*response, error) {
 	conn, err := mux.Dial(ctx, c.dial, addr, mux.KindRPC)
 	if err != nil {
 		return nil, err

@@ -54,6 +54,7 @@ func (p *Plane) Run(ctx context.Context) error {
 			start(p.reportLoop)
 			start(p.evidenceLoop)
 			start(p.leadershipLoop)
+			start(p.identityLoop)
 		}
 	}
 	<-ctx.Done()
@@ -141,6 +142,9 @@ func (p *Plane) reachLoop(ctx context.Context) {
 		if (p.cfg.Slave && why != "" || why == waitsAdmission) && p.refused != "" {
 			why = p.refused
 		}
+		if p.twin != "" {
+			why = p.twin
+		}
 		p.mu.Unlock()
 		p.setWaiting(why)
 	}
@@ -195,6 +199,11 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) string {
 		return text + "; to join that ring move the data directory of this server away and start it again"
 	}
 	cluster := p.clusterOf()
+	for _, a := range answers {
+		if id := p.raftID.Load(); a.Removed && id != nil && memberIndex(cluster, *id) >= 0 {
+			return fmt.Sprintf("%s says that %s is no member of the ring any more: this data directory was replaced by a newer start of this server, or the server was removed; move the directory away and start it again to join anew", a.member.Addr, *id)
+		}
+	}
 	q := p.quorum(v, cluster, false)
 	if q.Voters == 0 {
 		return "waiting for a leader of the ring to admit this node"

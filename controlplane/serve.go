@@ -35,9 +35,11 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 	case req.RingID != 0 && own != 0 && req.RingID != own:
 		return &response{Code: codeOtherRing, Text: fmt.Sprintf("ring %016x, ours is %016x", req.RingID, own)}
 	case req.Op == opProbe:
-		return p.reply(p.answerProbe(), nil)
+		return p.reply(p.answerProbe(req), nil)
 	case req.From == 0 || !req.Slave && p.cfg.server(req.From) == nil:
 		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
+	case req.Op == opWho:
+		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From)}, nil)
 	case !p.leads():
 		_, addr := p.leader()
 		return &response{Code: codeNotLeader, Leader: addr}
@@ -75,8 +77,8 @@ func (p *Plane) reply(body any, err error) *response {
 	return &response{Body: b}
 }
 
-func (p *Plane) answerProbe() probeAnswer {
-	a := probeAnswer{ID: p.cfg.Self.ID, Digest: p.digest, RingID: p.realm.Load(), Empty: !p.hadState && !p.cfg.Slave}
+func (p *Plane) answerProbe(req *request) probeAnswer {
+	a := probeAnswer{ID: p.cfg.Self.ID, Boot: p.boot, Digest: p.digest, RingID: p.realm.Load(), Empty: !p.hadState && !p.cfg.Slave}
 	a.Bootstrap, a.LastIndex = p.cfg.Bootstrap, p.lastEntry.Load()
 	_, a.Leader = p.leader()
 	if id := p.raftID.Load(); id != nil {
@@ -88,6 +90,9 @@ func (p *Plane) answerProbe() probeAnswer {
 		a.LastIndex = n.LastIndex()
 		a.Bootstrap = p.alone.Load()
 		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && a.RingID == 0
+	}
+	if a.Leader != "" && !req.Slave && req.RaftID != "" && req.RingID == a.RingID {
+		a.Removed = memberIndex(p.clusterOf(), raft.ServerID(req.RaftID)) < 0
 	}
 	a.Bootstrap = a.Bootstrap && (a.Empty || a.RaftID == "")
 	a.Waits = p.waiting()
@@ -106,6 +111,11 @@ func (p *Plane) servePropose(ctx context.Context, req *request) *response {
 	}
 	if !mayPropose(req, c.Body) {
 		return &response{Code: codeRefused, Text: fmt.Sprintf("%s may not propose this %s", req.From, c.Type())}
+	}
+	if up, ok := c.Body.(fsm.ServerUp); ok {
+		if err := p.mayComeUp(ctx, req, up); err != nil {
+			return p.reply(nil, err)
+		}
 	}
 	res, err := p.apply(ctx, body.Command)
 	if err == nil && res.Err != nil {

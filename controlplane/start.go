@@ -34,6 +34,7 @@ const (
 // probeAnswer is what a server says of itself.
 type probeAnswer struct {
 	ID      ring.ID `json:"id"`
+	Boot    uint64  `json:"boot"`
 	Empty   bool    `json:"empty"` // raft has not got past its first configuration
 	Digest  string  `json:"digest"`
 	RingID  uint64  `json:"ring_id,omitempty"`
@@ -43,7 +44,8 @@ type probeAnswer struct {
 
 	Bootstrap bool   `json:"bootstrap,omitempty"` // it is starting a ring of one, or going on alone with the one it has
 	LastIndex uint64 `json:"last_index,omitempty"`
-	Waits     string `json:"waits,omitempty"` // what it waits for
+	Waits     string `json:"waits,omitempty"`   // what it waits for
+	Removed   bool   `json:"removed,omitempty"` // the ring has a leader, and who asks is no member of raft
 }
 
 // answer is what came of probing one server.
