@@ -259,8 +259,9 @@ func TestContextEnds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		_, err := c.Request(ctx, 1, []byte("early"))
 		cancel()
-		if !errors.Is(err, ErrMaybeDelivered) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrNotDelivered) {
-			t.Fatalf("got %v, want ErrMaybeDelivered and DeadlineExceeded", err)
+		// The node may be first to say that the deadline passed, and then knows more.
+		if errors.Is(err, ErrMaybeDelivered) == errors.Is(err, ErrNotDelivered) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("got %v, want ErrMaybeDelivered or ErrNotDelivered, and DeadlineExceeded", err)
 		}
 	}
 	n.do(func() { n.echo = true })

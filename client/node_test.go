@@ -37,6 +37,8 @@ type testNode struct {
 	paused   bool // nothing is read or settled
 	takeBack bool // segments that are handed back are taken, and what is untaken there is struck out
 	resumed  int  // segments taken back
+	mute     bool // settles without a word, as if the control record was lost with the node
+	many     int  // receivers of messages to many
 	work     sync.WaitGroup
 }
 
@@ -64,6 +66,8 @@ type testProgram struct {
 type unsettled struct {
 	to         *testProgram
 	inEnd, end uint64
+	seq        uint64
+	flags      wire.Flags
 }
 
 func newTestNode(t testing.TB) *testNode {
@@ -151,6 +155,9 @@ func (n *testNode) serve(conn *net.UnixConn) {
 		n.server = nil
 	}
 	for _, q := range n.programs {
+		if n.listener == nil { // they will come back
+			q.unsettled = nil
+		}
 		q.forget(p)
 	}
 	_ = errors.Join(p.bell.Close(), p.progBell.Close(), shm.Unmap(p.mem))
@@ -340,7 +347,7 @@ func (n *testNode) pump() {
 		p.inControl.Publish()
 		p.inReplies.Publish()
 		p.inReqs.Publish()
-		p.settle()
+		p.settle(n.mute)
 		wake, room := p.seg.WakeNeeded(shm.ProgramSide), p.seg.RoomWanted(shm.ProgramSide)
 		if wake || room {
 			_ = p.progBell.Ring()
@@ -348,15 +355,29 @@ func (n *testNode) pump() {
 	}
 }
 
-func (p *testProgram) settle() {
+func (p *testProgram) settle(mute bool) {
 	for len(p.unsettled) > 0 {
 		u := p.unsettled[0]
 		if u.to != nil && u.to.inReqs.Head() < u.inEnd {
 			return
 		}
+		if u.flags&wire.FlagWantsSettled != 0 && !mute && !p.tell(wire.Control{Type: wire.ControlSettled, Value: u.seq}) {
+			return
+		}
 		p.outRequests.Release(u.end)
 		p.unsettled = p.unsettled[1:]
 	}
+}
+
+// tell writes a control record and publishes it, if there is room.
+func (p *testProgram) tell(c wire.Control) bool {
+	room, ok, _ := p.inControl.Reserve(wire.ControlBytes)
+	if ok {
+		c.Put(room)
+		p.inControl.Commit()
+		p.inControl.Publish()
+	}
+	return ok
 }
 
 func (n *testNode) pumpRequests(p *testProgram) {
@@ -398,6 +419,21 @@ func (n *testNode) forward(p *testProgram, rec []byte, end uint64) bool {
 		p.dead = true
 		return false
 	}
+	if r.DeadlineUnixMs != 0 && time.Now().UnixMilli() >= r.DeadlineUnixMs {
+		if !p.tell(wire.Control{Type: wire.ControlUndelivered, Value: r.Seq, Detail: uint32(r.Flags & wire.FlagMaybeRepeat)}) {
+			return false
+		}
+		p.unsettled = append(p.unsettled, unsettled{end: end})
+		return true
+	}
+	if r.Kind == wire.KindReplicate || r.Kind == wire.KindBroadcast {
+		p.tell(wire.Control{Type: wire.ControlReceivers, Value: r.Seq, Detail: uint32(n.many)})
+		for i := 0; i < n.many && n.echo && r.Flags&wire.FlagWantsReply != 0; i++ {
+			p.putReply(r.Seq, payload)
+		}
+		p.unsettled = append(p.unsettled, unsettled{end: end})
+		return true
+	}
 	if s := n.server; s != nil {
 		room, ok, _ := s.inReqs.Reserve(wire.InRequestBytes + len(payload))
 		if !ok {
@@ -407,7 +443,7 @@ func (n *testNode) forward(p *testProgram, rec []byte, end uint64) bool {
 		in := wire.InRequest{Seq: r.Seq, Hash: r.Hash, From: 77, Session: p.session, DeadlineUnixMs: r.DeadlineUnixMs, Flags: r.Flags}
 		in.Put(room)
 		copy(room[wire.InRequestBytes:], payload)
-		p.unsettled = append(p.unsettled, unsettled{to: s, inEnd: s.inReqs.Commit(), end: end})
+		p.unsettled = append(p.unsettled, unsettled{to: s, inEnd: s.inReqs.Commit(), end: end, seq: r.Seq, flags: r.Flags})
 		return true
 	}
 	if !n.echo {
@@ -416,7 +452,7 @@ func (n *testNode) forward(p *testProgram, rec []byte, end uint64) bool {
 	if r.Flags&wire.FlagWantsReply != 0 && !p.putReply(r.Seq, payload) {
 		return false
 	}
-	p.unsettled = append(p.unsettled, unsettled{end: end})
+	p.unsettled = append(p.unsettled, unsettled{end: end, seq: r.Seq, flags: r.Flags})
 	return true
 }
 

@@ -17,7 +17,7 @@ import (
 func TestReattachKeepsMessages(t *testing.T) {
 	for i, drops := range []int{0, 3, 0, 3} { // how often the node is lost again at once
 		n := newTestNode(t)
-		n.echo, n.takeBack = false, i >= 2
+		n.do(func() { n.echo, n.takeBack = false, i >= 2 })
 		c := attach(t, n, RoleClient)
 		ctx := stopIn(t, longStop)
 		const settled, unsettled, later = 20, 30, 10
@@ -84,7 +84,7 @@ func TestReattachKeepsMessages(t *testing.T) {
 // what comes later does, and the ring does not shrink.
 func TestHandBack(t *testing.T) {
 	n := newTestNode(t)
-	n.takeBack, n.noServer = true, true
+	n.do(func() { n.takeBack, n.noServer = true, true })
 	server := attach(t, n, RoleServer)
 	ctx := stopIn(t, longStop)
 	give := func(seq uint64) (ok bool) {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -168,8 +169,8 @@ func (c *Client) report(u Undelivered) {
 
 // What the sender of a message that was given up is told.
 var (
-	errGivenUp      = fmt.Errorf("%w: given up, no server program took it in time", ErrNotDelivered)
-	errMaybeGivenUp = fmt.Errorf("%w: given up", ErrMaybeDelivered)
+	errGivenUp      = fmt.Errorf("%w: given up: %w", ErrNotDelivered, context.DeadlineExceeded)
+	errMaybeGivenUp = fmt.Errorf("%w: given up: %w", ErrMaybeDelivered, context.DeadlineExceeded)
 )
 
 // runReports calls Options.Undelivered until Close.

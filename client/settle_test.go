@@ -1,0 +1,381 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/wire"
+)
+
+// attachAs attaches with options of the test's.
+func attachAs(t *testing.T, n *testNode, o Options) *Client {
+	t.Helper()
+	o.Socket = n.path
+	c, err := Attach(stopIn(t, longStop), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// restart ends the node and starts it again, when the clients have noticed.
+func restart(t *testing.T, n *testNode, clients ...*Client) {
+	t.Helper()
+	n.stop()
+	for _, c := range clients {
+		until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
+	}
+	n.start(t)
+}
+
+// ways are the two ways in which a node takes a program back.
+var ways = map[string]bool{"segment taken back": true, "records copied": false}
+
+// TestSendWait proves that SendWait ends when the message was taken, and with
+// the right error when it was not or nobody knows.
+func TestSendWait(t *testing.T) {
+	n := newTestNode(t)
+	server, c := attach(t, n, RoleServer), attach(t, n, RoleClient)
+	ctx := stopIn(t, longStop)
+	waited := make(chan error, 1)
+	go func() { waited <- c.SendWait(ctx, 1, []byte("a")) }()
+	until(t, "the message is sent", func() bool { return c.Stats().Sent == 1 })
+	select {
+	case err := <-waited:
+		t.Fatalf("returned %v before the message was taken", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	if _, err := server.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Errorf("taken: %v", err)
+	}
+	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	if err := c.SendWait(short, 1, nil); !errors.Is(err, ErrMaybeDelivered) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("context ended: %v, want ErrMaybeDelivered", err)
+	}
+	if err := c.SendWait(short, 1, nil); !errors.Is(err, ErrNotDelivered) {
+		t.Errorf("context had ended: %v, want ErrNotDelivered", err)
+	}
+	if err := c.SendWait(ctx, 1, nil, Deadline(time.Now().Add(-time.Second))); !errors.Is(err, ErrNotDelivered) {
+		t.Errorf("deadline: %v, want ErrNotDelivered", err)
+	}
+	go func() { waited <- c.SendWait(ctx, 1, []byte("a")) }()
+	until(t, "the message is sent", func() bool { return c.Stats().Sent == 4 })
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; !errors.Is(err, ErrMaybeDelivered) || !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v, want ErrMaybeDelivered and ErrClosed", err)
+	}
+}
+
+// TestSendWaitRestart proves that SendWait outlives its node: what the lost one
+// had settled without the word being read is settled, the rest is sent again.
+func TestSendWaitRestart(t *testing.T) {
+	for name, back := range ways {
+		t.Run(name, func(t *testing.T) {
+			n := newTestNode(t)
+			n.do(func() { n.takeBack, n.echo = back, false })
+			server, c := attach(t, n, RoleServer), attach(t, n, RoleClient)
+			ctx := stopIn(t, longStop)
+			n.do(func() { n.mute = true })
+			waited := make([]chan error, 2)
+			for i := range waited {
+				waited[i] = make(chan error, 1)
+				go func() { waited[i] <- c.SendWait(ctx, 1, number(i)) }()
+				until(t, "the message is sent", func() bool { return c.Stats().Sent == uint64(i+1) })
+				if i == 0 {
+					if _, err := server.Receive(ctx); err != nil {
+						t.Fatal(err)
+					}
+					until(t, "it is settled", func() (ok bool) {
+						n.do(func() { ok = len(n.programs[c.Session()].unsettled) == 0 })
+						return ok
+					})
+				}
+			}
+			restart(t, n, server, c)
+			if err := <-waited[0]; err != nil {
+				t.Errorf("settled before the loss: %v", err)
+			}
+			n.do(func() { n.mute = false })
+			m, err := server.Receive(ctx)
+			if err != nil || m.Seq != 2 || !m.MaybeRepeat {
+				t.Fatalf("received %+v, %v, want message 2 marked", m, err)
+			}
+			if err := <-waited[1]; err != nil {
+				t.Errorf("settled after it: %v", err)
+			}
+		})
+	}
+}
+
+// TestUndelivered proves that every message that is given up at its deadline is
+// reported once, with its hash, through restarts of the node, that what was
+// taken is not, and that nothing waits for ever.
+func TestUndelivered(t *testing.T) {
+	for name, back := range ways {
+		t.Run(name, func(t *testing.T) {
+			n := newTestNode(t)
+			n.do(func() { n.takeBack = back })
+			var mu sync.Mutex
+			got := map[uint64]uint64{}
+			c := attachAs(t, n, Options{Undelivered: func(u Undelivered) {
+				mu.Lock()
+				defer mu.Unlock()
+				if got[u.Seq] != 0 {
+					t.Errorf("%+v is reported twice", u)
+				}
+				got[u.Seq] = u.Hash
+			}})
+			ctx := stopIn(t, longStop)
+			for round := range 4 {
+				n.do(func() { n.echo = false })
+				deadline := time.Now().Add(30 * time.Millisecond)
+				for i := range 40 {
+					opts := []CallOption{Deadline(deadline)}
+					if i%4 == 3 {
+						opts = nil
+					}
+					if err := c.Send(ctx, uint64(round*40+i+1), nil, opts...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if round%2 == 1 {
+					restart(t, n, c)
+				}
+				until(t, "all are reported", func() bool {
+					return c.Stats().Undelivered == uint64(round*30+3) || c.Stats().Undelivered > uint64(round*30)
+				})
+				n.do(func() { n.echo = true })
+				if err := c.Drain(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(t, "all are reported", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(got) == 4*30 && c.Stats().Undelivered == 4*30
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			for seq, hash := range got {
+				if seq != hash || seq%4 == 0 {
+					t.Errorf("message %d with hash %d was reported", seq, hash)
+				}
+			}
+			until(t, "nobody leads for them", func() bool { return c.in.async.Load() == 0 })
+		})
+	}
+}
+
+// TestUndeliveredBound proves that reports that nobody takes are counted, and
+// that senders wait when too many messages may be given up.
+func TestUndeliveredBound(t *testing.T) {
+	n := newTestNode(t)
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+	calls := 0
+	c := attachAs(t, n, Options{Undelivered: func(Undelivered) { <-hold; calls++ }})
+	ctx := stopIn(t, longStop)
+	past := Deadline(time.Now().Add(-time.Second))
+	const messages = watchedMax + 5000
+	for i := range messages {
+		if err := c.Send(ctx, uint64(i), nil, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "all are counted", func() bool { return c.Stats().Undelivered == messages })
+	release()
+	until(t, "those that found room are called", func() bool { return len(c.reports) == 0 })
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if missed := c.Stats().UndeliveredMissed; missed == 0 || uint64(calls)+missed != messages {
+		t.Errorf("%d calls, %d missed, want %d together", calls, missed, messages)
+	}
+}
+
+// TestDrain proves that Drain waits for everything that was accepted before,
+// through a restart of the node, and ends with its context.
+func TestDrain(t *testing.T) {
+	for name, back := range ways {
+		t.Run(name, func(t *testing.T) {
+			n := newTestNode(t)
+			n.do(func() { n.takeBack, n.echo = back, false })
+			c := attach(t, n, RoleClient)
+			ctx := stopIn(t, longStop)
+			if err := c.Drain(ctx); err != nil {
+				t.Errorf("nothing sent: %v", err)
+			}
+			for i := range 50 {
+				if err := c.Send(ctx, 1, number(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+			defer cancel()
+			if err := c.Drain(short); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("nobody takes: %v", err)
+			}
+			drained := make(chan error, 1)
+			go func() { drained <- c.Drain(ctx) }()
+			restart(t, n, c)
+			until(t, "attached again", func() bool { return c.Stats().Attached })
+			select {
+			case err := <-drained:
+				t.Fatalf("drained with messages left: %v", err)
+			default:
+			}
+			n.do(func() { n.echo = true })
+			if err := <-drained; err != nil {
+				t.Error(err)
+			}
+			n.do(func() {
+				if p := n.programs[c.Session()]; !p.outRequests.Empty() || len(p.unsettled) > 0 {
+					t.Error("drained before all was settled")
+				}
+			})
+		})
+	}
+}
+
+// TestAckOnDone proves that a message is taken when it is done, in any order,
+// that a program goes on with those it has after its node restarted, and that
+// nothing is given back for messages of a segment that is gone.
+func TestAckOnDone(t *testing.T) {
+	for name, back := range ways {
+		t.Run(name, func(t *testing.T) {
+			n := newTestNode(t)
+			n.do(func() { n.takeBack, n.echo = back, false })
+			server, c := attachAs(t, n, Options{Role: RoleServer, AckOnDone: true}), attach(t, n, RoleClient)
+			ctx := stopIn(t, longStop)
+			left := func() (left int) {
+				n.do(func() { left = len(n.programs[c.Session()].unsettled) })
+				return left
+			}
+			var got []*Message
+			receive := func() *Message {
+				m, err := server.Receive(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, m)
+				return m
+			}
+			for i := range 4 {
+				if err := c.Send(ctx, 1, number(i)); err != nil {
+					t.Fatal(err)
+				}
+				receive()
+			}
+			if left() != 4 {
+				t.Fatalf("%d messages are not taken, want 4", left())
+			}
+			for _, step := range []struct{ done, left int }{{2, 4}, {0, 3}, {0, 3}, {1, 1}} {
+				server.Done(got[step.done])
+				until(t, fmt.Sprintf("%d are left", step.left), func() bool { return left() == step.left })
+			}
+			if err := c.Send(ctx, 1, number(4)); err != nil {
+				t.Fatal(err)
+			}
+			receive()
+			n.stop()
+			until(t, "the loss is noticed", func() bool { return !server.Stats().Attached && !c.Stats().Attached })
+			server.Done(got[3])
+			n.start(t)
+			for seq := uint64(4); seq <= 5; seq++ { // not settled by the lost node: they come again
+				if m := receive(); m.Seq != seq || !m.MaybeRepeat {
+					t.Fatalf("got %+v, want message %d marked", m, seq)
+				}
+			}
+			server.Done(got[4])
+			server.Done(got[5])
+			if err := c.Send(ctx, 1, number(5)); err != nil {
+				t.Fatal(err)
+			}
+			receive()
+			until(t, "the first is taken", func() bool { return left() == 2 })
+			server.Done(got[7])
+			server.Done(got[6])
+			until(t, "all are taken", func() bool { return left() == 0 })
+			defer serveEcho(t, server, 2)()
+			for i := range 100 {
+				if r, err := c.Request(ctx, 1, number(i)); err != nil || len(r.Payload) != 8 {
+					t.Fatal(err)
+				}
+			}
+			until(t, "what was served is taken", func() bool { return left() == 0 })
+		})
+	}
+}
+
+// TestMany proves that messages to many tell how many they go to, that requests
+// collect as many replies, and that they do not wait for what cannot come.
+func TestMany(t *testing.T) {
+	n := newTestNode(t)
+	c := attach(t, n, RoleClient)
+	ctx := stopIn(t, longStop)
+	for _, many := range []int{0, 1, 3, 100} {
+		n.do(func() { n.many = many })
+		if got, err := c.Broadcast(ctx, []byte("x"), WithoutSelf()); got != many || err != nil {
+			t.Errorf("Broadcast: %d, %v, want %d", got, err, many)
+		}
+		if got, err := c.Replicate(ctx, 5, []byte("x")); got != many || err != nil {
+			t.Errorf("Replicate: %d, %v, want %d", got, err, many)
+		}
+		replies := 0
+		got, err := c.BroadcastRequest(ctx, []byte("x"), func(p []byte) {
+			if string(p) == "x" {
+				replies++
+			}
+		})
+		if got != many || err != nil || replies != many {
+			t.Errorf("BroadcastRequest: %d receivers, %d replies, %v, want %d", got, replies, err, many)
+		}
+	}
+	if err := errors.Join(c.SendRandom(ctx, nil), c.Drain(ctx)); err != nil {
+		t.Error(err)
+	}
+	n.do(func() { n.echo, n.many = false, 2 })
+	ends := map[string]struct {
+		end  func(cancel func())
+		want error
+	}{
+		"context": {func(cancel func()) { cancel() }, context.Canceled},
+		"receivers ended": {func(func()) {
+			n.control(wire.Control{Type: wire.ControlRequestFailed, Value: c.Stats().Sent})
+			n.control(wire.Control{Type: wire.ControlRequestFailed, Value: c.Stats().Sent})
+		}, ErrMaybeDelivered},
+		"node ended": {func(func()) { restart(t, n, c) }, ErrMaybeDelivered},
+	}
+	for name, end := range ends {
+		short, cancel := context.WithCancel(ctx)
+		outcome, before := make(chan error, 1), c.Stats().Sent
+		go func() {
+			_, err := c.ReplicateRequest(short, 5, nil, func([]byte) { t.Error("a reply that nobody sent") })
+			outcome <- err
+		}()
+		until(t, "the request is out", func() (ok bool) {
+			n.do(func() { ok = c.Stats().Sent == before+1 && len(n.programs[c.Session()].unsettled) == 0 })
+			return ok
+		})
+		end.end(cancel)
+		if err := <-outcome; !errors.Is(err, end.want) || !errors.Is(err, ErrMaybeDelivered) {
+			t.Errorf("%s: %v, want %v", name, err, end.want)
+		}
+		cancel()
+	}
+	if got := c.gathers.n.Load(); got != 0 {
+		t.Errorf("%d requests to many are still open", got)
+	}
+}
