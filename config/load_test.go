@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 )
 
@@ -68,21 +69,32 @@ func TestLoadGolden(t *testing.T) {
 	}
 }
 
-// The examples load without a word and their nodes are found on any host.
+// The examples load without a word, their nodes are found on any host, and
+// those of one node are the same in every format.
 func TestExamples(t *testing.T) {
-	for file, server := range map[string]bool{"test_server.ini": true, "test_slave.ini": false} {
-		c, warnings, err := Load(Source{Path: filepath.Join("../examples", file)})
-		if err != nil || len(warnings) > 0 {
-			t.Fatalf("%s: warnings %v, error %v", file, warnings, err)
-		}
-		self, err := c.SelfNode(0, "")
-		if err != nil || self.Server != server || self.Name == "" {
-			t.Errorf("%s: got %+v, %v; want server: %v", file, self, err, server)
+	for name, server := range map[string]bool{"test_server": true, "test_slave": false} {
+		var want *Config
+		for _, extension := range []string{".ini", ".yaml", ".json"} {
+			file := name + extension
+			c, warnings, err := Load(Source{Path: filepath.Join("../examples", file)})
+			if err != nil || len(warnings) > 0 {
+				t.Fatalf("%s: warnings %v, error %v", file, warnings, err)
+			}
+			self, err := c.SelfNode(0, "")
+			if err != nil || self.Server != server || self.Name == "" {
+				t.Errorf("%s: got %+v, %v; want server: %v", file, self, err, server)
+			}
+			if want == nil {
+				want = c
+			}
+			if diff := cmp.Diff(want, c, sameRing); diff != "" {
+				t.Errorf("%s differs from %s.ini:\n%s", file, name, diff)
+			}
 		}
 	}
 }
 
-// What is not an INI file of reasonable size is refused with the reason.
+// What is no file of a known kind and of reasonable size is refused with the reason.
 func TestLoadRefuses(t *testing.T) {
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large.ini")

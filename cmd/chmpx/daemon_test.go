@@ -48,6 +48,8 @@ func TestStartErrors(t *testing.T) {
 		"no value":          {[]string{"-conf"}, "-conf"},
 		"missing file":      {[]string{"-conf", "nofile.ini"}, "nofile.ini"},
 		"bad configuration": {[]string{"-conf", bad}, "GROUP"},
+		"warning":           {[]string{"-json", `{"GLOBAL": {"REPLCIA": 1}}`}, "did you mean REPLICA?"},
+		"both":              {[]string{"-json", "{}", "-conf", "nofile.ini"}, "nofile.ini"},
 		"bad port":          {[]string{"-conf", bad, "-ctlport", "abc"}, `invalid value "abc"`},
 		"bad level":         {[]string{"-conf", bad, "-d", "loud"}, `"loud"`},
 		"empty JSON":        {[]string{"-json", "{}"}, "JSON text: it is empty"},
