@@ -9,10 +9,11 @@ import (
 
 // Messages of KindReplicate and KindBroadcast are fanned out: a copy goes to
 // each server that the table names when the record is read. What is promised is
-// promised for each copy by itself. A copy belongs to one incarnation of one
-// server and goes nowhere else; it is settled when it has been taken there, or
-// given up when that server leaves the service or ends. The record is settled
-// with its last copy. In the window it counts as out all the while.
+// promised for each copy by itself. A copy belongs to one server and, once it
+// was sent, to one incarnation of it, and goes nowhere else; it is settled when
+// it has been taken there, or given up when that one leaves the service or ends.
+// The record is settled with its last copy. In the window it counts as out all
+// the while.
 
 // isFan reports whether messages of a kind are fanned out.
 func isFan(k wire.Kind) bool { return k == wire.KindReplicate || k == wire.KindBroadcast }
@@ -40,8 +41,15 @@ type fanCopy struct {
 // pending reports whether the copy waits to be transmitted.
 func (cp *fanCopy) pending() bool { return cp.state == unsent || cp.state == out && cp.resend }
 
-// stays reports whether the copy's server is in service as it was chosen.
-func (cp *fanCopy) stays() bool { return cp.dest.inService && cp.dest.tableInc == cp.inc }
+// stays reports whether an unsent copy still has its server. If that was
+// started again meanwhile, the copy is for the new process: the old one has
+// nothing of it.
+func (cp *fanCopy) stays() bool {
+	if cp.dest.inService {
+		cp.inc = cp.dest.tableInc
+	}
+	return cp.dest.inService
+}
 
 // fanned are the copies of a session.
 type fanned struct {

@@ -104,6 +104,16 @@ func TestCopyIsGivenUpWithItsServer(t *testing.T) {
 		r.up(100)
 		r.expect("hello", "message 1 delivered false maybe true", "messages settled up to 1")
 	})
+	t.Run("incarnation of what was not sent", func(t *testing.T) {
+		r, p := ringOf(t, 1, 1)
+		s := r.attach(1, false)
+		r.c.PeerDown(p[0])
+		r.sendKind(s, 1, 0, wire.KindBroadcast, 0)
+		r.incs[0] = 7
+		r.view()
+		r.up(100)
+		r.expect("for the new process", "message 1 goes to 1", "MSG 1 attempt 1 low 1 pred 0 to 100")
+	})
 	t.Run("out of service", func(t *testing.T) {
 		r, p := ringOf(t, 1, 2)
 		s := r.attach(1, false)

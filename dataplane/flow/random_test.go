@@ -260,7 +260,7 @@ func TestTakeoverKeepsThePlace(t *testing.T) {
 	r.gets(p[1], later(1, 1))
 	r.expect("out", "MSG 1 attempt 1 low 1 pred 0 to 101", "MSG 2 attempt 1 low 1 pred 0 to 102",
 		"MSG 3 attempt 1 low 1 pred 0 to 100", "MSG 1 attempt 2 low 1 pred 0 to 102")
-	s = r.attach(1, false)
+	r.attach(1, false)
 	s = r.attach(1, false)
 	r.incs[0] = 0
 	r.view()

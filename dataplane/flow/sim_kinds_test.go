@@ -16,7 +16,7 @@ import (
 //	         passed or its server went down or has another incarnation
 //	repeats  as by hash; of a fan-out per server; of random messages the first of
 //	         two takes may be the marked one if the sender's node has ended
-//	fan      taken only by the servers that the table named, as they were then
+//	fan      taken only by the servers that the table named
 //	even     in a calm ring the servers get the same number, give or take one
 //
 // There is no order, and it does not matter who owns the hash.
@@ -60,6 +60,16 @@ type simDest struct {
 func (d simDest) gone(w *sim) bool {
 	return w.last().incarnation(d.node) != d.inc ||
 		!slices.ContainsFunc(d.node.ups, func(u simUp) bool { return u.inc == d.inc })
+}
+
+// meant reports whether a server was chosen for a message, by any choice.
+func (m *simMsg) meant(n *simNode) bool {
+	for d := range m.fan.ever {
+		if d.node == n {
+			return true
+		}
+	}
+	return false
 }
 
 // took counts the takes of a message on a server, by the process that is meant
@@ -113,7 +123,10 @@ func (j *judge) chosen(n *simNode, m *simMsg, count int) {
 			continue
 		}
 		d := simDest{o, inc}
-		m.fan.dests[d], m.fan.ever[d] = true, m.fan.ever[d]
+		m.fan.dests[d] = true
+		if _, ok := m.fan.ever[d]; !ok {
+			m.fan.ever[d] = 0
+		}
 	}
 	if count != len(m.fan.dests) {
 		w.fail("FAN: %v goes to %d servers, %d in the table", m, count, len(m.fan.dests))
@@ -166,7 +179,7 @@ func (j *judge) takenKind(a *simAtt, r *simIn, unaware bool) {
 	takes := m.takes
 	if isFan(m.kind) {
 		d := simDest{n, r.inc}
-		if _, ok := m.fan.ever[d]; !ok {
+		if !m.meant(n) {
 			w.fail("FAN: %v is taken on %v, incarnation %d, which was not chosen", m, n, r.inc)
 			return
 		}
