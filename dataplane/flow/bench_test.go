@@ -171,3 +171,29 @@ func BenchmarkBacklog(b *testing.B) {
 		c.scan(0, s)
 	}
 }
+
+// BenchmarkSetView measures a new table that changes nothing about servers,
+// with a hundred sessions whose whole windows are out.
+func BenchmarkSetView(b *testing.B) {
+	c := New(Config{Self: 7, Slave: true}, &nullPorts{})
+	tab := benchTable(b)
+	c.SetView(0, tab, 0, nil)
+	for i := range tab.Servers {
+		c.PeerUp(0, c.Peer(tab.Servers[i].ID), tab.Servers[i].Incarnation)
+	}
+	for n := range 100 {
+		s := c.Attach(0, wire.SessionID{1, byte(n)}, false)
+		for i := range uint64(Window) {
+			if err := c.Submit(0, s, Requests, &Record{Seq: i + 1, Hash: i % 7}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if c.Stats().Transmitted != 100*Window {
+		b.Fatalf("%d messages are out", c.Stats().Transmitted)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		c.SetView(0, tab, 0, nil)
+	}
+}

@@ -18,15 +18,22 @@ type Peer struct {
 	links uint32 // counts links, to tell one from the next
 	dest  int    // index into Core.dests, -1 = never was a server
 
-	tableInc  ring.Incarnation // in the table and UP, 0 = not
-	serving   bool             // random messages may go there by the table
-	inService bool             // copies of fan-outs may go there by the table
-	want      ring.Epoch       // a newer epoch that it named, zero = none
-	pullNs    int64            // when to ask again for its table
+	shown       // by the table
+	was   shown // by the one before
+
+	want   ring.Epoch // a newer epoch that it named, zero = none
+	pullNs int64      // when to ask again for its table
 
 	last         *inSet     // that its last message belonged to
 	replyAcks    []replyAck // pending
 	answerQueued bool
+}
+
+// shown is what a table says of a peer.
+type shown struct {
+	tableInc  ring.Incarnation // UP, 0 = not
+	serving   bool             // random messages may go there
+	inService bool             // copies of fan-outs may go there
 }
 
 // ID returns the id that the peer was created with.
@@ -141,19 +148,34 @@ func (c *Core) SetView(nowNs int64, t *ring.Table, self ring.Incarnation, seal *
 	c.selfIndex, c.epoch = -1, ring.Epoch{}
 	c.servers, c.serving = c.servers[:0], c.serving[:0]
 	for _, p := range c.peerList {
-		p.tableInc, p.serving, p.inService = 0, false, false
+		p.was, p.shown = p.shown, shown{}
 	}
 	if t != nil {
 		c.epoch = t.Epoch
 		c.readServers(t)
 	}
+	changed := false // what a server may be sent
 	for _, p := range c.peerList {
 		p.setReady()
+		changed = changed || p.shown != p.was
 		if p.want.Compare(c.epoch) <= 0 {
 			p.want = ring.Epoch{}
 		}
 	}
 	c.reviewUntaken()
+	if changed { // else whatever is out is where the table says
+		c.recallAll()
+	}
+	c.liftWaiters()
+	for _, s := range c.sessions {
+		c.scan(nowNs, s)
+	}
+	c.reap()
+}
+
+// recallAll takes back what is out at incarnations that the table does not
+// show UP any more. Scans must follow.
+func (c *Core) recallAll() {
 	for _, s := range c.sessions {
 		c.recall(s, func(dest *Peer, inc ring.Incarnation) verdict {
 			if dest.tableInc == inc {
@@ -163,11 +185,6 @@ func (c *Core) SetView(nowNs int64, t *ring.Table, self ring.Incarnation, seal *
 		})
 		c.failAwaited(s, func(a *await) bool { return a.peer.tableInc != a.inc })
 	}
-	c.liftWaiters()
-	for _, s := range c.sessions {
-		c.scan(nowNs, s)
-	}
-	c.reap()
 }
 
 // readServers resolves the members of a table to peers.
