@@ -43,6 +43,7 @@ type story struct {
 	conns  [3]cuttable
 	takers []*taker
 	merges uint64
+	gap    [2]ring.ID // between whom the cable is cut
 	judge  storyJudge
 }
 
@@ -130,7 +131,9 @@ func (j *storyJudge) done() bool {
 }
 
 func newStory(t *testing.T, seed uint64) *story {
-	s := &story{rng: rand.New(rand.NewPCG(seed, 7)), world: &world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10}}
+	s := &story{rng: rand.New(rand.NewPCG(seed, 7)), world: &world{
+		t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, cables: newCables(),
+	}}
 	s.judge.change = make(chan struct{}, 1)
 	for i := range s.conns {
 		s.listen(i, "127.0.0.1:0")
@@ -138,6 +141,9 @@ func newStory(t *testing.T, seed uint64) *story {
 			ID: ring.ID(0x100 + i), Number: uint16(i), Identity: ring.Identity{Name: fmt.Sprint("server-", i)},
 			Addr: s.conns[i].Addr().String(), Status: serving, Incarnation: s.nextInc(),
 		})
+	}
+	for _, srv := range s.table.Servers {
+		s.cables.ids[srv.Addr] = srv.ID
 	}
 	s.table.Base = ring.Interleaved(storySlots, 1, []uint16{0, 1, 2})
 	for i := range s.conns {
@@ -316,7 +322,15 @@ func (s *story) move(donor, receiver int) {
 // step lets one thing happen.
 func (s *story) step() (what string) {
 	i := s.rng.IntN(3)
-	switch r := s.rng.IntN(12); {
+	switch r := s.rng.IntN(16); {
+	case r >= 12:
+		s.cables.mend(s.gap[0], s.gap[1])
+		if r == 12 {
+			return "mend"
+		}
+		s.gap = pairOf(s.nodes[i].id, s.nodes[(i+1+s.rng.IntN(3))%4].id)
+		s.cables.cut(s.gap[0], s.gap[1])
+		return fmt.Sprint("cut between ", s.gap)
 	case r < 5:
 		s.conns[i].cut()
 		return fmt.Sprint("cut ", i)
@@ -369,6 +383,7 @@ func TestStory(t *testing.T) {
 		}
 	}
 	<-sent
+	s.cables.mend(s.gap[0], s.gap[1])
 	for i, tk := range s.takers { // they live through restarts in the segments that they have
 		if st := tk.c.Stats(); st.Resumed != st.Reattached {
 			t.Errorf("the program of server %d attached again %d times, %d times in its segment", i, st.Reattached, st.Resumed)
@@ -382,7 +397,11 @@ func TestStory(t *testing.T) {
 			waiting = false
 		}
 	}
-	t.Logf("seed %d, %d marked repeats: %v", seed, s.judge.repeat, events)
+	tunnels := uint64(0)
+	for _, n := range s.nodes {
+		tunnels += n.plane.Status().Relay.Opened
+	}
+	t.Logf("seed %d, %d marked repeats, %d tunnels: %v", seed, s.judge.repeat, tunnels, events)
 	s.judge.mu.Lock()
 	defer s.judge.mu.Unlock()
 	if err := errors.Join(errs...); err != nil {

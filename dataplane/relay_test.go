@@ -29,12 +29,15 @@ type cables struct {
 // newCabledWorld is newWorld with connections that can be cut. Those between
 // the slave and the given servers are cut from the start.
 func newCabledWorld(t *testing.T, servers int, cut ...ring.ID) *world {
-	c := &cables{ids: map[string]ring.ID{}, cuts: map[[2]ring.ID]bool{}, conns: map[[2]ring.ID][]*net.TCPConn{}}
-	w := &world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, cables: c, downAfter: 400 * time.Millisecond}
+	w := &world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, cables: newCables(), downAfter: 400 * time.Millisecond}
 	for _, id := range cut {
-		c.cut(0x999, id)
+		w.cables.cut(0x999, id)
 	}
 	return w.begin(servers)
+}
+
+func newCables() *cables {
+	return &cables{ids: map[string]ring.ID{}, cuts: map[[2]ring.ID]bool{}, conns: map[[2]ring.ID][]*net.TCPConn{}}
 }
 
 func pairOf(a, b ring.ID) [2]ring.ID { return [2]ring.ID{min(a, b), max(a, b)} }
