@@ -213,6 +213,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	round := func(times int) {
 		last := connect(t, n)
 		last.greet(helloOf(5))
+		last.pong() // else it may come to be the link after the next one
 		for i := range times {
 			next := connect(t, n)
 			next.greet(helloOf(5))
