@@ -134,6 +134,9 @@ func (p *Plane) watchLoop(ctx context.Context) {
 			p.doubts.raise()
 		}
 		last = now
+		if p.cfg.Slave { // it has no disk, and never leads
+			continue
+		}
 		switch d := p.stores.StalledFor(); {
 		case !held && d > diskStallMax && p.leads():
 			held = true

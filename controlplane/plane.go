@@ -47,7 +47,7 @@ type Plane struct {
 	sessions  *mux.Sessions
 	client    *rpcClient
 	server    *rpcServer
-	fsm       *fsm.RaftFSM
+	fsm       atomic.Pointer[fsm.RaftFSM]
 	fatal     chan error // buffered; the state machine cannot go on
 
 	node   atomic.Pointer[raftnode.Node]   // nil until raft runs
@@ -62,6 +62,7 @@ type Plane struct {
 	members  signal // something for the member loop
 	merging  signal // a new view, for the merge driver
 	looking  signal // a new leader, or none
+	outlived signal // slave: the ring that this node knows is no more, and there is another one
 	doubts   signal // who answers at this server's address may be another process
 
 	leading atomic.Bool // this node leads and has applied everything committed before it did
@@ -105,7 +106,7 @@ func New(cfg Config) (*Plane, error) {
 		digest:  digestOf(cfg.Group, cfg.Servers, cfg.Params),
 		client:  newRPCClient(cfg.Dial),
 		fatal:   make(chan error, 1),
-		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(),
+		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(), outlived: newSignal(),
 		proposing: make(chan struct{}, 1),
 		applying:  make(chan struct{}, appliesMax),
 		noneSince: time.Now(),
@@ -114,7 +115,7 @@ func New(cfg Config) (*Plane, error) {
 		reach:     make(map[ring.ID]bool),
 		observed:  make(map[ring.ID]observer),
 	}
-	p.fsm = fsm.NewRaftFSM(p.onApply, p.onFatal)
+	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))
 	p.server = newRPCServer(p.handle)
 	p.sessions = mux.NewSessions(p.log, p.admitSession)
 	if cfg.Slave {
@@ -220,7 +221,7 @@ func (p *Plane) addTransfer(t transferReport) {
 func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 	stream := raftnode.NewStream(id, p.cfg.Self.Addr, p.dialRaft, p.realmName, p.log)
 	n, err := raftnode.Start(raftnode.Options{
-		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm, AddressOf: p.raftAddress, Log: p.log,
+		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm.Load(), AddressOf: p.raftAddress, Log: p.log,
 	})
 	if err != nil {
 		return p.inDataDir(err)
@@ -262,7 +263,7 @@ func (p *Plane) onFatal(err error) {
 }
 
 // view returns the newest applied state.
-func (p *Plane) view() fsm.View { return p.fsm.View() }
+func (p *Plane) view() fsm.View { return p.fsm.Load().View() }
 
 // incarnation returns under what v admits this process start, 0 if it does not.
 func (p *Plane) incarnation(v fsm.View) ring.Incarnation {

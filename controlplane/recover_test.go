@@ -179,3 +179,35 @@ func TestBootstrapRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestSlaveOutlivesRing proves that a slave comes back by itself when all servers
+// of its ring were wiped and started a new one.
+func TestSlaveOutlivesRing(t *testing.T) {
+	realStory(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		x := r.start("x", nil)
+		back := func() bool {
+			return slaveIsUp(x.plane.view(), x.member.ID, x.plane.boot) && x.plane.Status().RingID == r.leader().plane.Status().RingID
+		}
+		r.await("slave up", patience, back)
+		old := x.plane.Status().RingID
+		for _, m := range r.servers {
+			r.kill(m.Name)
+		}
+		r.wipe("a", "b", "c")
+		r.startAll()
+		r.await("ring formed", patience, func() bool { return r.leader() != nil })
+		took := r.await("slave back", patience, back)
+		t.Logf("back after %v", took)
+		if is := x.plane.Status(); is.RingID == old {
+			t.Errorf("it is in the old ring %x", is.RingID)
+		}
+		r.await("nothing to wait for", patience, func() bool { return x.plane.Status().WaitsFor == "" })
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if v := x.views[len(x.views)-1]; v.RingID == old {
+			t.Error("the data plane was not told")
+		}
+	})
+}

@@ -30,7 +30,6 @@ func (p *Plane) Run(ctx context.Context) error {
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	start := func(loop func(context.Context)) { wg.Go(func() { loop(ctx) }) }
-	start(p.viewLoop)
 	start(p.watchLoop)
 	start(func(ctx context.Context) {
 		select {
@@ -39,18 +38,20 @@ func (p *Plane) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	})
-	if err := p.bringUp(ctx); err != nil {
-		cancel(err)
-	}
-	if ctx.Err() == nil {
-		start(p.leaderEvents)
-		start(p.reachLoop)
-		if p.cfg.Slave {
-			for _, m := range p.cfg.Servers {
-				start(func(ctx context.Context) { p.sessionLoop(ctx, m) })
+	if p.cfg.Slave {
+		start(func(ctx context.Context) {
+			if err := p.slaveLoop(ctx); err != nil {
+				cancel(err)
 			}
-			start(p.joinLoop)
-		} else {
+		})
+	} else {
+		start(p.viewLoop)
+		if err := p.startServer(ctx); err != nil {
+			cancel(err)
+		}
+		if ctx.Err() == nil {
+			start(p.leaderEvents)
+			start(p.reachLoop)
 			start(p.reportLoop)
 			start(p.evidenceLoop)
 			start(p.leadershipLoop)
@@ -89,14 +90,6 @@ func settled(ended <-chan struct{}) bool {
 	}
 }
 
-// bringUp starts raft; on a server without state that can take for ever.
-func (p *Plane) bringUp(ctx context.Context) error {
-	if p.cfg.Slave {
-		return p.startSlave()
-	}
-	return p.startServer(ctx)
-}
-
 // leaderEvents wakes those who talk to the leader when it is another one.
 func (p *Plane) leaderEvents(ctx context.Context) {
 	events := make(chan raft.Observation, leaderEventsMax)
@@ -124,6 +117,7 @@ func (p *Plane) leaderEvents(ctx context.Context) {
 func (p *Plane) reachLoop(ctx context.Context) {
 	tick := time.NewTicker(reachTick)
 	defer tick.Stop()
+	var since time.Time // since when a slave has found nothing but other rings
 	for {
 		select {
 		case <-p.looking:
@@ -135,6 +129,14 @@ func (p *Plane) reachLoop(ctx context.Context) {
 		var answers []answer
 		if addr == "" {
 			answers = p.lookAround(ctx)
+		}
+		switch now := time.Now(); {
+		case !p.cfg.Slave || !onlyOthers(answers):
+			since = time.Time{}
+		case since.IsZero():
+			since = now
+		case now.Sub(since) >= outlivedAfter:
+			p.outlived.raise()
 		}
 		v := p.view()
 		why := p.waitsFor(v, addr != "", answers)

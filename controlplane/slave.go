@@ -3,8 +3,12 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
+	"github.com/chmpx/chmpx/controlplane/raftnode"
+	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/internal/mux"
 )
 
@@ -14,7 +18,63 @@ const (
 	sessionRetryMax = time.Second
 	sessionTimeout  = 5 * time.Second
 	slaveTick       = 500 * time.Millisecond
+	outlivedAfter   = 3 * time.Second // a slave that has found only other rings of its group for so long joins one
 )
+
+// slaveLoop is a slave's life in one ring after the other: a ring may be wiped
+// and started anew while the slave runs, whose programs must not notice.
+func (p *Plane) slaveLoop(ctx context.Context) error {
+	for {
+		if err := p.startSlave(); err != nil {
+			return err
+		}
+		lctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for _, loop := range []func(context.Context){p.viewLoop, p.leaderEvents, p.reachLoop, p.joinLoop} {
+			wg.Go(func() { loop(lctx) })
+		}
+		for _, m := range p.cfg.Servers {
+			wg.Go(func() { p.sessionLoop(lctx, m) })
+		}
+		again := p.outlived.wait(ctx)
+		cancel()
+		wg.Wait()
+		if !again {
+			return nil // Close stops raft
+		}
+		if err := p.forgetRing(); err != nil {
+			return err
+		}
+	}
+}
+
+// forgetRing makes a slave as it was at its start. Its data plane keeps the
+// table until the next ring has one. None of its loops may run.
+func (p *Plane) forgetRing() error {
+	p.log.Warn("the ring that this slave belonged to is no more, joining the one that the servers have now", "ring", p.realmName())
+	n := p.node.Swap(nil)
+	if err := n.Stop(); err != nil {
+		return fmt.Errorf("leave the old ring: %w", err)
+	}
+	p.stores = raftnode.MemoryStores()
+	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))
+	p.realm.Store(0)
+	p.setRefused("")
+	return nil
+}
+
+// onlyOthers reports whether servers answer, and all of them from other rings
+// of the group.
+func onlyOthers(answers []answer) bool {
+	others := false
+	for _, a := range answers {
+		if a.ok {
+			return false
+		}
+		others = others || a.foreign
+	}
+	return others
+}
 
 // startSlave starts raft on a slave: without state and without configuration,
 // it waits for a leader that was told to add it.
