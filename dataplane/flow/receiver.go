@@ -23,6 +23,8 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 	case set.accepted.has(seq):
 		c.stats.Known++
 		set.attempts[seq%Window] = h.Attempt
+	case h.Kind != wire.KindHash && c.adopt(set, h):
+		c.stats.Known++
 	case h.Epoch.Compare(c.epoch) > 0:
 		c.wantTable(nowNs, p, h.Epoch)
 		c.later(set, h, waitNode, &c.waiters)
@@ -49,12 +51,9 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash, Kind: h.Kind,
 		Flags: h.Flags | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
 	}
-	switch {
-	case h.Kind == wire.KindHash:
+	if h.Kind == wire.KindHash {
 		c.giveByHash(set, h, d)
-	case c.adopt(set, h):
-		c.stats.Known++
-	default:
+	} else {
 		c.spread(set, h, d)
 	}
 	d.Payload = nil
