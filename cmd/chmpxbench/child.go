@@ -87,8 +87,10 @@ func work(s settings, stdout, stderr io.Writer, signals <-chan os.Signal, orders
 		stop()
 	}()
 	if s.duration > 0 {
-		ctx, cancel = context.WithTimeout(ctx, s.duration)
-		defer cancel()
+		// Not by a deadline of ctx: that would be one of each request, and those
+		// that it ends a moment too early would count as errors.
+		timer := time.AfterFunc(s.duration, stop)
+		defer timer.Stop()
 	}
 	return measured(func() (*result, error) { return s.load(ctx, c, &lockedWriter{w: stdout}) })
 }

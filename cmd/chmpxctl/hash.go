@@ -91,7 +91,7 @@ func showOwners(c *cli.Context, w io.Writer, hash uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := printIDs(w, servers); err != nil {
+	if err := printIDs(w, cfg, servers, c.String("cuk")); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(c.Context, askTimeout)
@@ -166,11 +166,15 @@ func planned(cfg *config.Config, servers []ring.Server, hash uint64) (ctlport.Ow
 	return ctlport.OwnersOf(t, hash), nil
 }
 
-func printIDs(w io.Writer, servers []ring.Server) error {
+// printIDs lists the servers, and this host's node if it is a slave.
+func printIDs(w io.Writer, cfg *config.Config, servers []ring.Server, cuk string) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "\nCHMPXID\tSERVER")
+	fmt.Fprintln(tw, "\nCHMPXID\tNODE")
 	for _, s := range servers {
 		fmt.Fprintf(tw, "%s\t%s:%d\n", s.ID, s.Name, s.CtlPort)
+	}
+	if self, err := cfg.SelfNode(0, cuk); err == nil && !self.Server {
+		fmt.Fprintf(tw, "%s\t%s:%d (slave)\n", selfID(cfg, self), self.Name, self.CtlPort)
 	}
 	return tw.Flush()
 }

@@ -48,7 +48,7 @@ func TestHashOfConf(t *testing.T) {
 		"CHMPX": "slot 0 of 2\n",
 	} {
 		conf := filepath.Join(dir, placement+".ini")
-		text := "[GLOBAL]\nFILEVERSION = 1\nGROUP = FH\nDELIVERMODE = HASH\nREPLICA = 1\nPLACEMENT = " + placement + "\n" +
+		text := "[GLOBAL]\nFILEVERSION = 1\nGROUP = FH\nDELIVERMODE = HASH\nSELFCTLPORT = 5\nREPLICA = 1\nPLACEMENT = " + placement + "\n" +
 			"[SVRNODE]\nNAME = 127.0.0.1\nPORT = 2\nCTLPORT = 3\n[SVRNODE]\nNAME = 127.0.0.1\nPORT = 4\nCTLPORT = 1\n[SLVNODE]\nNAME = .*\nCTLPORT = 5\n"
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestHashOfConf(t *testing.T) {
 		}
 		for _, want := range []string{
 			ring.NodeID("FH", ring.IDByName, ring.Identity{Name: "127.0.0.1", CtlPort: 1}).String() + "  127.0.0.1:1\n",
-			"by the configuration: no node of it answers", want,
+			":5 (slave)\n", "by the configuration: no node of it answers", want,
 			"127.0.0.1:1  0     [SERVICE IN][UP][n/a][Nothing][NoSuspend]  in sync  yes\n127.0.0.1:3  1     ",
 		} {
 			if !strings.Contains(out, want) {
