@@ -157,6 +157,10 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 	if p.cfg.Slave {
 		rep.NodeRole = wire.NodeSlave
 	}
+	who, err := peerProcess(conn)
+	if err != nil {
+		return nil, err
+	}
 	req, memfd, code, err := readRequest(conn)
 	var a *attachment
 	var fds []int
@@ -168,6 +172,7 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 		code, err = p.attach(a)
 	}
 	if err != nil {
+		who.close()
 		if a != nil {
 			p.mu.Lock()
 			a.free()
@@ -177,7 +182,7 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 		return nil, errors.Join(err, answer(conn, &rep, nil))
 	}
 	rep.Session, rep.RingBytes, rep.Resumed = a.id, uint32(a.seg.RingBytes()), a.handed != nil
-	a.handed = nil
+	a.handed, a.process = nil, who
 	err = answer(conn, &rep, fds)
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})
@@ -187,7 +192,7 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 		a.kill(fmt.Errorf("answer attach request: %w", err)) // run sees it and detaches
 	}
 	p.finishUnlock(&batch{})
-	p.log.Info("program attached", "program", a.name, "session", a.id, "server", a.server, "resumed", rep.Resumed, "pid", req.PID)
+	p.log.Info("program attached", "program", a.name, "session", a.id, "server", a.server, "resumed", rep.Resumed, "pid", who.pid, "uid", who.uid)
 	return a, nil
 }
 

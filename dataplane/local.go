@@ -42,6 +42,7 @@ type attachment struct {
 	theirs shm.Doorbell // rung by the node
 	handed *handedBack  // what a segment that was handed back held; until the answer
 
+	process  process
 	reserved int64 // bytes counted in p.shmBytes
 
 	// guarded by p.mu
@@ -89,23 +90,33 @@ func (a *attachment) run() {
 		if err == nil {
 			err = errors.New("unexpected data on the attach socket")
 		}
-		p.mu.Lock()
-		if a.dead == nil {
-			a.dead = err
-		}
-		p.mu.Unlock()
+		a.endBecause(err)
 		_ = a.own.Close()
+	})
+	p.work.Go(func() {
+		if a.process.await() {
+			a.endBecause(errProcessEnded)
+			_ = a.conn.SetDeadline(time.Unix(1, 0)) // the other watcher goes on
+		}
 	})
 	bt := &batch{}
 	err := a.own.Wait(func() bool { return a.poll(bt) })
 	_ = a.conn.SetDeadline(time.Unix(1, 0))
+	a.process.close()
+	a.endBecause(err)
 	p.mu.Lock()
-	if a.dead == nil {
-		a.dead = err
-	}
 	p.detach(a)
 	p.finishUnlock(bt)
 	_ = a.conn.Close()
+}
+
+// endBecause notes why the attachment ends, if nothing else was first.
+func (a *attachment) endBecause(why error) {
+	a.p.mu.Lock()
+	defer a.p.mu.Unlock()
+	if a.dead == nil {
+		a.dead = why
+	}
 }
 
 // poll drains the program's rings until they are empty and reports true when
