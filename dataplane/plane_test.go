@@ -20,7 +20,12 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if programMain() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // world is a ring of data planes on loopback whose views the test writes
 // itself: what a control plane would agree on.

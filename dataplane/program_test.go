@@ -23,6 +23,7 @@ type program struct {
 	t       *testing.T
 	conn    *net.UnixConn
 	mem     []byte
+	memfd   int
 	seg     *shm.Segment
 	node    shm.Doorbell // the node waits on it
 	out     *shm.Producer
@@ -35,15 +36,26 @@ type program struct {
 // attachRaw attaches without the library. An error is the node's refusal.
 func attachRaw(t *testing.T, n *testNode, role wire.Role, session wire.SessionID) (*program, *wire.AttachReply) {
 	t.Helper()
+	return attachWith(t, n, &wire.AttachRequest{Role: role, Name: "raw", Session: session})
+}
+
+// handBack attaches a program again and brings its segment along.
+func (g *program) handBack(n *testNode, role wire.Role) (*program, *wire.AttachReply) {
+	g.t.Helper()
+	return attachWith(g.t, n, &wire.AttachRequest{Role: role, Name: "raw", Session: g.session, Flags: wire.AttachHandBack}, g.memfd)
+}
+
+func attachWith(t *testing.T, n *testNode, req *wire.AttachRequest, handed ...int) (*program, *wire.AttachReply) {
+	t.Helper()
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: n.socket(), Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := (&wire.AttachRequest{Role: role, Name: "raw", Session: session}).Encode()
+	b, err := req.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Write(b); err != nil {
+	if err := shm.SendFds(conn, b, handed...); err != nil {
 		t.Fatal(err)
 	}
 	buf := make([]byte, wire.AttachBytesMax)
@@ -59,11 +71,10 @@ func attachRaw(t *testing.T, n *testNode, role wire.Role, session wire.SessionID
 		_ = conn.Close()
 		return nil, rep
 	}
-	g := &program{t: t, conn: conn, session: rep.Session}
+	g := &program{t: t, conn: conn, session: rep.Session, memfd: fds[0]}
 	if g.mem, err = shm.MapMemfd(fds[0]); err != nil {
 		t.Fatal(err)
 	}
-	_ = unix.Close(fds[0])
 	_ = unix.Close(fds[1])
 	if g.node, err = shm.NewEventfdDoorbell(fds[2]); err != nil {
 		t.Fatal(err)
@@ -75,6 +86,7 @@ func attachRaw(t *testing.T, n *testNode, role wire.Role, session wire.SessionID
 	g.done = sync.OnceFunc(func() {
 		g.exit()
 		_ = g.node.Close()
+		_ = unix.Close(g.memfd)
 		_ = shm.Unmap(g.mem)
 	})
 	t.Cleanup(g.done)
