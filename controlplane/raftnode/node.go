@@ -53,14 +53,14 @@ type Node struct {
 // its stores, from Bootstrap, or from a leader that was told to add it.
 func Start(o Options) (*Node, error) {
 	log := NewLogger(o.Log)
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	trans := newCountingTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addressProvider(o.AddressOf),
 		Logger:                log,
 		Stream:                o.Stream,
 		MaxPool:               maxPool,
 		MaxRPCsInFlight:       maxRPCsInFlight,
 		Timeout:               transportTimeout,
-	})
+	}), o.Log)
 	r, err := raft.NewRaft(configOf(o.ID, log), o.FSM, o.Stores.log, o.Stores.stable, o.Stores.snaps, trans)
 	if err != nil {
 		trans.Close()
