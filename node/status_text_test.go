@@ -1,6 +1,11 @@
 package node
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +82,74 @@ func TestShowSelf(t *testing.T) {
 		if s.Name != "a" || s.Slave || s.Port != 8020 || s.Status != ring.ServiceOut|ring.Up|ring.Suspend ||
 			s.PortSocket != 7 || s.CtlSocket != 8 || s.ToServers != 3 || s.FromSlaves != 2 || s.Servers.Sent != 1 || s.Slaves.Received != 4 {
 			t.Errorf("table %t: %+v", table, s)
+		}
+	}
+}
+
+// A real node answers the text commands while it waits for other servers and
+// the ring has no leader, and shows what it knows.
+func TestTextWithoutLeader(t *testing.T) {
+	s := newSite(t)
+	text, err := os.ReadFile(s.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two more servers, where nobody listens.
+	more := "[SVRNODE]\nNAME = 127.0.0.1\nPORT = 1\nCTLPORT = 2\n[SVRNODE]\nNAME = 127.0.0.1\nPORT = 3\nCTLPORT = 4\n"
+	if err := os.WriteFile(s.conf, append(text, more...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(Options{Config: config.Source{Path: s.conf}, Version: "1.2.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}()
+	ask := func(command string) string {
+		t.Helper()
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", s.ctlPort), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, command+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	for command, wants := range map[string][]string{
+		"version": {"Version 1.2.3 (commit: "},
+		"ALLSTATUS": {
+			"RING Name              = NODETEST\nNo.1\n  Server Name          = 127.0.0.1\n    Port               = 1\n",
+			"No.3\n  Server Name          = localhost\n",
+			"= 0x10(SAFE -> [SERVICE OUT][DOWN][n/a][Nothing][NoSuspend])\n",
+			"= 0x10011(SAFE -> [SERVICE OUT][UP][n/a][Nothing][Suspend])\n",
+		},
+		"SELFSTATUS": {
+			fmt.Sprintf("Internal ID               = 0x%x\n", uint64(n.id)), "    To Servers            = 3\n", "    On Control port       = ",
+			fmt.Sprintf("    Control Port(socket)  = %d(", s.ctlPort), fmt.Sprintf("    Port(socket)          = %d(", s.port),
+		},
+		"MERGE": {"ERROR: "},
+	} {
+		answer := ask(command)
+		for _, want := range wants {
+			if !strings.Contains(answer, want) {
+				t.Errorf("%s: the answer lacks %q:\n%s", command, want, answer)
+			}
 		}
 	}
 }

@@ -70,7 +70,7 @@ func printError(w io.Writer, err error) {
 	case errors.As(err, &option):
 		says, reason = "ERROR: "+option.says, option.reason
 	case errors.Is(err, options.ErrNoValue):
-		says, reason = "ERROR: An option lacks its value", says
+		says, reason = "ERROR: An option lacks its value", strings.TrimPrefix(says, options.ErrNoValue.Error()+": ")+" is followed by nothing or by an option"
 	case errors.Is(err, errInit):
 		says, reason = "Could not initialize internal object/data/etc", strings.TrimPrefix(says, errInit.Error()+": ")
 	default:

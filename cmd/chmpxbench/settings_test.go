@@ -37,7 +37,7 @@ func TestWrongOptions(t *testing.T) {
 		"level":            {"-c -conf x -g foo", `[ERR] ERROR: Wrong parameter value "-d"("-g") foo.` + "\n[ERR] REASON: ERR, WAN, INF, MSG and DUMP are allowed.\n"},
 		"negative loops":   {"-c -conf x -l -1", `[ERR] ERROR: "-l" option value is wrong, must set 0 - xxxx.` + "\n" + `[ERR] REASON: a whole number up to 1099511627776 is needed, not "-1".` + "\n"},
 		"loops as text":    {"-c -json {} -l abc", `[ERR] ERROR: "-l" option value is wrong, must set 0 - xxxx.` + "\n" + `[ERR] REASON: a whole number up to 1099511627776 is needed, not "abc".` + "\n"},
-		"no value":         {"-c -json", "[ERR] ERROR: An option lacks its value.\n[ERR] REASON: options: value missing: option -json.\n"},
+		"no value":         {"-c -json", "[ERR] ERROR: An option lacks its value.\n[ERR] REASON: option -json is followed by nothing or by an option.\n"},
 		"window alone":     {"-c -conf x -window 2", `[ERR] ERROR: "-window" is for clients that wait for replies: "-c" and "-ta" are needed.` + "\n"},
 		"window printed":   {"-c -conf x -ta -pr -window 2", `[ERR] ERROR: "-pr" prints one message after the other, it cannot be used with "-window".` + "\n"},
 		"window to all":    {"-c -conf x -ta -b -window 2", `[ERR] ERROR: "-b" sends one message after the other, it cannot be used with "-window".` + "\n"},
