@@ -180,6 +180,9 @@ func (a *attachment) drainRings(now int64) (more bool) {
 		more = a.drainRequests(now) || more
 	}
 	if a.ended {
+		if a.broken || a.fromRep.Empty() && !a.stalled[flow.Replies] {
+			a.p.core.EndReplies(a.session)
+		}
 		a.finish(now)
 	}
 	return more

@@ -55,7 +55,9 @@ const (
 	TypeTableRequest
 	// TypeTable carries a table; payload is ring.Table's binary form.
 	TypeTable
-	// TypeRequestLost says that a server program took a request and ended before it replied: Session (asker's), Seq.
+	// TypeRequestLost says that no reply comes to a request: the server program
+	// that took it has ended, or its reply found no way. Session (asker's), Seq.
+	// The asker's node sends it back when it knows.
 	TypeRequestLost
 	// TypeRelay carries a frame to a node that its sender has no link to: Seq
 	// (id of the sender), Hash (id of the receiver), Attempt (number of the

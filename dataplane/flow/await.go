@@ -61,6 +61,20 @@ func (s *Session) answered(seq uint64, p *Peer) {
 	}
 }
 
+// failAwait reports a request, or its copy at p, if it is watched there.
+func (c *Core) failAwait(s *Session, seq uint64, p *Peer) {
+	if s.awaits == nil || seq == 0 {
+		return
+	}
+	for _, copied := range []bool{false, true} {
+		if a := s.awaitAt(seq, p, copied); a.seq == seq && a.copy == copied && a.peer == p {
+			*a = await{}
+			s.awaiting--
+			c.requestFailed(s, seq)
+		}
+	}
+}
+
 // failAwaited reports the watched requests that gone says lost their server.
 func (c *Core) failAwaited(s *Session, gone func(a *await) bool) {
 	if s.awaiting == 0 {

@@ -87,6 +87,7 @@ type Core struct {
 	joining  []*Session // attached, but the chain is full
 	chain    []fence
 	restored []restored // fences of programs that came back with records
+	lost     []request  // that their askers' nodes do not know of, oldest first
 	turn     int        // the program that got a message in turns last
 	untaken  int        // delivered, not taken, all programs
 	orphans  int        // of these, records of forgotten sets
@@ -129,6 +130,11 @@ func (c *Core) Frame(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 		c.roomAt(nowNs, p, h)
 	case wire.TypeBye:
 		c.forget(c.sets[h.Session])
+		if len(c.lost) > 0 {
+			c.dropLost(&h.Session, 0)
+		}
+	case wire.TypeRequestLost:
+		c.requestLost(p, h)
 	case wire.TypeReply:
 		c.reply(nowNs, p, h, payload)
 	case wire.TypeReplyAck:
@@ -224,6 +230,7 @@ type Stats struct {
 	Sessions  uint64 `json:"sessions"`  // senders' sessions ever remembered
 	Evicted   uint64 `json:"evicted"`   // of these, forgotten for want of space
 
+	RequestsLost     uint64 `json:"requests_lost"`     // requests that programs here took, and whose replies will not come
 	RepliesSent      uint64 `json:"replies_sent"`      // replies put on links, each time
 	RepliesDropped   uint64 `json:"replies_dropped"`   // replies without a way to their asker
 	RepliesDelivered uint64 `json:"replies_delivered"` // replies given to a program

@@ -107,17 +107,13 @@ func (c *Core) chooseCopies(s *Session, e *entry) {
 	}
 }
 
-// forwardFan transmits the pending copies that nothing forbids, and returns how
-// many are left. The record may be settled then; the caller calls release.
-func (c *Core) forwardFan(nowNs int64, s *Session, e *entry) (left int) {
+// forwardFan transmits the pending copies that nothing forbids, and reports
+// whether any is left. The record may be settled then; the caller calls release.
+func (c *Core) forwardFan(nowNs int64, s *Session, e *entry) (left bool) {
 	f := e.fan
 	if !f.chosen {
-		c.chooseCopies(s, e)
-		switch {
-		case !f.chosen:
-			return 1
-		case e.state == settled:
-			return 0
+		if c.chooseCopies(s, e); !f.chosen || e.state == settled {
+			return !f.chosen
 		}
 	}
 	late := e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs
@@ -130,13 +126,13 @@ func (c *Core) forwardFan(nowNs int64, s *Session, e *entry) (left int) {
 			c.giveUp(s, e, cp)
 		case c.forwardCopy(nowNs, s, e, cp):
 		default:
-			left++
+			left = true
 			if cp.state == unsent && e.rec.DeadlineNs != 0 {
 				c.due(&s.requests, e.rec.DeadlineNs)
 			}
 		}
 		if e.state == settled {
-			return 0
+			return false
 		}
 	}
 	return left
@@ -165,15 +161,14 @@ func (c *Core) forwardCopy(nowNs int64, s *Session, e *entry, cp *fanCopy) bool 
 // scanFans tries all pending copies of a session.
 func (c *Core) scanFans(nowNs int64, s *Session) {
 	w := &s.requests
-	first, seen, done := w.last+1, 0, false
-	for seq := max(s.fanned.scanFrom, w.low); seen < s.fanned.waiting && seq <= w.last; seq++ {
+	first, done := w.last+1, false
+	for seq := max(s.fanned.scanFrom, w.low); s.fanned.waiting > 0 && seq <= w.last; seq++ {
 		e := w.at(seq)
 		if e == nil || e.fan == nil {
 			continue
 		}
-		if left := c.forwardFan(nowNs, s, e); left > 0 {
+		if c.forwardFan(nowNs, s, e) {
 			first = min(first, seq)
-			seen += left
 		}
 		done = done || e.state == settled
 	}

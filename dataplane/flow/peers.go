@@ -68,6 +68,9 @@ func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {
 	}
 	p.inc = inc
 	p.setReady()
+	if same == again && len(c.lost) > 0 {
+		c.tellLostAgain(p)
+	}
 	for _, s := range c.sessions {
 		if p.dest >= 0 { // else nothing of ours can be there
 			c.linked(nowNs, s, p, same)
@@ -127,12 +130,13 @@ func (c *Core) PeerRoom(nowNs int64, p *Peer) {
 		return
 	}
 	p.full = false
+	for _, s := range c.sessions { // replies first, whoever's: what waits for messages may wait for long
+		c.scanReplies(nowNs, s)
+	}
 	n := len(c.sessions)
 	c.rotor++ // another session is served first each time
 	for i := 0; i < n && !p.full; i++ {
-		s := c.sessions[(c.rotor+i)%n]
-		c.scanReplies(nowNs, s)
-		c.scan(nowNs, s)
+		c.scan(nowNs, c.sessions[(c.rotor+i)%n])
 	}
 	c.reap()
 }

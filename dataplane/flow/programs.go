@@ -23,7 +23,8 @@ type program struct {
 	given     uint64   // records ever delivered
 	taken     uint64   // records ever taken
 	number    int
-	seed      uint64   // of the choice among programs
+	seed      uint64 // of the choice among programs
+	open      openRequests
 	waiters   []*inSet // refused for want of room in this program's ring
 	fullAt    uint64   // untaken records at the last such refusal
 	displaced bool     // some of the untaken may be elsewhere as well
@@ -167,6 +168,7 @@ func (c *Core) withdraw(s *Session, alive bool) {
 		r := pr.at(pr.taken)
 		c.stats.Withdrawn++
 		c.left(r)
+		pr.open.del(&r.set.id, r.seq)
 		if r.seq >= r.set.low { // of a forgotten set, too: its sender still waits
 			r.set.accepted.del(r.seq)
 			r.set.suspect = r.set.suspect || alive // also when the refusal is lost with its link

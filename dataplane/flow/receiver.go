@@ -20,6 +20,9 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 	case seq < set.low || set.taken.has(seq): // within the window of low: its delta is, and low is not lower
 		c.stats.Known++
 		c.ack(set, seq)
+		if len(c.lost) > 0 { // its asker's node may have been started after it was told
+			c.recallLost(&set.id, seq)
+		}
 	case set.accepted.has(seq):
 		c.stats.Known++
 		set.attempts[seq%Window] = h.Attempt
@@ -83,6 +86,12 @@ func (c *Core) given(set *inSet, h *wire.Header, s *Session, end uint64) {
 	set.untaken++
 	c.untaken++
 	s.program.push(handed{set: set, seq: h.Seq, hash: h.Hash, kind: h.Kind, end: end})
+	if h.Flags&wire.FlagWantsReply != 0 {
+		s.program.open.add(set.peer.id, &set.id, h.Seq)
+		if h.Attempt > 1 && len(c.lost) > 0 {
+			c.dropLost(&set.id, h.Seq) // the program may answer what another one took
+		}
+	}
 }
 
 // Who a refused session waits for, as bits of inSet.waits. Programs share the
@@ -180,6 +189,9 @@ func (c *Core) take(r *handed) {
 		set.taken.add(r.seq)
 	}
 	c.ack(set, r.seq)
+	if len(c.lost) > 0 {
+		c.recallLost(&set.id, r.seq)
+	}
 }
 
 // Delivered reports whether s has records that its program has not taken, so

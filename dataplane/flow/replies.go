@@ -21,6 +21,7 @@ func (c *Core) submitReply(nowNs int64, s *Session, r *Record) error {
 	if err != nil {
 		return err
 	}
+	s.program.open.del(&r.ToSession, r.ToSeq)
 	e.dest = c.peers[r.ToNode]
 	c.forwardReply(nowNs, s, e)
 	if e.state == settled { // expired
@@ -60,6 +61,7 @@ func (c *Core) forwardReply(nowNs int64, s *Session, e *entry) bool {
 	switch {
 	case nowNs >= e.holdNs:
 		c.stats.RepliesDropped++
+		c.lose(request{e.rec.ToNode, e.rec.ToSession, e.rec.ToSeq})
 		w.settle(e)
 	case nowNs < e.retryNs:
 		c.due(w, min(e.retryNs, e.holdNs))
@@ -132,16 +134,11 @@ func (c *Core) replyRefused(nowNs int64, p *Peer, h *wire.Header) {
 // reply handles TypeReply at the asker's node.
 func (c *Core) reply(_ int64, p *Peer, h *wire.Header, payload []byte) {
 	s := c.session(&h.Session)
-	switch {
-	case s == nil:
-		// After a restart of this node the asker's program is about to attach
-		// again; the sender gives up by itself if it does not.
+	if s == nil || s.detached {
+		// After a restart of this node, or when it was cut off, the asker's
+		// program is about to attach again; the sender gives up by itself if not.
 		c.stats.RepliesStray++
 		c.answer(p, wire.Header{Type: wire.TypeReplyLater, Seq: h.Seq, Attempt: h.Attempt}, true)
-		return
-	case s.detached:
-		c.stats.RepliesStray++
-		c.ackReply(p, h)
 		return
 	}
 	c.delivery = Delivery{

@@ -42,16 +42,12 @@ func (c *Core) Restore(_ int64, s *Session, recs []Handed, keep []bool) {
 }
 
 // mayRestore reports whether a record that was given before this process
-// began is this node's by the present view. One that goes in turns is not: its
-// sender has it again and will choose another server.
+// began is this node's by the present view. Only one sent by hash is: a random
+// one its sender gives to any server, and what was promised of a copy has
+// ended with the process that it was for.
 func (c *Core) mayRestore(r *Handed) bool {
-	switch {
-	case c.selfIndex < 0 || r.Seq == 0 || r.Kind == wire.KindRandom:
-		return false
-	case r.Kind == wire.KindHash:
-		return !c.table.Random && c.table.Acting(r.Hash) == c.selfIndex && !c.seal.HasHash(r.Hash)
-	}
-	return true // a copy of a fan-out goes to no other server
+	return c.selfIndex >= 0 && r.Seq != 0 && r.Kind == wire.KindHash && !c.table.Random &&
+		c.table.Acting(r.Hash) == c.selfIndex && !c.seal.HasHash(r.Hash)
 }
 
 // restore puts a record into its session's set and among the untaken ones of
@@ -77,6 +73,9 @@ func (c *Core) restore(s *Session, r *Handed) bool {
 	c.untaken++
 	c.stats.Restored++
 	s.program.push(handed{set: set, seq: r.Seq, hash: r.Hash, kind: r.Kind, end: r.End})
+	if r.Flags&wire.FlagWantsReply != 0 {
+		s.program.open.add(r.From, &r.Session, r.Seq)
+	}
 	return true
 }
 

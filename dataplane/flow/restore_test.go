@@ -44,7 +44,7 @@ func TestRestoreKeepsWhatThisNodeMayHave(t *testing.T) {
 		{"not in the order of sequences", func(*rig) {}, []Handed{rec(1500, 0), rec(600, 3), rec(1600, 0)}, "+++"},
 		{"more than a window", func(*rig) {}, []Handed{rec(5, 0), rec(5+Window, 0), rec(4+Window, 0)}, "+-+"},
 		{"no sequence", func(*rig) {}, []Handed{rec(0, 0)}, "-"},
-		{"in turns, and a copy", func(*rig) {}, []Handed{{Seq: 5, Kind: wire.KindRandom}, {Seq: 6, Hash: 1, Kind: wire.KindReplicate}}, "-+"},
+		{"in turns, and a copy", func(*rig) {}, []Handed{{Seq: 5, Kind: wire.KindRandom}, {Seq: 6, Hash: 1, Kind: wire.KindReplicate}}, "--"},
 		{"more sessions than are remembered", func(r *rig) { r.c.cfg.SessionsMax = 1 }, []Handed{rec(5, 0), {Session: wire.SessionID{2}, Seq: 5}}, "+-"},
 	}
 	for _, tt := range tests {

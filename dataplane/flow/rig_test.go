@@ -166,6 +166,8 @@ func (r *rig) Transmit(p *Peer, h *wire.Header, _ bool) {
 		r.notef("REPLYACK stream %d %d mask %x to %d", h.Attempt, h.Seq, h.Hash, p.ID())
 	case wire.TypeMoved:
 		r.notef("MOVED %d attempt %d epoch %d to %d%s", h.Seq, h.Attempt, h.Epoch.Index, p.ID(), markOf(h.Flags))
+	case wire.TypeRequestLost:
+		r.notef("LOST %d to %d", h.Seq, p.ID())
 	case wire.TypeRoom, wire.TypeBye:
 		r.notef("%s to %d", typeName(h.Type), p.ID())
 	default:

@@ -211,10 +211,10 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 		}
 		n++
 		waited = waited || e.waited
-		w.settle(e)
 		if e.rec.Flags&wire.FlagWantsSettled != 0 {
 			c.ports.Outcome(s, e.rec.Seq, true, false)
 		}
+		w.settle(e)
 		if e.rec.Flags&wire.FlagWantsReply != 0 && !e.replied && !s.detached {
 			c.await(s, e.rec.Seq, p, false)
 		}

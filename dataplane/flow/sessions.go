@@ -55,6 +55,9 @@ func (c *Core) Attach(nowNs int64, id wire.SessionID, server bool) *Session {
 	s.requests.low, s.replies.low = 1, 1
 	if old := c.byID[id]; old != nil {
 		c.Withdraw(nowNs, old, false)
+		if s.program.open = old.program.open; !server {
+			c.EndReplies(s)
+		}
 		s.firstTry, s.lastTry, s.repeatEnd = old.lastTry, old.lastTry, max(old.requests.last, old.repeatEnd)
 		s.pairs = slices.Clone(old.pairs)
 		for i := range s.pairs {
@@ -83,6 +86,7 @@ func (c *Core) Detach(nowNs int64, s *Session) {
 		return
 	}
 	c.Withdraw(nowNs, s, false)
+	c.EndReplies(s)
 	s.detached = true
 	s.awaits, s.awaiting = nil, 0
 	c.endIfDone(s)

@@ -61,8 +61,8 @@ var mutants = []struct {
 		return true
 	})}},
 	{"no seal", "OWNER ORDER", mutation{noSeal: true}},
-	{"deadlines pass too early", "KEPT", mutation{early: true}},
-	{"an ended program takes part until all that it sent is read", "STUCK KEPT", mutation{noWithdraw: true}},
+	{"deadlines pass too early", "OUTCOME", mutation{early: true}},
+	{"an ended program takes part until all that it sent is read", "STUCK KEPT REPEAT", mutation{noWithdraw: true}},
 	{"commit before drained", "OWNER ORDER", mutation{noDrain: true}},
 	{"the hello's incarnation is ignored", "REPEAT STUCK", mutation{onUp: func(_ *simNode, p *Peer, hello *simFrame) {
 		if p.inc != 0 && hello.inc != 0 {

@@ -24,7 +24,14 @@ type judge struct {
 	owners  [simSlots]judgeOwner
 	turns   map[turnKey]int // random messages first taken
 	excused bool            // something has happened that allows repeats
-	count   struct{ sent, taken, repeats, answers int }
+	count   judgeCount
+}
+
+type judgeCount struct{ sent, taken, repeats, answers, failed, expired, struck, kept int }
+
+func (c *judgeCount) add(o *judgeCount) {
+	c.sent, c.taken, c.repeats, c.answers = c.sent+o.sent, c.taken+o.taken, c.repeats+o.repeats, c.answers+o.answers
+	c.failed, c.expired, c.struck, c.kept = c.failed+o.failed, c.expired+o.expired, c.struck+o.struck, c.kept+o.kept
 }
 
 type judgeKey struct {
@@ -83,8 +90,11 @@ func (j *judge) lose(p *simProg) {
 func (j *judge) settled(m *simMsg) {
 	if isFan(m.kind) {
 		j.settledFan(m)
-	} else if m.takes == 0 && !m.expired(j.w) {
+	} else if m.takes == 0 && m.undelivered == 0 {
 		j.w.fail("KEPT: %v is settled, nobody has taken it", m)
+	}
+	if m.flags&wire.FlagWantsSettled != 0 && m.delivered+m.undelivered != 1 {
+		j.w.fail("OUTCOME: %v is settled after %d and %d reports", m, m.delivered, m.undelivered)
 	}
 }
 
@@ -94,17 +104,20 @@ func (j *judge) taken(a *simAtt, r *simIn) {
 	m.takes++
 	j.count.taken++
 	up, inc := w.last().status(n)
-	unaware := !up || inc != r.inc
+	unaware := !up || inc != r.inc || a.gone // or was cut off and has not noticed
+	if m.never {
+		w.fail("DEADLINE: %v is taken, it was reported as not delivered", m)
+	}
 	if m.kind != wire.KindHash {
 		j.takenKind(a, r, unaware)
 		return
 	}
 	slot := int(r.d.Hash % simSlots)
-	if v := &w.views[n.table]; v.owner(w, slot) != n || v.incarnation(n) != r.inc {
+	if v := &w.views[n.table]; !a.gone && (v.owner(w, slot) != n || v.incarnation(n) != r.inc) {
 		w.fail("OWNER: %v takes %v of slot %d, although %v knows that it is not the owner", a.prog, m, slot, n)
 	}
 	flagged := r.d.Flags&wire.FlagMaybeRepeat != 0
-	if flagged && !j.excused {
+	if flagged && !j.excused && !w.opt.deaths {
 		w.fail("REPEAT: %v is marked without any reason", m)
 	}
 	if m.takes > 1 {
@@ -112,12 +125,12 @@ func (j *judge) taken(a *simAtt, r *simIn) {
 		if !flagged && !unaware {
 			w.fail("REPEAT: %v is taken again on %v without mark", m, n)
 		}
-		if !j.excused {
+		if !j.excused && !m.worked {
 			w.fail("REPEAT: %v is taken again on %v for no reason", m, n)
 		}
 	} else {
 		key := judgeKey{m.prog.idx, m.hash}
-		if m.seq < j.order[key] {
+		if m.seq < j.order[key] && m.undelivered == 0 {
 			w.fail("ORDER: %v is first taken after sequence %d", m, j.order[key])
 		}
 		j.order[key] = max(j.order[key], m.seq)
@@ -158,8 +171,43 @@ func (j *judge) replied(a *simAtt, d *Delivery) {
 		return
 	}
 	j.count.answers++
-	if ask.answered++; ask.answered > 1 && !isFan(m.kind) && !j.excused && !w.opt.cuts {
+	if ask.answered++; ask.answered > 1 && !isFan(m.kind) && !j.excused && !w.opt.cuts && !m.worked {
 		w.fail("REPLY: %v:%d is answered twice", a.prog, d.Seq)
+	}
+	if ask.failed > 0 && !isFan(m.kind) && !j.excused {
+		w.fail("REQUEST: %v:%d is answered after it has failed", a.prog, d.Seq)
+	}
+}
+
+// failed judges that no reply will come. Like reports, a program that attaches
+// again may hear it again.
+func (j *judge) failed(a *simAtt, seq uint64, ask *simAsk) {
+	w, p, m := j.w, a.prog, a.message(seq)
+	if j.count.failed++; ask.by != a {
+		ask.by, ask.failed = a, 0
+	}
+	ask.failed++
+	switch {
+	case isFan(m.kind):
+	case m.takes == 0:
+		w.fail("REQUEST: %v:%d has failed, nobody has taken it", p, seq)
+	case ask.failed > 1:
+		w.fail("REQUEST: %v:%d has failed twice", p, seq)
+	case ask.answered > 0 && !j.excused:
+		w.fail("REQUEST: %v:%d has failed after it was answered", p, seq)
+	case !j.excused && !w.opt.deaths && !w.opt.cuts:
+		w.fail("REQUEST: %v:%d has failed for no reason", p, seq)
+	}
+}
+
+// finishAsked judges the requests of a program that is alive.
+func (j *judge) finishAsked(p *simProg) {
+	for seq, ask := range p.asked {
+		m := j.msgs[judgeKey{p.idx, seq}]
+		outcomes := ask.answered + ask.failed + ask.given + m.undelivered
+		if outcomes == 0 && (!isFan(m.kind) || ask.want > 0) || !j.excused && m.undelivered == 0 && outcomes < ask.want {
+			j.w.fail("REQUEST: %v:%d has %+v outcomes", p, seq, *ask)
+		}
 	}
 }
 
@@ -173,16 +221,14 @@ func (j *judge) finish() {
 		if p.next > 0 && p.alive && p.att != nil && p.node.core.Accepts(p.att.s, Requests) != Window {
 			w.fail("STUCK: %v may send only %d", p, p.node.core.Accepts(p.att.s, Requests))
 		}
-		for seq, ask := range p.asked {
-			if ask.answered == 0 && !isFan(j.msgs[judgeKey{p.idx, seq}].kind) && !j.excused && !w.opt.cuts && !w.opt.deaths {
-				w.fail("REPLY: %v:%d is not answered", p, seq)
-			}
+		if p.alive {
+			j.finishAsked(p)
 		}
 	}
 	for _, m := range j.msgs {
 		if isFan(m.kind) {
 			j.finishFan(m)
-		} else if m.takes == 0 && !m.lost && !m.expired(w) {
+		} else if m.takes == 0 && !m.lost && m.undelivered == 0 {
 			w.fail("KEPT: %v was never taken", m)
 		}
 	}
@@ -194,8 +240,9 @@ func (j *judge) finish() {
 				w.fail("STUCK: the detached session of %v has not ended", a.prog)
 			}
 		}
-		if c.untaken != 0 || c.sealed != 0 || len(c.chain) != 0 || len(c.joining) != 0 {
-			w.fail("STUCK: %v counts %d untaken, %d sealed, %d fences, %d joining", n, c.untaken, c.sealed, len(c.chain), len(c.joining))
+		if c.untaken != 0 || c.sealed != 0 || len(c.chain) != 0 || len(c.joining) != 0 || len(c.restored) != 0 {
+			w.fail("STUCK: %v counts %d untaken, %d sealed, %d and %d fences, %d joining",
+				n, c.untaken, c.sealed, len(c.chain), len(c.restored), len(c.joining))
 		}
 		if len(c.sets) > c.cfg.SessionsMax || len(c.waiters) > c.cfg.SessionsMax {
 			w.fail("BOUNDED: %v holds %d sessions, %d waiters", n, len(c.sets), len(c.waiters))

@@ -128,6 +128,9 @@ func (j *judge) chosen(n *simNode, m *simMsg, count int) {
 			m.fan.ever[d] = 0
 		}
 	}
+	if ask := m.prog.asked[m.seq]; ask != nil {
+		ask.want = count
+	}
 	if count != len(m.fan.dests) {
 		w.fail("FAN: %v goes to %d servers, %d in the table", m, count, len(m.fan.dests))
 	}
@@ -145,15 +148,31 @@ func (j *judge) settledFan(m *simMsg) {
 	}
 }
 
-// outcome judges a report about a message.
-func (j *judge) outcome(m *simMsg, delivered, maybe bool) {
-	w, takes := j.w, 0
+// outcome judges a report about a message. A program hears it once, unless it
+// attaches again: its library ignores what comes a second time.
+func (j *judge) outcome(a *simAtt, m *simMsg, delivered, maybe bool) {
+	w, takes := j.w, m.takes
+	w.logf("%v is reported delivered %v maybe %v", m, delivered, maybe)
+	if m.reported == a {
+		w.fail("OUTCOME: %v is reported twice", m)
+	}
+	if m.reported == nil {
+		if delivered {
+			m.delivered++
+		} else {
+			j.count.expired++
+			m.undelivered++
+			m.never = !maybe && !isFan(m.kind) // a library that attaches again may find receivers
+		}
+	}
+	m.reported = a
 	if !isFan(m.kind) {
-		if !delivered && !maybe && m.takes > 0 {
-			w.fail("OUTCOME: %v is reported as not delivered, but was taken", m)
+		if delivered && (takes == 0 || m.flags&wire.FlagWantsSettled == 0) || !delivered && !maybe && takes > 0 || !delivered && !m.expired(w) {
+			w.fail("OUTCOME: %v is reported delivered %v maybe %v after %d takes", m, delivered, maybe, takes)
 		}
 		return
 	}
+	takes = 0
 	for _, n := range m.fan.ever {
 		takes += n
 	}
@@ -185,11 +204,11 @@ func (j *judge) takenKind(a *simAtt, r *simIn, unaware bool) {
 		}
 		m.fan.ever[d]++
 		takes = m.fan.ever[d]
-	} else if w.views[n.table].incarnation(n) != r.inc {
+	} else if !a.gone && w.views[n.table].incarnation(n) != r.inc {
 		w.fail("OWNER: %v takes %v, although %v knows that it is down", a.prog, m, n)
 	}
 	flagged := r.d.Flags&wire.FlagMaybeRepeat != 0
-	if flagged && !j.excused {
+	if flagged && !j.excused && !w.opt.deaths {
 		w.fail("REPEAT: %v is marked without any reason", m)
 	}
 	if takes < 2 {
@@ -202,7 +221,7 @@ func (j *judge) takenKind(a *simAtt, r *simIn, unaware bool) {
 	if !flagged && !unaware && !m.again {
 		w.fail("REPEAT: %v is taken again on %v without mark", m, n)
 	}
-	if !j.excused {
+	if !j.excused && !m.worked {
 		w.fail("REPEAT: %v is taken again on %v for no reason", m, n)
 	}
 }

@@ -11,12 +11,24 @@ import (
 type mutation struct {
 	noSeal, noDrain bool
 	noWithdraw      bool
+	noHand          bool                                          // segments are not handed back
+	noDoneMark      bool                                          // what a program was not done with is not marked
+	noKeptMark      bool                                          // what is kept of them is not marked
 	early           bool                                          // deadlines pass at once
 	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
 	onTaken         func(n *simNode)
 	onDelivered     func(n *simNode, d *Delivery)
 	onView          func(n *simNode)
 	onUp            func(n *simNode, p *Peer, hello *simFrame)
+	onRestore       func(n *simNode, s *Session, recs []Handed, keep []bool) // instead of Restore
+}
+
+func (m *mutation) restore(n *simNode, s *Session, recs []Handed, keep []bool) {
+	if m.onRestore != nil {
+		m.onRestore(n, s, recs, keep)
+	} else {
+		n.core.Restore(n.w.now, s, recs, keep)
+	}
 }
 
 func (m *mutation) frame(e *simEnd, p *Peer, h *wire.Header) bool {
@@ -30,9 +42,9 @@ func (m *mutation) deadline(at int64) int64 {
 	return at
 }
 
-func (m *mutation) withdraw(a *simAtt) {
+func (m *mutation) withdraw(a *simAtt, alive bool) {
 	if !m.noWithdraw {
-		a.node.core.Withdraw(a.node.w.now, a.s, false)
+		a.node.core.Withdraw(a.node.w.now, a.s, alive && !m.noDoneMark)
 	}
 }
 
@@ -86,7 +98,7 @@ func (w *sim) wild() {
 	case r < 40:
 		w.deliver()
 	case r < 54:
-		if a := w.anyAtt(); a != nil && !a.gone && len(a.in) > 0 {
+		if a := w.anyAtt(); a != nil && a.untaken() {
 			a.take()
 			w.flush(a.node)
 		}
@@ -101,6 +113,12 @@ func (w *sim) wild() {
 		}
 	case r < 78:
 		if a := w.anyAtt(); a != nil {
+			if !a.gone && a.busy > 0 {
+				a.done()
+			}
+			if p := a.prog; !a.gone && len(p.todo) > 0 {
+				p.answer(w.one(len(p.todo)))
+			}
 			a.submit()
 			a.endIfSubmitted()
 			w.flush(a.node)
@@ -158,7 +176,9 @@ func (w *sim) fault() {
 			w.admit(n)
 		}
 	case r == 10:
-		w.comeBack(w.progs[w.one(len(w.progs))])
+		if p := w.progs[w.one(len(w.progs))]; p.hand == nil || !p.server || w.admitted(p.node) || w.chance(.3) {
+			w.comeBack(p)
+		}
 	case r == 11 && w.opt.crash:
 		if a := w.anyAtt(); a != nil && !a.gone && w.chance(.3) {
 			if w.chance(.5) {
@@ -281,9 +301,16 @@ func (w *sim) drain() bool {
 	}
 	for _, n := range w.nodes {
 		for _, a := range slices.Clone(n.atts) {
-			for !a.gone && len(a.in) > 0 {
+			for a.untaken() {
 				quiet = false
 				a.take()
+			}
+			for !a.gone && a.busy > 0 {
+				a.done()
+			}
+			for !a.gone && len(a.prog.todo) > 0 {
+				quiet = false
+				a.prog.answer(0)
 			}
 			n.tellTaken(a)
 			before := a.end

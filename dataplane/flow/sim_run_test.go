@@ -56,10 +56,7 @@ func TestContractHoldsUnderRandomInterleavings(t *testing.T) {
 				if len(w.bad) > 0 {
 					report(t, seed, w)
 				}
-				total.count.sent += w.judge.count.sent
-				total.count.taken += w.judge.count.taken
-				total.count.repeats += w.judge.count.repeats
-				total.count.answers += w.judge.count.answers
+				total.count.add(&w.judge.count)
 			}
 			t.Logf("%d runs: %+v", k.runs/simShare, total.count)
 		})

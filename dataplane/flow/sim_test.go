@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
@@ -65,9 +66,16 @@ type simProg struct {
 	rep    []simRec
 	repSeq uint64
 	asked  map[uint64]*simAsk
+	onDone bool    // takes a record when it is done with it, not when it is given
+	todo   []simIn // requests that it has not answered
+	hand   *simAtt // its last segment, if that may be handed back
 }
 
-type simAsk struct{ answered, failed int }
+// simAsk is a request as its program knows it.
+type simAsk struct {
+	answered, failed, given, want int
+	by                            *simAtt // failed was counted for
+}
 
 // simRec is a record of an out-ring.
 type simRec struct {
@@ -88,6 +96,7 @@ type simAtt struct {
 	submitted [2]int      // of prog.out, prog.rep
 	end       [2]uint64
 	in        []simIn
+	busy      int // of in, what the program has and is not done with
 	inCap     int
 	inEnd     uint64
 	head      uint64
@@ -99,21 +108,27 @@ type simIn struct {
 	msg  *simMsg
 	d    Delivery
 	inc  ring.Incarnation
-	view int // table of the node when it accepted
+	view int    // table of the node when it accepted
+	end  uint64 // cursor past it
 }
 
 // simMsg is one message as the judge knows it.
 type simMsg struct {
-	prog  *simProg
-	seq   uint64
-	hash  uint64
-	takes int
-	until int64 // deadline, 0 = none
-	kind  wire.Kind
-	flags wire.Flags
-	fan   simFan
-	again bool // random: the node that knew where it was has ended
-	lost  bool // its program ended, then its node: nothing is promised any more
+	prog        *simProg
+	seq         uint64
+	hash        uint64
+	takes       int
+	until       int64 // deadline, 0 = none
+	kind        wire.Kind
+	flags       wire.Flags
+	fan         simFan
+	again       bool // random: the node that knew where it was has ended
+	undelivered int  // reports
+	delivered   int
+	reported    *simAtt // by this one last
+	never       bool    // reported as not delivered
+	worked      bool    // a program ended that was not done with it
+	lost        bool    // its program ended, then its node: nothing is promised any more
 }
 
 type sim struct {
@@ -249,9 +264,12 @@ func (n *simNode) crash() {
 		case !p.alive:
 			w.judge.lose(p)
 		case p.att == a || p.att == nil:
+			if p.att == a {
+				p.hand = a
+			}
 			p.att = nil
 			if w.chance(.3) {
-				p.alive = false
+				p.alive, p.todo = false, nil
 				w.judge.lose(p)
 			}
 		}
@@ -262,6 +280,7 @@ func (n *simNode) crash() {
 // newProg starts and attaches a program.
 func (w *sim) newProg(n *simNode, server bool) *simProg {
 	p := &simProg{idx: len(w.progs), node: n, server: server, sends: !server || w.chance(.3), alive: true, asked: map[uint64]*simAsk{}}
+	p.onDone = server && w.opt.deaths && w.chance(.3)
 	if w.chance(.3) {
 		p.next = uint64(w.one(5000))
 	}
@@ -276,20 +295,65 @@ func (w *sim) newProg(n *simNode, server bool) *simProg {
 // session with what its old out-rings still hold.
 func (p *simProg) attach() {
 	n := p.node
-	a := &simAtt{prog: p, node: n, live: true, inCap: n.w.opt.kinds.inCap(1 + n.w.one(6))}
+	w := n.w
+	a := &simAtt{prog: p, node: n, live: true, inCap: w.opt.kinds.inCap(1 + w.one(6))}
 	if p.att != nil { // the library noticed before the node did
 		p.att.gone = true
 		n.tellTaken(p.att)
+		w.opt.withdraw(p.att, p.onDone)
+		p.hand = p.att
 	}
-	a.s = n.core.Attach(n.w.now, p.id, p.server)
+	a.s = n.core.Attach(w.now, p.id, p.server)
 	a.s.Handle = a
+	if p.hand != nil && p.server && !w.opt.noHand && w.chance(.7) {
+		a.takeBack(p.hand)
+	}
+	p.hand = nil
 	for i := range p.out {
 		p.out[i].rec.Flags |= wire.FlagMaybeRepeat
 	}
 	n.atts = append(n.atts, a)
 	p.att = a
-	n.w.logf("%v attaches to %v server=%v, %d to send again", p, n, p.server, len(p.out))
+	w.logf("%v attaches to %v server=%v, %d to send again, %d kept", p, n, p.server, len(p.out), len(a.in))
+	p.failAsked()
 	a.submit()
+}
+
+// takeBack is the in-ring of an earlier segment that the program hands back.
+func (a *simAtt) takeBack(old *simAtt) {
+	n, w := a.node, a.node.w
+	a.inEnd, a.head, a.told, a.inCap = old.inEnd, old.head, old.head, old.inCap
+	recs, keep := make([]Handed, len(old.in)), make([]bool, len(old.in))
+	for i, r := range old.in {
+		recs[i] = Handed{From: r.d.From, Session: r.d.Session, Seq: r.d.Seq, Hash: r.d.Hash, End: r.end, Kind: r.d.Kind, Flags: r.d.Flags}
+	}
+	w.opt.restore(n, a.s, recs, keep)
+	for i, r := range old.in {
+		if !keep[i] {
+			w.logf("%v of %v is struck out", r.msg, a.prog)
+			w.judge.count.struck++
+			continue
+		}
+		w.logf("%v of %v is kept", r.msg, a.prog)
+		w.judge.count.kept++
+		r.inc, r.view = n.inc, n.table
+		if !w.opt.noKeptMark {
+			r.d.Flags |= wire.FlagMaybeRepeat
+		}
+		if a.in = append(a.in, r); i < old.busy {
+			a.busy++
+		}
+	}
+}
+
+// failAsked is what a library does that has a new segment: the node watches
+// nothing any more that was taken before.
+func (p *simProg) failAsked() {
+	for seq, ask := range p.asked {
+		if !slices.ContainsFunc(p.out, func(r simRec) bool { return r.rec.Seq == seq }) {
+			ask.given++
+		}
+	}
 }
 
 // submit hands over what the rings hold, as far as the core accepts it.
@@ -345,13 +409,18 @@ func (p *simProg) send() {
 	r := Record{Seq: next, Size: 16, Hash: m.hash}
 	if w.chance(.3) {
 		r.Flags = wire.FlagWantsReply
-		p.asked[next] = &simAsk{}
 	}
 	if w.opt.deadlines && w.chance(.3) {
 		m.until = w.now + int64(w.one(60_000_000))
 		r.DeadlineNs = w.opt.deadline(m.until)
 	}
+	if w.chance(.2) {
+		r.Flags |= wire.FlagWantsSettled
+	}
 	w.chooseKind(m, &r)
+	if r.Flags&wire.FlagWantsReply != 0 {
+		p.asked[next] = &simAsk{want: 1}
+	}
 	w.judge.sent(m)
 	p.out = append(p.out, simRec{r, m})
 	w.logf("%v sends %v", p, m)
@@ -360,24 +429,48 @@ func (p *simProg) send() {
 	}
 }
 
-// take is the library's Receive: the oldest record leaves the in-ring.
+// take is the library's Receive: the oldest record leaves the in-ring, unless
+// the program says so only when it is done with it.
 func (a *simAtt) take() {
-	w, n := a.node.w, a.node
-	r := a.in[0]
-	a.in = a.in[1:]
-	a.head++
-	w.logf("%v on %v takes %v flags %d", a.prog, n, r.msg, r.d.Flags)
+	w, n, p := a.node.w, a.node, a.prog
+	r := a.in[a.busy]
+	a.busy++
+	w.logf("%v on %v takes %v flags %d", p, n, r.msg, r.d.Flags)
 	w.judge.taken(a, &r)
+	if !p.onDone || w.chance(.3) {
+		a.done()
+	}
 	if r.d.Flags&wire.FlagWantsReply != 0 {
-		p := a.prog
-		p.repSeq++
-		p.rep = append(p.rep, simRec{rec: Record{
-			Seq: p.repSeq, Size: 16, ToNode: r.d.From, ToSession: r.d.Session, ToSeq: r.d.Seq,
-		}, org: r.msg})
-		a.submit()
+		p.todo = append(p.todo, r)
+		if w.chance(.7) {
+			p.answer(len(p.todo) - 1)
+		}
 	}
 	if w.chance(.5) {
 		n.tellTaken(a)
+	}
+}
+
+// done lets the oldest record go that the program has.
+func (a *simAtt) done() {
+	a.head = a.in[0].end
+	a.in = a.in[1:]
+	a.busy--
+}
+
+// untaken reports whether there is something to take.
+func (a *simAtt) untaken() bool { return !a.gone && len(a.in) > a.busy }
+
+// answer replies to one of the requests that the program has.
+func (p *simProg) answer(i int) {
+	r := p.todo[i]
+	p.todo = slices.Delete(p.todo, i, i+1)
+	p.repSeq++
+	p.rep = append(p.rep, simRec{rec: Record{
+		Seq: p.repSeq, Size: 16, ToNode: r.d.From, ToSession: r.d.Session, ToSeq: r.d.Seq,
+	}, org: r.msg})
+	if p.att != nil {
+		p.att.submit()
 	}
 }
 
@@ -393,34 +486,46 @@ func (n *simNode) tellTaken(a *simAtt) {
 
 // die ends a program; what it sent goes on.
 func (p *simProg) die() {
-	p.alive = false
+	p.alive, p.todo = false, nil
 	a := p.att
 	p.att = nil
 	if a == nil { // not attached: nobody knows what it still had to send
 		p.node.w.judge.lose(p)
 		return
 	}
-	p.node.w.logf("%v dies", p)
+	p.node.w.logf("%v dies, with %d it was not done with", p, a.busy)
+	for _, r := range a.in[:a.busy] {
+		r.msg.worked = true
+	}
 	a.gone = true
 	p.node.tellTaken(a)
-	p.node.w.opt.withdraw(a)
+	p.node.w.opt.withdraw(a, p.onDone)
 	a.submit()
 	a.endIfSubmitted()
 }
 
 // endIfSubmitted detaches a dead program once everything it wrote has been read.
 func (a *simAtt) endIfSubmitted() {
+	if a.live && a.gone && !a.s.detached && a.submitted[Replies] == len(a.prog.rep) && a.prog.att == nil {
+		a.node.core.EndReplies(a.s)
+	}
 	if a.live && a.gone && !a.full && !a.s.detached {
 		a.node.core.Detach(a.node.w.now, a.s)
 	}
 }
 
-// cutOff takes the segment of a living program away; the library will come back.
+// cutOff takes the segment of a living program away; the library will come
+// back. It may take a little more before it notices.
 func (a *simAtt) cutOff() {
-	a.node.w.logf("%v is cut off", a.prog)
-	a.node.w.judge.excuse()
+	n, w := a.node, a.node.w
+	w.logf("%v is cut off", a.prog)
+	w.judge.excuse()
 	a.gone = true
-	a.node.tellTaken(a)
-	a.prog.att = nil
-	a.node.core.Detach(a.node.w.now, a.s)
+	n.tellTaken(a)
+	a.prog.att, a.prog.hand = nil, a
+	n.core.Withdraw(w.now, a.s, true)
+	n.core.Detach(w.now, a.s)
+	for len(a.in) > a.busy && w.chance(.3) {
+		a.take()
+	}
 }

@@ -1,0 +1,165 @@
+package flow
+
+import (
+	"encoding/binary"
+
+	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
+)
+
+// A request whose reply will not come: the program that took it has ended, or
+// its reply found no way. The asker's node is told (TypeRequestLost) and sends
+// the frame back when it knows; until then it is told again on each new link.
+
+// request names a request at the node of the program that was given it.
+type request struct {
+	node    ring.ID        // of the asker
+	session wire.SessionID // of the asker
+	seq     uint64         // 0 = none
+}
+
+// openRequests are the requests that a program was given and has not answered.
+// When a bucket is full the oldest of some eight is forgotten; nobody hears of
+// its loss then.
+type openRequests struct {
+	buckets []openBucket // made at the first request
+	n       int
+}
+
+type openBucket struct {
+	slots [8]request
+	next  uint8 // that is overwritten when all are in use
+}
+
+const openBuckets = 512 // of 8: 4,096 requests per program
+
+func (o *openRequests) bucket(session *wire.SessionID, seq uint64) *openBucket {
+	return &o.buckets[mix(binary.LittleEndian.Uint64(session[:])+seq*0x9e3779b97f4a7c15)%openBuckets]
+}
+
+// add notes that the program has been given a request.
+func (o *openRequests) add(node ring.ID, session *wire.SessionID, seq uint64) {
+	if o.buckets == nil {
+		o.buckets = make([]openBucket, openBuckets)
+	}
+	b := o.bucket(session, seq)
+	free := -1
+	for i := range b.slots {
+		switch r := &b.slots[i]; {
+		case r.seq == seq && r.session == *session:
+			return
+		case r.seq == 0 && free < 0:
+			free = i
+		}
+	}
+	if free < 0 {
+		free = int(b.next)
+		b.next = (b.next + 1) % uint8(len(b.slots))
+		o.n--
+	}
+	o.n++
+	b.slots[free] = request{node, *session, seq}
+}
+
+// del notes that a request was answered, or that the program never took it.
+func (o *openRequests) del(session *wire.SessionID, seq uint64) {
+	if o.n == 0 {
+		return
+	}
+	b := o.bucket(session, seq)
+	for i := range b.slots {
+		if r := &b.slots[i]; r.seq == seq && r.session == *session {
+			*r = request{}
+			o.n--
+			return
+		}
+	}
+}
+
+// EndReplies says that the program of s has ended and that every reply it wrote
+// has been submitted: what it took and did not answer is lost, and the askers
+// hear of it. The owner calls it after Withdraw; Detach does it, too, but has
+// to wait for the messages that the program sent. Doing it twice is harmless.
+func (c *Core) EndReplies(s *Session) {
+	o := s.program.open
+	s.program.open = openRequests{}
+	for i := range o.buckets {
+		for _, r := range o.buckets[i].slots {
+			c.lose(r)
+		}
+	}
+}
+
+// lostMax bounds the lost requests whose asker's node has not said that it
+// knows. Beyond it the oldest is forgotten: its asker waits for its deadline.
+const lostMax = 4096
+
+// lose notes that a request will not be answered, and tells its asker's node.
+func (c *Core) lose(r request) {
+	if r.seq == 0 || c.peers[r.node] == nil {
+		return
+	}
+	c.stats.RequestsLost++
+	if len(c.lost) == lostMax {
+		c.lost = c.lost[1:]
+	}
+	c.lost = append(c.lost, r)
+	c.tellLost(&r)
+}
+
+// tellLost tells a node that a request is lost, after all acknowledgements.
+func (c *Core) tellLost(r *request) {
+	c.Flush()
+	c.answer(c.peers[r.node], wire.Header{Type: wire.TypeRequestLost, Session: r.session, Seq: r.seq}, true)
+}
+
+// tellLostAgain tells a node that has a new link.
+func (c *Core) tellLostAgain(p *Peer) {
+	for i := range c.lost {
+		if c.lost[i].node == p.id {
+			c.tellLost(&c.lost[i])
+		}
+	}
+}
+
+// recallLost tells again that a request is lost, together with the
+// acknowledgement of its message.
+func (c *Core) recallLost(session *wire.SessionID, seq uint64) {
+	for i := range c.lost {
+		if r := &c.lost[i]; r.seq == seq && r.session == *session {
+			c.tellLost(r)
+		}
+	}
+}
+
+// dropLost forgets lost requests: one that its asker's node knows of, one that
+// is given to a program once more, or with seq 0 all of a session that has ended.
+func (c *Core) dropLost(session *wire.SessionID, seq uint64) {
+	kept := c.lost[:0]
+	for _, r := range c.lost {
+		if r.session != *session || seq != 0 && r.seq != seq {
+			kept = append(kept, r)
+		}
+	}
+	c.lost = kept
+}
+
+// requestLost handles TypeRequestLost: at the asker's node news, and at the
+// node that lost the request the answer to it.
+func (c *Core) requestLost(p *Peer, h *wire.Header) {
+	for i := range c.lost {
+		if r := &c.lost[i]; r.node == p.id && r.seq == h.Seq && r.session == h.Session {
+			c.dropLost(&h.Session, h.Seq)
+			return
+		}
+	}
+	s := c.session(&h.Session)
+	if s == nil || s.detached || p.dest < 0 {
+		return // its program may be about to attach again
+	}
+	if e := s.requests.at(h.Seq); e != nil && e.state != settled && (e.fan == nil || e.fan.copyAt(p) != nil) {
+		return // its acknowledgement was lost: this comes again with the next one
+	}
+	c.failAwait(s, h.Seq, p)
+	c.answer(p, wire.Header{Type: wire.TypeRequestLost, Session: h.Session, Seq: h.Seq}, false)
+}
