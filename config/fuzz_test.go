@@ -40,6 +40,13 @@ func check(t *testing.T, c *Config, warnings []Warning, err error) {
 	if (c == nil) != (err != nil) {
 		t.Fatalf("config %v with error %v", c, err)
 	}
+	if all, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what errors.Join made
+		for _, err := range all.Unwrap() {
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("not one line: %q", err)
+			}
+		}
+	}
 	if err != nil {
 		return
 	}

@@ -114,8 +114,8 @@ func (l *loader) add(f *file, parse parser, text string) {
 func (l *loader) include(e entry) error {
 	path := e.value
 	switch {
-	case path == "":
-		return errors.New("use the path of a file")
+	case path == "" || !isLine(path):
+		return errors.New("use the path of a file, one line of UTF-8 without control characters")
 	case e.at.file.depth() >= includeDepthMax:
 		return fmt.Errorf("%d files lead here, one through the other, and more are not followed", includeDepthMax+1)
 	case l.count > includeFilesMax:

@@ -90,6 +90,7 @@ func TestIncludeErrors(t *testing.T) {
 		"missing":        {files{"main.ini": "[GLOBAL]\nINCLUDE=no/such.ini\nPORT=0\n"}, `main.ini:2: INCLUDE = "no/such.ini": open no/such.ini: file does not exist`, 2},
 		"empty":          {files{"main.ini": "INCLUDE=a.ini\n", "a.ini": "\n# nothing\n"}, "a.ini: it is empty", 1},
 		"no path":        {files{"main.ini": "INCLUDE=\n"}, `main.ini:1: INCLUDE = "": use the path of a file`, 1},
+		"no line":        {files{"main.yaml": "INCLUDE: \"a\\nb.ini\"\n"}, `main.yaml:1: INCLUDE = "a\nb.ini": use the path of a file, one line`, 1},
 		"extension":      {files{"main.ini": "INCLUDE=a.conf\n"}, `main.ini:1: INCLUDE = "a.conf": the extension ".conf" is unknown`, 1},
 		"itself":         {files{"main.ini": "INCLUDE=./main.ini\n"}, "a loop: main.ini:1, main.ini", 1},
 		"loop":           {files{"main.ini": "INCLUDE=a/b.yaml\n", "a/b.yaml": "\n\ninclude: c.ini", "a/c.ini": "INCLUDE=../main.ini\n"}, `a/c.ini:1: INCLUDE = "../main.ini": a loop: main.ini:1, a/b.yaml:3, a/c.ini:1, main.ini`, 1},
