@@ -173,6 +173,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
 		Command: n.newStatusText(idType).answers(n.opts.Version).Answer, Logger: n.log,
 		Status: func() any { return n.Status() },
+		Names:  n.names(),
 		Owners: func(hash uint64) ctlport.Owners { return ctlport.OwnersOf(n.data.View().Table, hash) },
 	})
 	return nil

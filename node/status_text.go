@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -39,6 +40,19 @@ func (n *Node) newStatusText(idType ring.IDType) *statusText {
 		data:       n.data.Status,
 		portSocket: descriptor(n.portLn), ctlSocket: descriptor(n.ctlLn),
 	}
+}
+
+// names returns what requests may call this node: its own name, that of its
+// host, and those of the configured servers, of which it may be one.
+func (n *Node) names() []string {
+	all := []string{n.self.Name}
+	if host, err := os.Hostname(); err == nil {
+		all = append(all, host)
+	}
+	for _, s := range n.cfg.Servers {
+		all = append(all, s.Name)
+	}
+	return all
 }
 
 // answers returns what the control port answers to text commands.

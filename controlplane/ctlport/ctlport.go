@@ -41,6 +41,7 @@ type Config struct {
 	Status  func() any                       // what GET /v1/status returns as JSON
 	Owners  func(hash uint64) Owners         // what GET /v1/owners returns as JSON
 	Logger  *slog.Logger                     // nil: discards
+	Names   []string                         // of this node, beside its addresses and localhost: what Host may say in HTTP
 }
 
 // Server is a control port. Create it with New and Run it once.

@@ -125,6 +125,7 @@ func TestHTTP(t *testing.T) {
 	addr := serve(t, Config{
 		Status: func() any { return map[string]int{"epoch": 7} },
 		Owners: func(hash uint64) Owners { return Owners{Hash: fmt.Sprint(hash)} },
+		Names:  []string{"x"},
 	})
 	tests := []struct {
 		name, send string
@@ -138,6 +139,9 @@ func TestHTTP(t *testing.T) {
 		{"owners of nonsense", "GET /v1/owners?hash=%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, `{"error":"hash: a number of 64 bits is needed, as 0x1f or 31"}`},
 		{"other path", "GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n", 404, `{"error":"no such resource: /v2"}`},
 		{"post", "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 405, `{"error":"only GET and HEAD are allowed"}`},
+		{"by address", "GET /v1/status HTTP/1.1\r\nHost: [::1]:8021\r\n\r\n", 200, `{"epoch":7}`},
+		{"by name", "GET /v1/status HTTP/1.1\r\nHost: X:8021\r\n\r\n", 200, `{"epoch":7}`},
+		{"foreign name", "GET /v1/status HTTP/1.1\r\nHost: evil.example:8021\r\n\r\n", 403, `{"error":"this node is not called \"evil.example:8021\"; use its address"}`},
 		{"origin", "GET /v1/status HTTP/1.1\r\nHost: x\r\nOrigin: http://evil\r\n\r\n", 403, `{"error":"requests with an Origin are refused"}`},
 		{"empty origin", "GET /v1/status HTTP/1.1\r\nHost: x\r\nOrigin:\r\n\r\n", 403, `{"error":"requests with an Origin are refused"}`},
 		{"foreign site", "GET /v1/status HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\n\r\n", 403, `{"error":"requests from other sites are refused"}`},

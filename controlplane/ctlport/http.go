@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -36,6 +39,9 @@ func (s *Server) route(req *http.Request) (int, []byte) {
 	if site := req.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return http.StatusForbidden, errorBody("requests from other sites are refused")
 	}
+	if !s.named(req.Host) {
+		return http.StatusForbidden, errorBody(fmt.Sprintf("this node is not called %.64q; use its address", req.Host))
+	}
 	var show func() any
 	switch {
 	case req.URL.Path == "/v1/status" && s.cfg.Status != nil:
@@ -58,6 +64,20 @@ func (s *Server) route(req *http.Request) (int, []byte) {
 		return http.StatusInternalServerError, errorBody("the answer cannot be encoded")
 	}
 	return http.StatusOK, append(body, '\n')
+}
+
+// named reports whether a request is meant for this node. A foreign page whose
+// name is made to resolve to this host would be same-origin for its browser, but
+// the browser says that name.
+func (s *Server) named(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil || host == "" {
+		return true
+	}
+	is := func(name string) bool { return strings.EqualFold(name, host) }
+	return is("localhost") || slices.ContainsFunc(s.cfg.Names, is)
 }
 
 func errorBody(text string) []byte {

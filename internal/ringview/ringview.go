@@ -41,6 +41,8 @@ func Get(ctx context.Context, host string, ctlPort uint16, path string, v any) (
 	if err != nil {
 		return nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
 	}
+	// Nodes refuse names that they do not know, which are of use to browsers only.
+	req.Host = "localhost"
 	// A connection of its own: control ports are asked rarely, and proxies are not meant.
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
