@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,19 +62,91 @@ func TestStaleDirectory(t *testing.T) {
 	})
 }
 
-// TestSilentServers proves that a slave gets in although the first servers it
-// could ask are hosts that answer nothing at all.
-func TestSilentServers(t *testing.T) {
-	story(t, 5, func(r *rig) {
-		for _, m := range r.servers[:2] {
-			defer r.net.listen(m.Addr).Close() // takes no connection and refuses none
+// freshPools empties the pools of the process: yamux keeps timers in one, and
+// those of fake and of real time must not meet.
+func freshPools() {
+	runtime.GC() // a pool keeps what it has for one more
+	runtime.GC()
+}
+
+// silence makes hosts that answer nothing of servers that do not run: on pipes
+// they take no connection and refuse none, as where packets are dropped; on
+// real sockets the kernel takes connections and nobody says anything on them.
+func (r *rig) silence(names ...string) {
+	for _, m := range r.servers {
+		if slices.Contains(names, m.Name) {
+			ln := r.listener(&m)
+			r.t.Cleanup(func() { ln.Close() })
 		}
-		for _, m := range r.servers[2:] {
-			r.start(m.Name, nil)
+	}
+}
+
+// silently runs a test in real time with both kinds of silent hosts.
+func silently(t *testing.T, n int, run func(*rig)) {
+	t.Run("dropped", func(t *testing.T) { run(newRig(t, true, n)) })
+	t.Run("mute", func(t *testing.T) { run(newRig(t, false, n)) })
+}
+
+// TestSilentStart proves that a first start with hosts that answer nothing says
+// within two seconds for whom it waits, however many they are, that its status
+// is there at once, that it stops at once, and that three of five servers start
+// their ring about as fast as without the two that are silent.
+func TestSilentStart(t *testing.T) {
+	silently(t, 5, func(r *rig) {
+		r.silence("b", "d")
+		a := r.start("a", nil)
+		took := r.await("waiting said", patience, func() bool {
+			return strings.HasPrefix(a.plane.Status().WaitsFor, "waiting for 4 of 5 servers: ")
+		})
+		if took > 2*time.Second {
+			r.t.Errorf("said after %v", took)
+		}
+		began := time.Now()
+		a.plane.Status()
+		if took := time.Since(began); took > 100*time.Millisecond {
+			r.t.Errorf("the status took %v", took)
+		}
+		began = time.Now()
+		r.kill("a")
+		if took := time.Since(began); took > 3*time.Second {
+			r.t.Errorf("the stop took %v", took)
+		}
+		for _, name := range []string{"a", "c", "e"} {
+			r.start(name, nil)
+		}
+		took = r.await("three of five are a ring", patience, func() bool { return r.leader() != nil && r.allUp("a", "c", "e") })
+		if took > 6*time.Second {
+			r.t.Errorf("the ring took %v", took)
+		}
+	})
+}
+
+// TestSilentServers proves that with hosts that answer nothing among the servers
+// a slave, a server that joins and a restarted one get in within seconds.
+func TestSilentServers(t *testing.T) {
+	silently(t, 6, func(r *rig) {
+		r.silence("a", "b")
+		for _, name := range []string{"c", "d", "e"} {
+			r.start(name, nil)
 		}
 		r.formed("c", "d", "e")
 		s := r.start("s", nil)
-		r.await("slave listed", patience, func() bool { return slaveIsUp(s.plane.view(), s.member.ID, s.plane.boot) })
+		took := r.await("slave listed", patience, func() bool { return slaveIsUp(s.plane.view(), s.member.ID, s.plane.boot) })
+		if took > 4*time.Second {
+			r.t.Errorf("the slave took %v", took)
+		}
+		r.start("f", nil)
+		took = r.await("f joined", patience, func() bool { return r.allUp("c", "d", "e", "f") })
+		if took > 4*time.Second {
+			r.t.Errorf("the join took %v", took)
+		}
+		r.kill("c")
+		r.start("c", nil)
+		c := r.nodes["c"].plane
+		took = r.await("c is back", patience, func() bool { return c.incarnation(c.view()) != 0 })
+		if took > 6*time.Second {
+			r.t.Errorf("the restart took %v", took)
+		}
 	})
 }
 
@@ -98,6 +172,8 @@ func TestForgottenSlave(t *testing.T) {
 // TestTwins proves that two processes which run as the same slave, and so push
 // each other out, do it at a bounded pace.
 func TestTwins(t *testing.T) {
+	freshPools()
+	defer freshPools()
 	story(t, 1, func(r *rig) {
 		r.startAll()
 		r.formed("a")

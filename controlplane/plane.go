@@ -67,7 +67,6 @@ type Plane struct {
 
 	leading atomic.Bool // this node leads and has applied everything committed before it did
 
-	turn      atomic.Uint32 // which server to ask next while no leader is known
 	proposing chan struct{} // token: one proposal of this node at a time, in order of Number
 	number    uint64        // of the last proposal; owned by the token's holder
 	applying  chan struct{} // tokens: bound of raft.Apply under way

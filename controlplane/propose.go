@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -92,9 +93,12 @@ func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 			addr = hint
 		}
 		if addr == "" {
-			// Each call goes on where the last one ended: a host that answers
-			// nothing takes most of a call's time.
-			addr = p.cfg.Servers[int(p.turn.Add(1))%len(p.cfg.Servers)].Addr
+			addr = p.findLeader(ctx)
+		}
+		if addr == "" {
+			sleep(ctx, wait)
+			wait = min(2*wait, retryMax)
+			continue
 		}
 		resp, err := p.ask(ctx, addr, req)
 		hint = ""
@@ -115,6 +119,31 @@ func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s: no success before the time was over: %w", req.Op, last)
+}
+
+// findLeader asks all other servers at once who leads and returns the first
+// answer, "" when there is none within a second: a host that answers nothing
+// must not cost the time of the others.
+func (p *Plane) findLeader(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	var wg sync.WaitGroup
+	defer func() { cancel(); wg.Wait() }()
+	found := make(chan string, len(p.cfg.Servers))
+	for _, m := range p.cfg.Servers {
+		wg.Go(func() { // ended by cancel
+			a := answer{member: m}
+			if m.ID != p.cfg.Self.ID {
+				p.probe(ctx, &a)
+			}
+			found <- a.Leader
+		})
+	}
+	for range p.cfg.Servers {
+		if addr := <-found; addr != "" {
+			return addr
+		}
+	}
+	return ""
 }
 
 // ask sends a request to one server, which may be this one.
