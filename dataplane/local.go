@@ -129,14 +129,11 @@ func (a *attachment) poll(b *batch) (done bool) {
 			p.mu.Unlock()
 			return true
 		}
-		a.seg.Awake(shm.NodeSide)
 		again := a.drain()
 		if !again {
-			// Announce the sleep, then look once more: a record published in
-			// between would otherwise ring nobody.
-			a.seg.Sleep(shm.NodeSide)
-			if again = a.waiting(); again {
-				a.seg.Awake(shm.NodeSide)
+			var err error
+			if again, err = a.sleep(); err != nil {
+				a.corrupt(err)
 			}
 		}
 		p.finishUnlock(b)
@@ -146,28 +143,14 @@ func (a *attachment) poll(b *batch) (done bool) {
 	}
 }
 
-// waiting reports whether a ring holds something that can be read now; p.mu is held.
-func (a *attachment) waiting() bool {
-	return !a.ended && !a.fromCtl.Empty() || !a.stalled[flow.Replies] && !a.fromRep.Empty() ||
-		!a.stalled[flow.Requests] && !a.fromReq.Empty()
-}
-
 // drain forwards one round of what the program wrote; p.mu is held. It reports
 // whether there may be more.
 func (a *attachment) drain() bool {
 	now := a.p.nowNs()
 	a.lookTaken(now)
 	a.payOwed()
-	for !a.broken {
-		_, _, end, ok, err := a.fromCtl.Next()
-		if err != nil {
-			a.corrupt(err)
-			return false
-		}
-		if !ok {
-			break
-		}
-		a.fromCtl.Release(end) // a program says goodbye by closing its socket; nothing else is defined yet
+	if err := a.drainControl(); err != nil {
+		a.corrupt(err)
 	}
 	return a.drainRings(now)
 }
@@ -202,7 +185,7 @@ func (a *attachment) finish(now int64) {
 		a.session.Handle = a
 		core.Detach(now, a.session)
 	case a.detached:
-	case a.broken, !a.waiting() && !a.stalled[flow.Requests] && !a.stalled[flow.Replies]:
+	case a.broken, !a.more() && !a.stalled[flow.Requests] && !a.stalled[flow.Replies]:
 		a.detached = true
 		core.Detach(now, a.session)
 	}
@@ -234,25 +217,17 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		if a.stalled[flow.Requests] = room <= 0; room <= 0 {
 			return false // what is settled next resumes
 		}
-		rec, pos, end, ok, err := a.fromReq.Next()
-		if err != nil {
-			a.corrupt(err)
-			return false
-		}
-		if !ok {
-			return false
-		}
 		var q wire.OutRequest
-		body, err := q.Get(rec)
-		if err == nil {
-			err = a.carries(body)
+		size, pos, end, ok, err := a.nextRequest(&q)
+		if err == nil && !ok {
+			return false
 		}
 		if pos < a.again {
 			q.Flags |= wire.FlagMaybeRepeat
 		}
 		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Requests, &flow.Record{
-				Seq: q.Seq, Position: pos, End: end, Size: uint32(len(body)), Hash: q.Hash, Kind: q.Kind, Flags: q.Flags,
+				Seq: q.Seq, Position: pos, End: end, Size: uint32(size), Hash: q.Hash, Kind: q.Kind, Flags: q.Flags,
 				DeadlineNs: a.p.deadlineNs(now, q.DeadlineUnixMs),
 			})
 		}
@@ -260,7 +235,7 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 			a.corrupt(err)
 			return false
 		}
-		used += len(rec)
+		used += wire.OutRequestBytes + size
 		room--
 	}
 	return true
@@ -276,22 +251,14 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 		if a.stalled[flow.Replies] = room <= 0; room <= 0 {
 			return false
 		}
-		rec, pos, end, ok, err := a.fromRep.Next()
-		if err != nil {
-			a.corrupt(err)
-			return false
-		}
-		if !ok {
-			return false
-		}
 		var q wire.OutReply
-		body, err := q.Get(rec)
-		if err == nil {
-			err = a.carries(body)
+		size, pos, end, ok, err := a.nextReply(&q)
+		if err == nil && !ok {
+			return false
 		}
 		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Replies, &flow.Record{
-				Seq: q.Seq, Position: pos, End: end, Size: uint32(len(body)),
+				Seq: q.Seq, Position: pos, End: end, Size: uint32(size),
 				DeadlineNs: a.p.deadlineNs(now, q.DeadlineUnixMs),
 				ToNode:     inboundID(q.ToNode), ToSession: q.ToSession, ToSeq: q.ToSeq,
 			})
@@ -300,20 +267,9 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 			a.corrupt(err)
 			return false
 		}
-		used += len(rec)
+		used += wire.OutReplyBytes + size
 	}
 	return true
-}
-
-// errTooLarge says that a program ignored the limit that its library keeps.
-var errTooLarge = fmt.Errorf("%w: payload too large", shm.ErrCorrupt)
-
-// carries reports whether frames, and rings as large as the program's, can hold a payload.
-func (a *attachment) carries(payload []byte) error {
-	if most := wire.MessageBytesMax(a.seg.RingBytes()); len(payload) > most {
-		return fmt.Errorf("%w: %d bytes, at most %d allowed", errTooLarge, len(payload), most)
-	}
-	return nil
 }
 
 // deadlineNs turns a wall-clock deadline into one of the core's clock; 0 stays 0.
@@ -330,40 +286,14 @@ func (a *attachment) lookTaken(now int64) {
 	if !a.server || a.ended || !a.p.core.Delivered(a.session) {
 		return
 	}
-	if head := a.toReq.Head(); head != a.head {
+	head, err := a.taken()
+	if head != a.head {
 		a.head, a.p.moved = head, true
 		a.p.core.Taken(now, a.session, head)
 	}
-	if err := a.toReq.Err(); err != nil {
+	if err != nil {
 		a.corrupt(err)
 	}
-}
-
-// publish makes what was written visible, then gives back the room of what is
-// settled, and reports whether the program must be woken; p.mu is held. A
-// program whose node ends can so tell by its head what became of a message: the
-// control record about it was there before.
-func (a *attachment) publish() (wake bool) {
-	a.dirty = false
-	if a.mem == nil {
-		return false
-	}
-	if a.wrote {
-		a.wrote = false
-		a.toCtl.Publish()
-		if !a.ended { // what was not taken is withdrawn
-			a.toRep.Publish()
-			a.toReq.Publish()
-		}
-		wake = a.seg.WakeNeeded(shm.ProgramSide)
-	}
-	if a.released && len(a.owed) == 0 && !a.deaf {
-		a.released = false
-		a.fromReq.Release(a.settled[flow.Requests])
-		a.fromRep.Release(a.settled[flow.Replies])
-		wake = a.seg.RoomWanted(shm.ProgramSide) || wake
-	}
-	return wake && !a.ended
 }
 
 // ring wakes the program; no lock is held.
@@ -383,7 +313,7 @@ func (a *attachment) touch() {
 
 // tellServing writes the number of servers in service to the program; p.mu is held.
 func (a *attachment) tellServing(n int) {
-	if a.serving != n {
+	if a.serving != n && !a.ended {
 		a.serving = n
 		a.control(wire.Control{Type: wire.ControlServing, Value: uint64(n)})
 	}
@@ -398,6 +328,8 @@ func (a *attachment) control(c wire.Control) {
 	switch {
 	case a.broken || a.mem == nil:
 	case len(a.owed) == 0 && a.putControl(c):
+	case a.ended: // nobody makes room: what follows is not released, so it is sent again if it comes back
+		a.deaf = true
 	case len(a.owed) >= owedMax:
 		a.deaf = true
 		a.kill(errDeaf)
@@ -410,20 +342,15 @@ func (a *attachment) control(c wire.Control) {
 // putControl writes one control record if there is room. If not, the program
 // rings when there is; p.mu is held.
 func (a *attachment) putControl(c wire.Control) bool {
-	rec, ok, err := a.toCtl.Reserve(wire.ControlBytes)
+	ok, err := a.writeControl(c)
 	if err != nil {
 		a.corrupt(err)
-		return false
 	}
-	if !ok {
-		a.seg.WantRoom(shm.NodeSide)
-		return false
+	if ok {
+		a.wrote = true
+		a.touch()
 	}
-	c.Put(rec)
-	a.toCtl.Commit()
-	a.wrote = true
-	a.touch()
-	return true
+	return ok
 }
 
 // payOwed writes the control records that there is room for; p.mu is held.
@@ -460,6 +387,9 @@ func (p *Plane) attach(a *attachment) (code wire.AttachCode, err error) {
 	case a.server && p.cfg.Slave:
 		return wire.AttachRefusedRole, errors.New("a slave node takes no server programs; use the configuration of a server node")
 	}
+	if err := a.openRings(); err != nil {
+		return wire.AttachRefusedSegment, err
+	}
 	if old := p.attached[a.id]; old != nil {
 		if !old.ended {
 			return wire.AttachRefusedSession, fmt.Errorf("session %v is attached already", a.id)
@@ -469,12 +399,10 @@ func (p *Plane) attach(a *attachment) (code wire.AttachCode, err error) {
 	}
 	a.session = p.core.Attach(p.nowNs(), a.id, a.server)
 	a.session.Handle = a
-	a.fromReq, a.fromRep, a.fromCtl = a.seg.Consumer(shm.ToNode, shm.Request), a.seg.Consumer(shm.ToNode, shm.Reply), a.seg.Consumer(shm.ToNode, shm.Control)
-	a.toReq, a.toRep, a.toCtl = a.seg.Producer(shm.ToProgram, shm.Request), a.seg.Producer(shm.ToProgram, shm.Reply), a.seg.Producer(shm.ToProgram, shm.Control)
 	a.serving = -1
 	p.attached[a.id] = a
 	if h := a.handed; h != nil {
-		a.again, a.head = h.outEnd, a.toReq.Head()
+		a.again = h.outEnd
 		kept, err := a.takeBack(p.nowNs())
 		p.note(slog.LevelInfo, "took a segment back", "program", a.name, "session", a.id, "untaken", len(h.at), "kept", kept)
 		if err != nil { // it changed since it was checked: run sees it and detaches
@@ -508,8 +436,13 @@ func (p *Plane) detach(a *attachment) {
 	}
 	now := p.nowNs()
 	if a.server && p.core.Delivered(a.session) {
-		p.core.Taken(now, a.session, a.toReq.Head()) // what it took last counts
+		head, err := a.taken() // what it took last counts
+		p.core.Taken(now, a.session, head)
+		if err != nil {
+			a.corrupt(err)
+		}
 	}
+	a.deaf, a.owed = a.deaf || len(a.owed) > 0, nil // nobody makes room
 	p.core.Withdraw(now, a.session, a.cut || a.onDone)
 	a.resume() // what it wrote last was accepted, too
 }

@@ -21,7 +21,6 @@ import (
 
 	"github.com/chmpx/chmpx/dataplane/flow"
 	"github.com/chmpx/chmpx/ring"
-	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -449,7 +448,11 @@ func (p *Plane) collect(b *batch) (wake bool) {
 	p.resumable = p.resumable[:0]
 	p.merge.look(p)
 	for _, a := range p.dirtyLocal {
-		if a.publish() {
+		wake, err := a.publish()
+		if err != nil {
+			a.corrupt(err)
+		}
+		if wake {
 			b.bells = append(b.bells, a)
 		}
 	}
@@ -515,7 +518,7 @@ func (p *Plane) nextTick(now int64) time.Duration {
 			next = tickBusy
 		default:
 			next = min(next, tickStill)
-			a.seg.WantRoom(shm.NodeSide) // and look once more
+			a.wantRoom() // and look once more
 			a.lookTaken(now)
 		}
 	}

@@ -29,55 +29,63 @@ func (o *ports) Transmit(peer *flow.Peer, h *wire.Header, urgent bool) {
 
 func (o *ports) TransmitRecord(peer *flow.Peer, h *wire.Header, s *flow.Session, st flow.Stream, r *flow.Record) bool {
 	a := s.Handle.(*attachment)
+	var buf *[]byte // where the frame goes
 	switch to := peer.Handle.(type) {
 	case *link:
 		if !to.hasRoom() {
 			return false
 		}
-		before := len(to.pending)
-		if body, ok := a.payload(st, r); ok {
-			to.put(h, body, true)
-		}
-		to.queued += len(to.pending) - before
-		return true
+		buf = &to.pending
 	case *tunnel:
 		if !to.hasRoom() {
 			return false
 		}
-		if body, ok := a.payload(st, r); ok {
-			to.putMessage(h, body)
-		}
-		return true
+		buf = &to.via.pending
 	case *loop:
 		if len(to.buf) > linkQueueBytesMax {
 			to.full = true
 			return false
 		}
-		if body, ok := a.payload(st, r); ok {
-			to.put(h, body)
-		}
-		return true
+		buf = &to.buf
+	default:
+		return false
 	}
-	return false
+	before := len(*buf)
+	if err := a.transmit(peer.Handle, h, st, r); err != nil {
+		*buf = (*buf)[:before] // a fault may have left half a frame
+		a.lost = true
+		a.corrupt(err)
+		a.resume()
+	}
+	return true
 }
 
-// payload reads a record again; a program that changed it meanwhile is detached.
-func (a *attachment) payload(st flow.Stream, r *flow.Record) ([]byte, bool) {
+// transmit copies a record into the buffer of a link. An error says that the
+// program has changed the record meanwhile, or that its memory is gone.
+func (a *attachment) transmit(to any, h *wire.Header, st flow.Stream, r *flow.Record) (err error) {
+	defer shm.Catch(shm.Arm(), &err)
 	c, head := a.fromReq, wire.OutRequestBytes
 	if st == flow.Replies {
 		c, head = a.fromRep, wire.OutReplyBytes
 	}
 	rec, err := c.At(r.Position)
-	if err == nil && len(rec) != head+int(r.Size) {
-		err = fmt.Errorf("%w: a record changed its length", shm.ErrCorrupt)
-	}
 	if err != nil {
-		a.lost = true
-		a.corrupt(err)
-		a.resume()
-		return nil, false
+		return err
 	}
-	return rec[head:], true
+	if len(rec) != head+int(r.Size) {
+		return fmt.Errorf("%w: a record changed its length", shm.ErrCorrupt)
+	}
+	switch to := to.(type) {
+	case *link:
+		before := len(to.pending)
+		to.put(h, rec[head:], true)
+		to.queued += len(to.pending) - before
+	case *tunnel:
+		to.putMessage(h, rec[head:])
+	case *loop:
+		to.put(h, rec[head:])
+	}
+	return nil
 }
 
 func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool) {
@@ -85,40 +93,48 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 	if a.ended || a.dead != nil {
 		return 0, false
 	}
-	from := inboundID(d.From)
-	var deadline int64
-	if d.DeadlineMs != 0 {
-		deadline = time.Now().UnixMilli() + int64(d.DeadlineMs)
+	end, ok, err := a.deliver(d)
+	switch {
+	case errors.Is(err, shm.ErrTooLarge): // the sender's node has larger rings: not this program's fault
+		if p := (*Plane)(o); p.mayLog() {
+			p.note(slog.LevelWarn, "a message does not fit the rings of this node (key RINGBYTES) and waits at its sender",
+				"from", d.From, "session", d.Session, "seq", d.Seq, "payload_bytes", len(d.Payload))
+		}
+	case err != nil:
+		a.corrupt(err)
+	case ok:
+		a.wrote = true
+		a.touch()
 	}
+	return end, ok && err == nil
+}
+
+// deliver writes a message or reply into an in-ring, if there is room.
+func (a *attachment) deliver(d *flow.Delivery) (end uint64, ok bool, err error) {
+	defer shm.Catch(shm.Arm(), &err)
 	to, head := a.toReq, wire.InRequestBytes
 	if d.Stream == flow.Replies {
 		to, head = a.toRep, wire.InReplyBytes
 	}
 	rec, ok, err := to.Reserve(head + len(d.Payload))
-	if errors.Is(err, shm.ErrTooLarge) { // the sender's node has larger rings: not this program's fault
-		if p := (*Plane)(o); p.mayLog() {
-			p.note(slog.LevelWarn, "a message does not fit the rings of this node (key RINGBYTES) and waits at its sender",
-				"from", d.From, "session", d.Session, "seq", d.Seq, "payload_bytes", len(d.Payload))
-		}
-		return 0, false
-	}
 	if err != nil {
-		a.corrupt(err)
-		return 0, false
+		return 0, false, err
 	}
 	if !ok {
 		a.seg.WantRoom(shm.NodeSide)
-		return 0, false
+		return 0, false, nil
 	}
 	if d.Stream == flow.Replies {
 		wire.PutInReply(rec, d.Seq)
 	} else {
-		(&wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: from, Session: d.Session, DeadlineUnixMs: deadline, Flags: d.Flags, Kind: d.Kind}).Put(rec)
+		q := wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: inboundID(d.From), Session: d.Session, Flags: d.Flags, Kind: d.Kind}
+		if d.DeadlineMs != 0 {
+			q.DeadlineUnixMs = time.Now().UnixMilli() + int64(d.DeadlineMs)
+		}
+		q.Put(rec)
 	}
 	copy(rec[head:], d.Payload)
-	a.wrote, o.moved = true, true
-	a.touch()
-	return to.Commit(), true
+	return to.Commit(), true, nil
 }
 
 func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
