@@ -86,24 +86,26 @@ func work(s settings, stdout, stderr io.Writer, signals <-chan os.Signal, orders
 		_, _ = io.ReadFull(orders, order)
 		stop()
 	}()
+	// The end of -duration ends the loops, not the requests under way: their
+	// replies would find nobody, and hold up those of the next run.
+	loops := ctx
 	if s.duration > 0 {
-		// Not by a deadline of ctx: that would be one of each request, and those
-		// that it ends a moment too early would count as errors.
-		timer := time.AfterFunc(s.duration, stop)
-		defer timer.Stop()
+		loops, cancel = context.WithTimeout(ctx, s.duration)
+		defer cancel()
 	}
-	return measured(func() (*result, error) { return s.load(ctx, c, &lockedWriter{w: stdout}) })
+	return measured(func() (*result, error) { return s.load(ctx, loops, c, &lockedWriter{w: stdout}) })
 }
 
-// load runs the threads of this process.
-func (s settings) load(ctx context.Context, c *client.Client, out io.Writer) (*result, error) {
+// load runs the threads of this process until loops ends; the end of ctx also
+// ends what they are waiting for.
+func (s settings) load(ctx, loops context.Context, c *client.Client, out io.Writer) (*result, error) {
 	thread := uint64(os.Getpid()) << 16 // unique on the host, with one number for each thread
 	if s.server {
 		run := serverRun{settings: s, c: c, thread: thread, out: out}
 		if s.loops == 0 {
-			return run.endless(ctx)
+			return run.endless(loops)
 		}
-		return run.counted(ctx), nil
+		return run.counted(loops), nil
 	}
 	// A message that nobody may take for a long time is not to be accepted.
 	opts := []client.CallOption{client.FailWithoutOwner(s.timeout)}
@@ -125,10 +127,10 @@ func (s settings) load(ctx context.Context, c *client.Client, out io.Writer) (*r
 			t := &threads[i]
 			if s.window > 1 {
 				w := newWindowThread(*t, thread+uint64(i))
-				w.run(ctx)
+				w.run(loops)
 				t = &w.clientThread
 			} else {
-				t.run(ctx)
+				t.run(loops)
 			}
 			mu.Lock()
 			defer mu.Unlock()
