@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -56,6 +57,9 @@ func dial(ctx context.Context, paths []string, req *wire.AttachRequest, back *at
 }
 
 func dialPath(ctx context.Context, path string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
+	if err := safeDirectory(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	var d net.Dialer

@@ -190,6 +190,8 @@ func causeOf(err error) any {
 		return ErrNoRoom
 	case errors.Is(err, errAdopt):
 		return errAdopt
+	case errors.Is(err, ErrForeignDir):
+		return ErrForeignDir
 	}
 	return nil
 }

@@ -145,6 +145,9 @@ var (
 	ErrOptions = errors.New("client: bad options")
 	// ErrNoNode says that there is no node to attach to.
 	ErrNoNode = errors.New("client: no node")
+	// ErrForeignDir says that strangers could have put the attach socket where it
+	// is: it is not used.
+	ErrForeignDir = errors.New("client: the run directory is not safe")
 	// ErrRefused says that the node refused the attachment.
 	ErrRefused = errors.New("client: attachment refused")
 	// ErrNoRoom says that the node has no shared memory left for another program.

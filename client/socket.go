@@ -2,7 +2,10 @@ package client
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/ring"
@@ -32,4 +35,29 @@ func socketPaths(o *Options) ([]string, error) {
 		paths = append(paths, filepath.Join(dir, id.String()+".sock"))
 	}
 	return paths, nil
+}
+
+// safeDirectory checks that nobody but root, this user or who owns the machine's
+// directories can have put the socket where it is: whoever is taken for the
+// node reads every message. A directory of another user counts if only its
+// owner could have made it, as systemd does it; in a temporary directory anybody
+// could.
+func safeDirectory(dir string) error {
+	var st, up unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return fmt.Errorf("look at run directory: %w", err)
+	}
+	if st.Mode&0o002 != 0 {
+		return fmt.Errorf("%w: %s has mode %04o, others must not write there", ErrForeignDir, dir, st.Mode&0o7777)
+	}
+	if st.Uid == 0 || st.Uid == uint32(os.Geteuid()) {
+		return nil
+	}
+	if err := unix.Stat(filepath.Dir(dir), &up); err != nil {
+		return fmt.Errorf("look at run directory: %w", err)
+	}
+	if up.Mode&0o002 != 0 {
+		return fmt.Errorf("%w: %s belongs to user %d and lies where anybody can write", ErrForeignDir, dir, st.Uid)
+	}
+	return nil
 }

@@ -1,13 +1,18 @@
 package client
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/wire"
 )
 
 // TestSocketPaths proves that the configuration leads to the socket that is
@@ -67,4 +72,83 @@ CTLPORT = 8022
 	if got, err := socketPaths(&Options{Config: file, Socket: "s"}); err != nil || len(got) != 1 || got[0] != "s" {
 		t.Errorf("Socket: %v, %v", got, err)
 	}
+}
+
+// TestForeignDirectory proves that a socket is not used that a stranger could
+// have made.
+func TestForeignDirectory(t *testing.T) {
+	open, own := t.TempDir(), t.TempDir()
+	foreign := filepath.Join(open, "chmpx")
+	if err := errors.Join(os.Mkdir(foreign, 0o750), os.Chmod(open, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		dir   string
+		owner int
+		want  error
+	}{
+		{own, os.Geteuid(), nil},
+		{open, os.Geteuid(), ErrForeignDir},
+		{foreign, os.Geteuid(), nil},
+		{foreign, 12345, ErrForeignDir},
+		{own, 12345, nil}, // of a service; only its owner's parent could make it
+	}
+	for _, tt := range tests {
+		if tt.owner != os.Geteuid() {
+			if os.Geteuid() != 0 {
+				continue // only root can give a directory away
+			}
+			if err := os.Chown(tt.dir, tt.owner, -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := safeDirectory(tt.dir); !errors.Is(err, tt.want) {
+			t.Errorf("%s of user %d: %v, want %v", tt.dir, tt.owner, err, tt.want)
+		}
+	}
+	_, err := Attach(stopIn(t, 30*time.Millisecond), Options{Socket: filepath.Join(open, "node.sock")})
+	if !errors.Is(err, ErrNoNode) || !errors.Is(err, ErrForeignDir) {
+		t.Errorf("Attach: %v, want ErrNoNode and ErrForeignDir", err)
+	}
+}
+
+// TestRefusedForGood proves that a node that refuses a program for good is
+// asked on, and that the log says each cause once.
+func TestRefusedForGood(t *testing.T) {
+	n := newTestNode(t)
+	var log warnings
+	c := attachAs(t, n, Options{Logger: slog.New(&log)})
+	n.stop()
+	n.do(func() {
+		for _, code := range []wire.AttachCode{wire.AttachRefusedRole, wire.AttachRefusedRole, wire.AttachRefusedRole,
+			wire.AttachRefusedRoom, wire.AttachRefusedRoom} {
+			n.refuse = append(n.refuse, wire.AttachReply{Code: code})
+		}
+	})
+	n.start(t)
+	until(t, "attached again", func() bool { return c.Stats().Reattached == 1 })
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if got := log.seen["the node does not take this program back"]; got != 2 {
+		t.Errorf("%d warnings, want one for each of two causes", got)
+	}
+}
+
+// warnings counts warnings by their text.
+type warnings struct {
+	mu   sync.Mutex
+	seen map[string]int
+}
+
+func (w *warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (w *warnings) WithAttrs([]slog.Attr) slog.Handler           { return w }
+func (w *warnings) WithGroup(string) slog.Handler                { return w }
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.seen == nil {
+		w.seen = map[string]int{}
+	}
+	w.seen[r.Message]++
+	return nil
 }
