@@ -22,9 +22,20 @@
 // (MaybeRepeat). Two messages of one Client with one hash, the second sent
 // after Send of the first returned, are first taken in that order.
 //
+// SendWait returns when the message was taken. A message may have a Deadline;
+// when it passes first, an error or Options.Undelivered says so. Drain waits for
+// everything that was accepted. SendRandom, Broadcast and Replicate, and the
+// requests of the latter two, reach other servers than the owner of a key.
+//
+// A message counts as taken when Receive returns it or Serve calls the handler;
+// with Options.AckOnDone only when the program is done with it.
+//
 // A Request ends with the reply or an error; ErrMaybeDelivered says that a
 // server program may have seen it. Nothing waits without a bound of its own:
 // every wait ends with its context or with Close.
+//
+// The attach socket must lie where only root, this user or its owner can have
+// made it: see ErrForeignDir.
 //
 // A Client belongs to its process. Go programs do not fork without exec, and
 // neither the mapping nor the descriptors pass to a child.

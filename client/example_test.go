@@ -63,6 +63,60 @@ func ExampleClient_Send() {
 	}
 }
 
+// A message that must have arrived before the program goes on, but not late.
+func ExampleClient_SendWait() {
+	ctx := context.Background()
+	c, err := client.Attach(ctx, client.Options{Config: "test_slave.ini"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	err = c.SendWait(ctx, ring.Hash([]byte("user:42")), []byte("stop"), client.Deadline(time.Now().Add(time.Second)))
+	switch {
+	case errors.Is(err, client.ErrNotDelivered):
+		log.Print("nobody will see it: ", err)
+	case errors.Is(err, client.ErrMaybeDelivered):
+		log.Print("somebody may have seen it: ", err)
+	}
+}
+
+// Every server in service answers.
+func ExampleClient_BroadcastRequest() {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := client.Attach(ctx, client.Options{Config: "test_slave.ini"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	servers, err := c.BroadcastRequest(ctx, []byte("count"), func(reply []byte) {
+		fmt.Printf("%s\n", reply)
+	})
+	if err != nil {
+		log.Printf("not all of %d servers answered: %v", servers, err)
+	}
+}
+
+// With AckOnDone what a program was working on when it ended is given to another one.
+func ExampleClient_Done() {
+	ctx := context.Background()
+	c, err := client.Attach(ctx, client.Options{Config: "test_server.ini", CtlPort: 8021, Role: client.RoleServer, AckOnDone: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	for {
+		m, err := c.Receive(ctx)
+		if err != nil {
+			return
+		}
+		go func() {
+			// ... work on it; m.MaybeRepeat says that somebody may have begun to
+			c.Done(m)
+		}()
+	}
+}
+
 // Many requests at once from one goroutine.
 func ExampleClient_RequestAsync() {
 	ctx := context.Background()

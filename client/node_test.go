@@ -428,6 +428,9 @@ func (n *testNode) forward(p *testProgram, rec []byte, end uint64) bool {
 	}
 	if r.Kind == wire.KindReplicate || r.Kind == wire.KindBroadcast {
 		p.tell(wire.Control{Type: wire.ControlReceivers, Value: r.Seq, Detail: uint32(n.many)})
+		if n.many == 0 {
+			p.tell(wire.Control{Type: wire.ControlUndelivered, Value: r.Seq})
+		}
 		for i := 0; i < n.many && n.echo && r.Flags&wire.FlagWantsReply != 0; i++ {
 			p.putReply(r.Seq, payload)
 		}

@@ -55,9 +55,11 @@ type message struct {
 	gather     *gather // of requests to many
 }
 
-// mayBeGivenUp reports whether the ring may give the message up and nobody waits for it.
+// mayBeGivenUp reports whether the ring may give the message up when nobody
+// waits for it, or no longer: Broadcast and Replicate return before that.
 func (m *message) mayBeGivenUp() bool {
-	return (m.deadlineMs != 0 || m.kind != wire.KindHash) && m.answer.call == nil && m.answer.done == nil && m.gather == nil
+	waits := m.answer.call != nil || m.answer.done != nil || m.gather != nil
+	return (m.deadlineMs != 0 || m.kind != wire.KindHash) && (!waits || m.want == wantReceivers)
 }
 
 // errNoRoom says that a record could not be written now; it never leaves the package.
@@ -152,7 +154,8 @@ func (c *Client) putRequest(m *message) (seq uint64, bell shm.Doorbell, err erro
 		c.gathers.put(seq, m.gather)
 	case m.answer.call != nil, m.answer.done != nil:
 		c.pending.put(seq, m.want, m.answer)
-	case watch:
+	}
+	if watch {
 		c.watch(seq, m.hash, end)
 	}
 	return seq, s.publish(), nil

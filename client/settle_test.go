@@ -375,6 +375,20 @@ func TestMany(t *testing.T) {
 		}
 		cancel()
 	}
+	n.do(func() { n.many = 0 })
+	reported := make(chan Undelivered, 1)
+	w := attachAs(t, n, Options{Undelivered: func(u Undelivered) { reported <- u }})
+	if got, err := w.Replicate(ctx, 5, nil); got != 0 || err != nil {
+		t.Errorf("Replicate: %d, %v, want nobody", got, err)
+	}
+	select {
+	case u := <-reported:
+		if u != (Undelivered{Seq: 1, Hash: 5}) {
+			t.Errorf("reported %+v", u)
+		}
+	case <-ctx.Done():
+		t.Error("a message for nobody was not reported")
+	}
 	if got := c.gathers.n.Load(); got != 0 {
 		t.Errorf("%d requests to many are still open", got)
 	}
