@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -157,7 +158,7 @@ func (p *Plane) awaitIdentity(ctx context.Context) {
 		if why == "" {
 			return
 		}
-		p.setWaiting(why)
+		p.setWaiting(why, slog.LevelError)
 		sleep(ctx, identityTick)
 	}
 }

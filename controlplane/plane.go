@@ -233,7 +233,7 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 			return err
 		}
 	}
-	p.setWaiting("")
+	p.setWaiting("", slog.LevelInfo)
 	p.applied.raise()
 	return nil
 }

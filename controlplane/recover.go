@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -141,7 +142,7 @@ func (p *Plane) goOnAlone(ctx context.Context, id raft.ServerID) error {
 		case recoverNow:
 			return p.recover(k, d.why)
 		}
-		p.setWaiting(d.why)
+		p.setWaiting(d.why, slog.LevelWarn)
 		sleep(ctx, startRetry)
 	}
 	return nil

@@ -261,21 +261,56 @@ func TestLoneSurvivor(t *testing.T) {
 	})
 }
 
-// TestTwoServers proves that a ring of two has one voter, outlives the other
-// server, and says what it cannot do without the voter.
+// TestTwoServers proves that a ring of two has one voter and comes back from
+// each order of kills and restarts as the same ring with both servers in
+// service, and that the other server says plainly what it cannot decide while
+// the voter is away.
 func TestTwoServers(t *testing.T) {
-	story(t, 2, func(r *rig) {
-		r.startAll()
-		r.formed("a", "b")
-		r.kill("b")
-		r.await("b down", time.Second, func() bool { return r.allUp("a") })
-		r.start("b", nil)
-		r.formed("a", "b")
-		r.kill("a")
-		r.await("no quorum said", patience, func() bool {
-			return strings.HasPrefix(r.nodes["b"].plane.Status().WaitsFor, "no quorum: 0 of 1 voters reachable")
+	for _, order := range []string{
+		"-b +b",       // the standby dies and comes back
+		"-a +a",       // the voter does
+		"-a -b +a +b", // both, the voter is back first
+		"-a -b +b +a", // both, the standby is back first
+		"-b -a +a +b",
+		"-b -a +b +a",
+	} {
+		t.Run(order, func(t *testing.T) {
+			story(t, 2, func(r *rig) {
+				up := func(name string) { r.start(name, nil).plane.Programs(1) }
+				up("a")
+				up("b")
+				r.formed("a", "b")
+				r.await("in service", patience, r.inService(2))
+				id := r.nodes["a"].plane.view().RingID
+				for _, step := range strings.Fields(order) {
+					switch name := step[1:]; {
+					case step[0] == '+':
+						up(name)
+					default:
+						r.kill(name)
+					}
+					a, b := r.nodes["a"], r.nodes["b"]
+					if a != nil && b == nil {
+						r.await("b is down, a serves", patience, func() bool { return r.allUp("a") && a.plane.Status().WaitsFor == "" })
+					}
+					if a == nil && b != nil {
+						r.await("b says what it cannot decide", patience, func() bool {
+							st := b.plane.Status()
+							return !st.Quorum.OK && strings.HasPrefix(st.WaitsFor, "no quorum: 0 of 1 voters reachable, 1 needed, missing a:8021. It is the only voter")
+						})
+					}
+				}
+				r.formed("a", "b")
+				r.await("in service again", patience, r.inService(2))
+				for name, n := range r.nodes {
+					st := n.plane.Status()
+					if st.RingID != id || st.Quorum.Voters != 1 || (st.Raft.Suffrage == "voter") != (name == "a") {
+						t.Errorf("%s: ring %x, want %x, %+v", name, st.RingID, id, st.Raft)
+					}
+				}
+			})
 		})
-	})
+	}
 }
 
 // TestSlave proves that a slave joins without a vote, comes back after a

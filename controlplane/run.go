@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -139,7 +140,7 @@ func (p *Plane) reachLoop(ctx context.Context) {
 			p.outlived.raise()
 		}
 		v := p.view()
-		why := p.waitsFor(v, addr != "", answers)
+		why, level := p.waitsFor(v, addr != "", answers)
 		p.mu.Lock()
 		if (p.cfg.Slave && why != "" || why == waitsAdmission) && p.refused != "" {
 			why = p.refused
@@ -148,7 +149,7 @@ func (p *Plane) reachLoop(ctx context.Context) {
 			why = p.twin
 		}
 		p.mu.Unlock()
-		p.setWaiting(why)
+		p.setWaiting(why, level)
 	}
 }
 
@@ -173,20 +174,20 @@ func (p *Plane) lookAround(ctx context.Context) []answer {
 	return answers
 }
 
-// waitsFor says what keeps this node from taking part, "" for nothing. answers
-// are those of the other servers when there is no leader.
-func (p *Plane) waitsFor(v fsm.View, led bool, answers []answer) string {
+// waitsFor says what keeps this node from taking part, "" for nothing, and how
+// loud to say it. answers are those of the other servers when there is no leader.
+func (p *Plane) waitsFor(v fsm.View, led bool, answers []answer) (string, slog.Level) {
 	switch {
 	case !led:
 		return p.waitsForLeader(v, answers)
 	case p.cfg.Slave && !slaveIsUp(v, p.cfg.Self.ID, p.boot), !p.cfg.Slave && p.incarnation(v) == 0:
-		return waitsAdmission
+		return waitsAdmission, slog.LevelInfo
 	}
-	return ""
+	return "", slog.LevelInfo
 }
 
 // waitsForLeader says why there is no leader.
-func (p *Plane) waitsForLeader(v fsm.View, answers []answer) string {
+func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level) {
 	var foreign []string
 	for _, a := range answers {
 		if a.refused {
@@ -196,35 +197,43 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) string {
 	if len(foreign) > 0 {
 		text := "no leader, and of another ring: " + strings.Join(foreign, ", ")
 		if p.cfg.Slave {
-			return text
+			return text, slog.LevelWarn
 		}
-		return text + "; to join that ring move the data directory of this server away and start it again"
+		return text + "; to join that ring move the data directory of this server away and start it again", slog.LevelWarn
 	}
 	cluster := p.clusterOf()
 	for _, a := range answers {
 		if id := p.raftID.Load(); a.Removed && id != nil && memberIndex(cluster, *id) >= 0 {
-			return fmt.Sprintf("%s says that %s is no member of the ring any more: this data directory was replaced by a newer start of this server, or the server was removed; move the directory away and start it again to join anew", a.member.Addr, *id)
+			return fmt.Sprintf("%s says that %s is no member of the ring any more: this data directory was replaced by a newer start of this server, or the server was removed; move the directory away and start it again to join anew", a.member.Addr, *id), slog.LevelError
 		}
 	}
 	q := p.quorum(v, cluster, false)
 	if q.Voters == 0 {
-		return "waiting for a leader of the ring to admit this node"
+		return "waiting for a leader of the ring to admit this node", slog.LevelInfo
 	}
 	if id := p.raftID.Load(); id != nil && !p.cfg.Slave {
 		k := kept{id: *id, cluster: cluster, last: p.node.Load().LastIndex()}
 		switch d := decideRecover(p.cfg.Self.ID, k, true, answers); d.kind {
 		case recoverNow:
-			return d.why + "; start this server again with --bootstrap to go on with what it knows of the ring"
+			return d.why + "; start this server again with --bootstrap to go on with what it knows of the ring", slog.LevelError
 		case recoverRefuse:
-			return d.why
+			return d.why, slog.LevelError
 		}
 	}
 	if q.Have >= q.Need {
-		return "waiting for the election of a leader"
+		return "waiting for the election of a leader", slog.LevelInfo
 	}
-	return fmt.Sprintf("no quorum: %d of %d voters reachable, %d needed, missing %s",
+	text := fmt.Sprintf("no quorum: %d of %d voters reachable, %d needed, missing %s",
 		q.Have, q.Voters, q.Need, strings.Join(q.Missing, ", "))
+	if q.Voters == 1 && !p.cfg.Slave {
+		text += onlyVoterAway
+	}
+	return text, slog.LevelWarn
 }
+
+// onlyVoterAway says what a server of a ring with one voter cannot decide alone.
+const onlyVoterAway = ". It is the only voter, so until it is back nobody is declared DOWN or UP here, its keys wait for it, " +
+	"and no server comes or goes; all other keys are served"
 
 // Leave takes the node out of the ring in order: it reports itself down
 // (clean) and, if it leads, hands the lead over within 2 s. Bounded by ctx; an

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -255,7 +256,7 @@ func (p *Plane) startServer(ctx context.Context) error {
 			}
 			d.why = "joining " + d.why + ": " + err.Error()
 		}
-		p.setWaiting(d.why)
+		p.setWaiting(d.why, slog.LevelInfo)
 		sleep(ctx, startRetry)
 	}
 	return nil
@@ -335,13 +336,13 @@ func (p *Plane) waiting() string {
 }
 
 // setWaiting says what the node waits for, in Status and once in the log.
-func (p *Plane) setWaiting(why string) {
+func (p *Plane) setWaiting(why string, level slog.Level) {
 	p.mu.Lock()
 	changed := p.waits != why
 	p.waits = why
 	p.mu.Unlock()
 	if changed && why != "" {
-		p.log.Info(why)
+		p.log.Log(context.Background(), level, why)
 	}
 }
 

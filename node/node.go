@@ -116,13 +116,13 @@ func New(o Options) (_ *Node, err error) {
 // listen claims the ports.
 func (n *Node) listen() (err error) {
 	if n.ctlLn, err = net.Listen("tcp", ":"+strconv.Itoa(n.self.CtlPort)); err != nil {
-		return fmt.Errorf("listen on CTLPORT %d: %w", n.self.CtlPort, err)
+		return fmt.Errorf("listen on CTLPORT %d (does this node run already?): %w", n.self.CtlPort, err)
 	}
 	if !n.self.Server {
 		return nil
 	}
 	if n.portLn, err = net.Listen("tcp", ":"+strconv.Itoa(n.self.Port)); err != nil {
-		return fmt.Errorf("listen on PORT %d: %w", n.self.Port, err)
+		return fmt.Errorf("listen on PORT %d (does this node run already?): %w", n.self.Port, err)
 	}
 	n.mux = mux.New(n.portLn, n.log)
 	return nil

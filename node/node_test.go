@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,6 +143,13 @@ func TestNothingStaysClaimed(t *testing.T) {
 		{name: "raft log damaged", says: "raft.db", block: func(t *testing.T, s *site) func() {
 			name := filepath.Join(s.dataDir(), "raft.db")
 			if err := errors.Join(os.MkdirAll(s.dataDir(), 0o700), os.WriteFile(name, make([]byte, 5000), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			return func() { os.Remove(name) }
+		}},
+		{name: "kept table damaged", says: "remove it", block: func(t *testing.T, s *site) func() {
+			name := filepath.Join(s.dataDir(), "table")
+			if err := errors.Join(os.MkdirAll(s.dataDir(), 0o700), os.WriteFile(name, bytes.Repeat([]byte{0xa5}, 500), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			return func() { os.Remove(name) }
