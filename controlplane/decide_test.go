@@ -168,6 +168,11 @@ func TestDecideStart(t *testing.T) {
 		{"another group", first, []answer{{member: m(2), refused: true}, {member: m(3)}},
 			waits("waiting for 2 of 3 servers: b:8020, c:8020 (1 of them will do)" + differs)},
 
+		{"who had a ring is silent now", is(func(n *newcomer) { n.voters, n.seen = voters[:1], "b:8020" }), silent,
+			waits("waiting for the ring that b:8020 belongs to, which does not answer any more")},
+		{"who had a ring is silent, another one has it", is(func(n *newcomer) { n.seen = "b:8020" }), []answer{{member: m(2)}, inRing},
+			startDecision{kind: startJoin, why: "the ring that c:8020 belongs to"}},
+
 		{"bootstrap, nobody answers", bootstrap, silent, startDecision{kind: startAlone}},
 		{"bootstrap, the others are empty", bootstrap, []answer{empty(2), empty(3)}, startDecision{kind: startAlone}},
 		{"bootstrap, not a first voter", is(func(n *newcomer) { n.self, n.bootstrap, n.looked = 4, true, true }), []answer{empty(1)}, startDecision{kind: startAlone}},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -101,6 +102,7 @@ func TestOnlyVoterLost(t *testing.T) {
 			return strings.Contains(why, "b:8020 (it says: the ring has lost its majority") && strings.Contains(why, "--bootstrap")
 		})
 		r.kill("b")
+		<-time.After(3 * time.Second) // a must not start a new ring meanwhile
 		r.start("b", bootstrap).plane.Programs(1)
 		a.plane.Programs(1)
 		r.formed("a", "b")

@@ -75,6 +75,7 @@ type newcomer struct {
 	digest    string
 	voters    []Member // of the ring that all servers would start together
 	bootstrap bool     // --bootstrap
+	seen      string   // who answered with a ring before and does not answer now
 	looked    bool     // others have had the time to see that this one starts a ring
 }
 
@@ -127,6 +128,8 @@ func decideStart(n newcomer, answers []answer) startDecision {
 		}
 	}
 	switch {
+	case n.seen != "":
+		return startDecision{why: "waiting for the ring that " + n.seen + " belongs to, which does not answer any more"}
 	case started: // it will need us, or we it
 	case alone != nil:
 		return startDecision{why: "waiting for the ring that " + alone.Addr + " starts with --bootstrap"}
@@ -136,6 +139,23 @@ func decideStart(n newcomer, answers []answer) startDecision {
 		return startDecision{kind: startAlone}
 	}
 	return startTogether(n, empty, differ)
+}
+
+// seenRing notes in seen who has a ring by these answers, and returns one that
+// had one by earlier ones and is silent now: that ring is not to be replaced by
+// a new one because of a restart.
+func seenRing(seen map[ring.ID]bool, answers []answer) (silent string) {
+	for _, a := range answers {
+		switch {
+		case a.ok && !a.Empty:
+			seen[a.member.ID] = true
+		case a.ok || a.refused:
+			delete(seen, a.member.ID)
+		case seen[a.member.ID]:
+			silent = a.member.Addr
+		}
+	}
+	return silent
 }
 
 // startTogether decides by the servers that have no ring and the same
@@ -236,9 +256,11 @@ func (p *Plane) startServer(ctx context.Context) error {
 		voters: firstVoters(p.cfg.Servers, p.cfg.Params.MaxVoters),
 	}
 	began := time.Now()
+	seen := make(map[ring.ID]bool)
 	for ctx.Err() == nil {
 		me.looked = time.Since(began) >= bootstrapLook
 		answers := p.probeAll(ctx)
+		me.seen = seenRing(seen, answers)
 		d := decideStart(me, answers)
 		switch d.kind {
 		case startBootstrap:

@@ -117,13 +117,14 @@ type Node struct {
 // Conf returns the path of the node's configuration file.
 func (n *Node) Conf() string { return n.cluster.path(n.Name + ".ini") }
 
-// Start starts the node's process; it does not wait until the node is ready.
-func (n *Node) Start() error {
+// Start starts the node's process, with further options if there are any; it
+// does not wait until the node is ready.
+func (n *Node) Start(options ...string) error {
 	level := n.cluster.opts.Level
 	if level == "" {
 		level = "err"
 	}
-	p, err := n.cluster.Start(n.Name, nil, filepath.Join(n.cluster.opts.Bin, "chmpx"), "-conf", n.Conf(), "-d", level)
+	p, err := n.cluster.Start(n.Name, nil, filepath.Join(n.cluster.opts.Bin, "chmpx"), append([]string{"-conf", n.Conf(), "-d", level}, options...)...)
 	if err != nil {
 		return err
 	}
