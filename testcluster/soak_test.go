@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// TestSoak proves that the soak runs and holds: a few kills of nodes. "make soak"
-// runs many, and rounds of dying programs.
+// TestSoak proves that the soak runs and holds: a few rounds of dying programs and
+// garbage, a few kills of nodes. "make soak" runs many.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs real processes")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	if err := Soak(ctx, SoakOptions{Bin: bin, Self: self(), Rounds: 0, Kills: 3, Seed: 7, Out: t.Output()}); err != nil {
+	if err := Soak(ctx, SoakOptions{Bin: bin, Self: self(), Rounds: 20, Kills: 3, Seed: 7, Out: t.Output()}); err != nil {
 		t.Error(err)
 	}
 }
