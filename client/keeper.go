@@ -245,24 +245,24 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 	})
 }
 
-// lookBack finds out what became of messages that the lost node had settled:
-// first what it wrote about them, then how far it has come. at holds the
-// segment of that node. If it cannot be read, nobody knows.
+// lookBack finds out what became of messages that the lost node had settled.
+// at holds its segment, in which the next one may have gone on: so first how far
+// it has come is read, then what was written about messages before. If it cannot
+// be read, nobody knows.
 func (c *Client) lookBack(at *attachment) {
 	c.in.lead.Lock()
 	defer c.in.lead.Unlock()
 	oldest := c.requests.sent() + 1
 	err := shm.Guard(func() error {
-		if _, err := c.drainControl(at); err != nil {
-			return err
-		}
 		rec, _, _, ok, err := at.seg.Consumer(shm.ToNode, shm.Request).Next()
-		if !ok || err != nil {
-			return err
+		if err == nil && ok {
+			var r wire.OutRequest
+			_, err = r.Get(rec)
+			oldest = r.Seq
 		}
-		var r wire.OutRequest
-		_, err = r.Get(rec)
-		oldest = r.Seq
+		if err == nil {
+			_, err = c.drainControl(at)
+		}
 		return err
 	})
 	var settled result

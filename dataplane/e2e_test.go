@@ -175,12 +175,18 @@ func (s *story) listen(i int, addr string) {
 	}
 }
 
-// take runs the program of a server until the test ends.
+// take runs the program of a server until the test ends; that of the last one
+// takes what it is done with.
 func (s *story) take(n *testNode) {
-	tk := &taker{c: attach(s.t, n, client.RoleServer), gate: make(chan struct{}, 1)}
+	ctx, cancel := context.WithCancel(context.Background())
+	c, err := client.Attach(ctx, client.Options{Socket: n.socket(), Role: client.RoleServer, AckOnDone: n == s.nodes[2]})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	tk := &taker{c: c, gate: make(chan struct{}, 1)}
 	tk.gate <- struct{}{}
 	s.takers = append(s.takers, tk)
-	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -196,6 +202,7 @@ func (s *story) take(n *testNode) {
 			}
 			s.judge.take(m)
 			tk.recorded.Add(1)
+			c.Done(m)
 		}
 	})
 	s.t.Cleanup(func() { cancel(); wg.Wait() })

@@ -356,7 +356,11 @@ func (a *attachment) putControl(c wire.Control) bool {
 // payOwed writes the control records that there is room for; p.mu is held.
 func (a *attachment) payOwed() {
 	for len(a.owed) > 0 {
-		if !a.putControl(a.owed[0]) && !a.putControl(a.owed[0]) { // once more: it may have read before it could see that we want room
+		written := a.putControl(a.owed[0])
+		if !written { // once more: it may have read before it could see that we want room
+			written = a.putControl(a.owed[0])
+		}
+		if !written {
 			return
 		}
 		if a.owed = a.owed[1:]; len(a.owed) > 0 {
