@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/internal/mux"
 )
@@ -130,4 +132,44 @@ func fillWith(t *testing.T, name string, b byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestLostIDs proves that a server whose ring.id was wiped is in its ring again
+// after a restart, and has it again.
+func TestLostIDs(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		r.kill("a")
+		name := filepath.Join(r.dataDir("a"), "ring.id")
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		a := r.start("a", nil)
+		r.formed("a", "b", "c")
+		if got, want := a.plane.realmName(), r.nodes["b"].plane.realmName(); got != want {
+			t.Errorf("a knows ring %q, the ring is %q", got, want)
+		}
+		if b, err := os.ReadFile(name); err != nil || strings.TrimSpace(string(b)) != a.plane.realmName() {
+			t.Errorf("ring.id holds %q, %v", b, err)
+		}
+	})
+}
+
+// TestLostDiskOfStandby proves that a standby which lost its disk is one again,
+// under another raft id, and that its old id is gone.
+func TestLostDiskOfStandby(t *testing.T) {
+	story(t, 4, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c", "d")
+		was := r.nodes["d"].plane.Status().Raft.ID
+		r.kill("d")
+		r.wipe("d")
+		d := r.start("d", nil)
+		r.formed("a", "b", "c", "d")
+		r.await("the old id is gone", patience, func() bool { return memberIndex(r.leader().plane.clusterOf(), raft.ServerID(was)) < 0 })
+		if st := d.plane.Status(); st.Raft.Suffrage != "nonvoter" || st.Quorum.Voters != 3 || st.Raft.ID == was {
+			t.Errorf("d: %+v %+v", st.Raft, st.Quorum)
+		}
+	})
 }

@@ -26,6 +26,12 @@ import (
 // that is no more cannot get into the ring that the others have started since,
 // whose members go by the same raft ids: its longer log would replace theirs.
 func TestStaleDirectory(t *testing.T) {
+	t.Run("whole", func(t *testing.T) { staleDirectory(t, false, false) })
+	t.Run("without ring.id", func(t *testing.T) { staleDirectory(t, true, false) })
+	t.Run("without ring.id, with a snapshot", func(t *testing.T) { staleDirectory(t, true, true) })
+}
+
+func staleDirectory(t *testing.T, wipeID, snapshot bool) {
 	story(t, 3, func(r *rig) {
 		r.startAll()
 		r.formed("a", "b", "c")
@@ -34,8 +40,18 @@ func TestStaleDirectory(t *testing.T) {
 			r.start("a", nil)
 			r.formed("a", "b", "c")
 		}
+		if snapshot {
+			if err := r.nodes["a"].plane.node.Load().Snapshot().Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for _, name := range []string{"a", "b", "c"} {
 			r.kill(name)
+		}
+		if wipeID {
+			if err := os.Remove(filepath.Join(r.dataDir("a"), "ring.id")); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for _, name := range []string{"b", "c"} {
 			if err := os.RemoveAll(filepath.Join(r.dir, name)); err != nil {

@@ -10,8 +10,18 @@ import (
 // then it may have met the log of another ring.
 func (p *Plane) loadRealm() error {
 	text, err := p.dir.Realm()
-	if err != nil || text == "" {
+	if err != nil {
 		return err
+	}
+	if text == "" { // the file is lost: what the log says first is most likely right
+		log := scratchFSM()
+		named := func() bool { return log.View().RingID != 0 }
+		if err := p.stores.Replay(log, named); err != nil {
+			return p.inDataDir(err)
+		}
+		id := log.View().RingID
+		p.realm.Store(id)
+		return p.dir.SetRealm(realmText(id))
 	}
 	id, err := strconv.ParseUint(text, 16, 64)
 	if err != nil {

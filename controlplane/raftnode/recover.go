@@ -42,3 +42,39 @@ func (s *Stores) Recover(id raft.ServerID, addr string, scratch raft.FSM, log hc
 	}
 	return nil
 }
+
+// Replay gives fsm the newest snapshot and every command behind it, committed or
+// not, until enough says so. No member may run on these stores.
+func (s *Stores) Replay(fsm raft.FSM, enough func() bool) error {
+	snaps, err := s.snaps.List()
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	if len(snaps) > 0 {
+		_, r, err := s.snaps.Open(snaps[0].ID)
+		if err != nil {
+			return fmt.Errorf("open snapshot: %w", err)
+		}
+		if err := fsm.Restore(r); err != nil {
+			return fmt.Errorf("read snapshot %s: %w", snaps[0].ID, err)
+		}
+	}
+	first, err := s.log.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("find the first entry: %w", err)
+	}
+	last, err := s.log.LastIndex()
+	if err != nil {
+		return fmt.Errorf("find the last entry: %w", err)
+	}
+	for i := first; i <= last && last > 0 && !enough(); i++ {
+		var l raft.Log
+		if err := s.log.GetLog(i, &l); err != nil {
+			return fmt.Errorf("read entry %d: %w", i, err)
+		}
+		if l.Type == raft.LogCommand {
+			fsm.Apply(&l)
+		}
+	}
+	return nil
+}
