@@ -40,9 +40,9 @@ type Options struct {
 	AckOnDone bool
 	// Undelivered is called for each message that Send, SendRandom, Broadcast or
 	// Replicate had accepted and that the ring has given up: its deadline
-	// passed, or a message for all found nobody. Calls come one after the other
-	// from a goroutine of the Client; Close waits for the one that runs, so it must
-	// not call Close. Up to
+	// passed, it does not fit the rings of its receiver's node, or a message for
+	// all found nobody. Calls come one after the other from a goroutine of the
+	// Client; Close waits for the one that runs, so it must not call Close. Up to
 	// 1,024 calls may be waiting; what comes beyond them is only counted
 	// (Stats.UndeliveredMissed).
 	Undelivered func(Undelivered)

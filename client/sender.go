@@ -55,11 +55,15 @@ type message struct {
 	gather     *gather // of requests to many
 }
 
+// fitsAnyRing is the largest payload that the rings of all nodes hold, however
+// they are configured.
+var fitsAnyRing = wire.MessageBytesMax(shm.RingBytesMin)
+
 // mayBeGivenUp reports whether the ring may give the message up when nobody
 // waits for it, or no longer: Broadcast and Replicate return before that.
 func (m *message) mayBeGivenUp() bool {
 	waits := m.answer.call != nil || m.answer.done != nil || m.gather != nil
-	return (m.deadlineMs != 0 || m.kind != wire.KindHash) && (!waits || m.want == wantReceivers)
+	return (m.deadlineMs != 0 || m.kind != wire.KindHash || len(m.payload) > fitsAnyRing) && (!waits || m.want == wantReceivers)
 }
 
 // errNoRoom says that a record could not be written now; it never leaves the package.

@@ -96,9 +96,10 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 	end, ok, err := a.deliver(d)
 	switch {
 	case errors.Is(err, shm.ErrTooLarge): // the sender's node has larger rings: not this program's fault
+		d.TooLarge = true
 		if p := (*Plane)(o); p.mayLog() {
-			p.note(slog.LevelWarn, "a message does not fit the rings of this node (key RINGBYTES) and waits at its sender",
-				"from", d.From, "session", d.Session, "seq", d.Seq, "payload_bytes", len(d.Payload))
+			p.note(slog.LevelWarn, "refused for good what does not fit the rings of this node (key RINGBYTES)",
+				"from", d.From, "session", d.Session, "seq", d.Seq, "payload_bytes", len(d.Payload), "reply", d.Stream == flow.Replies)
 		}
 	case err != nil:
 		a.corrupt(err)

@@ -74,7 +74,8 @@ func TestChangedRecordEndsSession(t *testing.T) {
 }
 
 // A message that fits the rings of its sender's node and not those of the
-// owner's node waits at its sender; the program that it is for is not blamed.
+// owner's node is refused for good, and its sender hears so at once; the
+// program that it is for is not blamed.
 func TestMessageLargerThanRings(t *testing.T) {
 	w := newWorld(t, 1)
 	w.slave().stop()
@@ -82,15 +83,38 @@ func TestMessageLargerThanRings(t *testing.T) {
 	w.publish(nil)
 	echo(t, w.nodes[0])
 	c := attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if _, err := c.Request(ctx, 1, make([]byte, 600<<10)); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, client.ErrNotDelivered) {
-		t.Errorf("600 KiB: %v, want the deadline or not delivered", err)
+	if _, err := c.Request(ctx, 1, make([]byte, 600<<10)); ctx.Err() != nil || !errors.Is(err, client.ErrNotDelivered) {
+		t.Errorf("600 KiB: %v, want not delivered", err)
+	}
+	if err := c.SendWait(ctx, 1, make([]byte, 600<<10)); ctx.Err() != nil || !errors.Is(err, client.ErrNotDelivered) {
+		t.Errorf("600 KiB: %v, want not delivered", err)
+	}
+	if _, err := c.BroadcastRequest(ctx, make([]byte, 600<<10), func([]byte) { t.Error("a reply") }); ctx.Err() != nil || err == nil {
+		t.Errorf("broadcast of 600 KiB: %v, want an error", err)
+	}
+	lost := make(chan client.Undelivered, 3)
+	quiet, err := client.Attach(ctx, client.Options{Socket: w.slave().socket(), Undelivered: func(u client.Undelivered) { lost <- u }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer quiet.Close()
+	if err := errors.Join(quiet.Send(ctx, 7, make([]byte, 600<<10)), quiet.Send(ctx, 7, []byte("fits"))); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case u := <-lost:
+		if u != (client.Undelivered{Seq: 1, Hash: 7}) {
+			t.Errorf("told %+v", u)
+		}
+	case <-ctx.Done():
+		t.Error("Send without a deadline: nobody was told")
 	}
 	ask(t, c, 2, "fits")
 	ask(t, c, 1, "the same hash again")
-	if s := w.nodes[0].plane.Status(); s.Counters.Later == 0 {
-		t.Errorf("nothing was refused: %+v", s)
+	if s := w.nodes[0].plane.Status(); s.Counters.TooLarge != 4 {
+		t.Errorf("%d messages were refused for good, want 4: %+v", s.Counters.TooLarge, s)
 	}
 	w.nodes[0].await("one program, and no other before", func() bool { return w.nodes[0].programs == 1 && w.nodes[0].reports == 1 })
 }

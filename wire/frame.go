@@ -30,7 +30,8 @@ const (
 	// TypeAck settles messages: Session, Seq (base), Hash (mask: bit i settles Seq+i).
 	TypeAck
 	// TypeLater refuses one transmission for now: Session, Seq, Attempt, Flags
-	// (FlagMaybeRepeat: the refusing node may have forgotten that it took it).
+	// (FlagMaybeRepeat: the refusing node may have forgotten that it took it;
+	// FlagTooLarge: not for now but for good, its rings cannot hold it).
 	TypeLater
 	// TypeMoved refuses one transmission, the slot has another owner: Session,
 	// Seq, Attempt, Flags (as Later), Epoch of the refusing node.
@@ -98,6 +99,8 @@ const (
 	// FlagWithoutSelf keeps a KindRandom, KindReplicate or KindBroadcast message
 	// from the sender's own node. It does not travel between nodes.
 	FlagWithoutSelf
+	// FlagTooLarge is one of TypeLater and TypeReplyLater only.
+	FlagTooLarge
 )
 
 // HeaderBytes is the size of an encoded Header.

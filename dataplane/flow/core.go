@@ -225,6 +225,7 @@ type Stats struct {
 	Restored  uint64 `json:"restored"`  // messages that a program brought back after a restart of the node
 	Known     uint64 `json:"known"`     // messages that came again and were not given again
 	Later     uint64 `json:"later"`     // messages refused for now
+	TooLarge  uint64 `json:"too_large"` // messages refused for good: they do not fit this node's rings
 	Moved     uint64 `json:"moved"`     // messages refused, not the owner
 	Rooms     uint64 `json:"rooms"`     // refusals lifted
 	Sessions  uint64 `json:"sessions"`  // senders' sessions ever remembered

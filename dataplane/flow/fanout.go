@@ -23,6 +23,7 @@ type fan struct {
 	copies []fanCopy
 	chosen bool // copies are; false until there is a table
 	late   bool // a copy was given up at the deadline
+	small  bool // a copy was given up because its server's rings cannot hold it
 	doubt  bool // a copy that was given up may have been taken
 	open   int  // copies that are not settled
 	taken  int
@@ -217,12 +218,16 @@ func (c *Core) copyRefused(nowNs int64, s *Session, e *entry, p *Peer, h *wire.H
 	if h.Type == wire.TypeMoved && h.Epoch.Compare(c.epoch) > 0 {
 		c.wantTable(nowNs, p, h.Epoch)
 	}
-	if !cp.stays() {
+	small := h.Flags&wire.FlagTooLarge != 0
+	e.fan.small = e.fan.small || small
+	if small || !cp.stays() {
 		c.giveUp(s, e, cp)
 	}
-	pr := s.pair(p)
-	pr.hold(nowNs, &c.cfg, s.stream)
-	c.due(&s.requests, pr.untilNs)
+	if !small {
+		pr := s.pair(p)
+		pr.hold(nowNs, &c.cfg, s.stream)
+		c.due(&s.requests, pr.untilNs)
+	}
 	if e.state == settled {
 		c.release(s, Requests)
 	} else if e.rec.DeadlineNs != 0 {
@@ -298,11 +303,12 @@ func (c *Core) settleCopy(s *Session, e *entry, cp *fanCopy) {
 }
 
 // settleFan settles a message whose copies are. It was delivered if every
-// server that stayed has taken it, and there was one.
+// server that stayed has taken it, and there was one. Who wants replies has
+// heard of each server that could not hold it.
 func (c *Core) settleFan(s *Session, e *entry) {
 	f := e.fan
 	e.fan = nil
-	delivered := f.taken > 0 && !f.late
+	delivered := f.taken > 0 && !f.late && (!f.small || e.rec.Flags&wire.FlagWantsReply != 0)
 	if f.late {
 		c.stats.Expired++
 	}

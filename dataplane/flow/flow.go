@@ -54,6 +54,7 @@ type Delivery struct {
 	Flags      wire.Flags
 	DeadlineMs uint32
 	Payload    []byte // valid only during the call
+	TooLarge   bool   // set by Deliver, with ok false: the ring could not hold it if it were empty
 }
 
 // Ports is what a Core asks of the node around it. Calls must not block and

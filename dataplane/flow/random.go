@@ -164,17 +164,27 @@ func (c *Core) adopt(set *inSet, h *wire.Header) bool {
 // spread gives a message that is not tied to a program by its hash to one of
 // the programs, in turns; those without room are passed over.
 func (c *Core) spread(set *inSet, h *wire.Header, d *Delivery) {
+	small := 0
 	for range c.programs {
 		c.turn = (c.turn + 1) % len(c.programs)
 		s := c.programs[c.turn]
+		d.TooLarge = false
 		if end, ok := c.ports.Deliver(s, d); ok {
 			c.given(set, h, s, end)
 			return
 		}
+		if d.TooLarge {
+			small++
+			continue
+		}
 		s.program.fullAt = max(s.program.fullAt, s.program.untaken())
 	}
-	if len(c.programs) == 0 {
+	switch {
+	case len(c.programs) == 0:
 		c.later(set, h, waitNode, &c.waiters)
+		return
+	case small == len(c.programs):
+		c.tooLarge(set, h)
 		return
 	}
 	c.later(set, h, 0, nil)

@@ -70,6 +70,10 @@ func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
 		return
 	}
 	end, ok := c.ports.Deliver(s, d)
+	if d.TooLarge {
+		c.tooLarge(set, h)
+		return
+	}
 	if !ok {
 		s.program.fullAt = max(s.program.fullAt, s.program.untaken())
 		c.later(set, h, s.program.waitBit(), &s.program.waiters)
@@ -109,6 +113,14 @@ func (c *Core) later(set *inSet, h *wire.Header, who uint64, list *[]*inSet) {
 	if list != nil {
 		c.remember(set, who, list)
 	}
+}
+
+// tooLarge refuses a message for good: its sender gives it up.
+func (c *Core) tooLarge(set *inSet, h *wire.Header) {
+	c.stats.TooLarge++
+	c.answer(set.peer, wire.Header{
+		Type: wire.TypeLater, Flags: set.doubt(h) | wire.FlagTooLarge, Session: set.id, Seq: h.Seq, Attempt: h.Attempt,
+	}, true)
 }
 
 // remember notes that a session waits. Not more of them are kept than

@@ -125,6 +125,9 @@ func (c *Core) replyRefused(nowNs int64, p *Peer, h *wire.Header) {
 	}
 	e.retryNs = nowNs + min(c.cfg.RetryMinNs<<min(e.attempt, 16), c.cfg.RetryMaxNs)
 	e.attempt++
+	if h.Flags&wire.FlagTooLarge != 0 {
+		e.holdNs = nowNs // it will never be taken: dropped, and the asker hears so
+	}
 	s.replies.wait(e, unsent)
 	if c.forwardReply(nowNs, s, e); e.state == settled {
 		c.release(s, Replies)
@@ -148,7 +151,11 @@ func (c *Core) reply(_ int64, p *Peer, h *wire.Header, payload []byte) {
 	c.delivery.Payload = nil
 	if !ok {
 		c.stats.RepliesRefused++
-		c.answer(p, wire.Header{Type: wire.TypeReplyLater, Seq: h.Seq, Attempt: h.Attempt}, true)
+		no := wire.Header{Type: wire.TypeReplyLater, Seq: h.Seq, Attempt: h.Attempt}
+		if c.delivery.TooLarge {
+			no.Flags = wire.FlagTooLarge
+		}
+		c.answer(p, no, true)
 		return
 	}
 	c.stats.RepliesDelivered++

@@ -19,6 +19,7 @@ type rig struct {
 	log    []string
 	noLink map[*Peer]bool    // links without room
 	noRoom map[*Session]bool // in-rings without room
+	small  map[*Session]bool // in-rings that are too small for what is sent
 	end    uint64
 	now    int64
 	epoch  uint64
@@ -152,6 +153,9 @@ func (r *rig) expect(what string, want ...string) {
 func (r *rig) notef(format string, args ...any) { r.log = append(r.log, fmt.Sprintf(format, args...)) }
 
 func markOf(f wire.Flags) string {
+	if f&wire.FlagTooLarge != 0 {
+		return markOf(f&^wire.FlagTooLarge) + " too large"
+	}
 	if f&wire.FlagMaybeRepeat != 0 {
 		return " maybe-repeat"
 	}
@@ -188,7 +192,7 @@ func (r *rig) TransmitRecord(p *Peer, h *wire.Header, _ *Session, st Stream, _ *
 }
 
 func (r *rig) Deliver(s *Session, d *Delivery) (uint64, bool) {
-	if r.noRoom[s] {
+	if d.TooLarge = r.small[s]; d.TooLarge || r.noRoom[s] {
 		return 0, false
 	}
 	r.end++

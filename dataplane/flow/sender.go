@@ -45,8 +45,7 @@ func (s *Session) pred(e *entry) *entry {
 func (c *Core) forward(nowNs int64, s *Session, e *entry) bool {
 	if e.state == unsent && e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs {
 		c.stats.Expired++
-		c.ports.Outcome(s, e.rec.Seq, false, e.rec.Flags&wire.FlagMaybeRepeat != 0)
-		s.requests.settle(e)
+		c.giveUpMessage(s, e)
 		return false
 	}
 	if c.tryForward(nowNs, s, e) {
@@ -54,6 +53,12 @@ func (c *Core) forward(nowNs int64, s *Session, e *entry) bool {
 	}
 	c.dueDeadline(s, e)
 	return false
+}
+
+// giveUpMessage settles a message that nobody has taken; release must follow.
+func (c *Core) giveUpMessage(s *Session, e *entry) {
+	c.ports.Outcome(s, e.rec.Seq, false, e.rec.Flags&wire.FlagMaybeRepeat != 0)
+	s.requests.settle(e)
 }
 
 // dueDeadline makes Tick look at an unsent message when its deadline passes.
@@ -254,6 +259,12 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 	e.dest = nil
 	e.rec.Flags |= h.Flags & wire.FlagMaybeRepeat // it forgot the session: perhaps taken there before
 	c.dueDeadline(s, e)
+	if h.Flags&wire.FlagTooLarge != 0 {
+		c.giveUpMessage(s, e)
+		c.release(s, Requests)
+		c.scan(nowNs, s) // what came after it with the same hash
+		return
+	}
 	if e.rec.Kind == wire.KindRandom {
 		c.refusedRandom(nowNs, s, e, p, h)
 		return
