@@ -104,7 +104,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 	case err != nil:
 		a.corrupt(err)
 	case ok:
-		a.wrote = true
+		a.wrote, o.moved = true, true
 		a.touch()
 	}
 	return end, ok && err == nil
