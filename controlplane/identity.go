@@ -22,9 +22,10 @@ import (
 
 // Timings of the question who is who.
 const (
-	whoTimeout   = 500 * time.Millisecond // for one address, by the server that was asked
-	whoLinger    = 100 * time.Millisecond // for further answers after the first good one
-	identityTick = time.Second
+	whoTimeout      = 1500 * time.Millisecond // for one address, by whoever is asked
+	identityTimeout = 2 * time.Second         // for all answers
+	whoLinger       = 100 * time.Millisecond  // for further ones after the first good one
+	identityTick    = time.Second
 
 	identityEvery  = 5 * time.Second // without doubt
 	identityAskMax = 5               // of how many others then
@@ -106,7 +107,7 @@ func decideIdentity(boot uint64, answers []uint64, own uint64, addr string) (why
 // identity asks other servers, at most so many, and the network, who answers at
 // this server's address; "" means this process.
 func (p *Plane) identity(ctx context.Context, askMax int) (why string, other bool) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
 	var mu sync.Mutex // guards what follows
 	var answers []uint64

@@ -81,6 +81,49 @@ func TestSecondProcess(t *testing.T) {
 	}
 }
 
+// TestSecondWhileFirstHangs proves that a second process on another host, while
+// the first one at the server's address hangs, takes nothing over and says why,
+// and that the first one is as before when it goes on.
+func TestSecondWhileFirstHangs(t *testing.T) {
+	for _, disk := range []string{"empty", "copied"} {
+		t.Run(disk, func(t *testing.T) {
+			story(t, 3, func(r *rig) {
+				r.startAll()
+				r.formed("a", "b", "c")
+				if disk == "copied" {
+					r.kill("a")
+					if err := os.CopyFS(r.dataDir("t"), os.DirFS(r.dataDir("a"))); err != nil {
+						t.Fatal(err)
+					}
+					r.start("a", nil)
+					r.formed("a", "b", "c")
+				}
+				was := r.nodes["a"].plane.Status()
+				first := r.net.listener("a:8020")
+				mute := r.net.listen("a:8020") // to the network a hangs: nobody takes connections
+				twin := r.twin("t:8020")
+				r.await("said", patience, func() bool {
+					why := twin.plane.Status().WaitsFor
+					return strings.Contains(why, "does not lead") && strings.Contains(why, "answer")
+				})
+				<-time.After(10 * time.Second)
+				if twin.plane.incarnation(twin.plane.view()) != 0 {
+					t.Error("the second process was admitted")
+				}
+				r.net.put("a:8020", first)
+				mute.Close()
+				r.await("said that the first one is there", patience, func() bool {
+					return strings.Contains(twin.plane.Status().WaitsFor, "another process runs as this server")
+				})
+				r.await("a is UP", patience, func() bool { return r.nodes["a"].plane.incarnation(r.nodes["a"].plane.view()) != 0 })
+				if is := r.nodes["a"].plane.Status(); is.Raft.ID != was.Raft.ID || is.Raft.Suffrage != "voter" || is.RingID != was.RingID {
+					t.Errorf("a was %+v and is %+v", was.Raft, is.Raft)
+				}
+			})
+		})
+	}
+}
+
 // TestAddressMoves proves that the process at a server's address is the server:
 // when the address comes to lead to a second one that one takes over, the first
 // one says why it is out and keeps quiet, neither comes and goes, and the first
