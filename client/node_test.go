@@ -52,6 +52,8 @@ type testProgram struct {
 	role           wire.Role
 
 	again                        uint64 // cursor: requests before it may be repeats
+	wrote                        uint64 // as published when the program was last woken for it
+	freed                        bool   // room was given back since
 	outRequests, outReplies      *shm.Consumer
 	inControl, inReplies, inReqs *shm.Producer
 	heldRequest, heldReply       []byte // read, but there was no room
@@ -348,8 +350,12 @@ func (n *testNode) pump() {
 		p.inReplies.Publish()
 		p.inReqs.Publish()
 		p.settle(n.mute)
-		wake, room := p.seg.WakeNeeded(shm.ProgramSide), p.seg.RoomWanted(shm.ProgramSide)
-		if wake || room {
+		wrote := p.inControl.Tail() + p.inReplies.Tail() + p.inReqs.Tail() // they only grow
+		wake := wrote != p.wrote && p.seg.WakeNeeded(shm.ProgramSide)
+		p.wrote = wrote
+		room := p.freed && p.seg.RoomWanted(shm.ProgramSide)
+		p.freed = false
+		if room || wake {
 			_ = p.progBell.Ring()
 		}
 	}
@@ -365,6 +371,7 @@ func (p *testProgram) settle(mute bool) {
 			return
 		}
 		p.outRequests.Release(u.end)
+		p.freed = true
 		p.unsettled = p.unsettled[1:]
 	}
 }
@@ -495,6 +502,7 @@ func (n *testNode) pumpReplies(p *testProgram) {
 			return
 		}
 		p.outReplies.Release(end)
+		p.freed = true
 	}
 }
 

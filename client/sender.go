@@ -141,7 +141,7 @@ func (c *Client) putRequest(m *message) (seq uint64, bell shm.Doorbell, err erro
 	watch := c.reports != nil && m.mayBeGivenUp()
 	if watch && s.prod != nil && !s.watched.room() {
 		s.at.seg.WantRoom(shm.ProgramSide)
-		return 0, nil, errNoRoom // until the leader has seen what became of older ones
+		return 0, s.at.bell, errNoRoom // the leader must see what became of older ones
 	}
 	rec, err := s.reserve(wire.OutRequestBytes + len(m.payload))
 	if err != nil {

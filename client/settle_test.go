@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -202,6 +204,62 @@ func TestUndeliveredBound(t *testing.T) {
 	}
 	if missed := c.Stats().UndeliveredMissed; missed == 0 || uint64(calls)+missed != messages {
 		t.Errorf("%d calls, %d missed, want %d together", calls, missed, messages)
+	}
+}
+
+// TestWatchedRoom proves that senders of messages with a deadline go on when
+// the node has settled many of them without a word: nobody else would look.
+func TestWatchedRoom(t *testing.T) {
+	n := newTestNode(t)
+	c := attachAs(t, n, Options{Undelivered: func(u Undelivered) { t.Errorf("reported %+v", u) }})
+	ctx := stopIn(t, longStop)
+	later := Deadline(time.Now().Add(time.Hour))
+	const burst = 512 // divides watchedMax: nothing is unsettled when there is no more room
+	for sent := 0; sent <= watchedMax; sent += burst {
+		for i := range burst {
+			if err := c.Send(ctx, uint64(i), nil, later); err != nil {
+				t.Fatalf("after %d messages: %v", sent, err)
+			}
+		}
+		until(t, "all are settled", func() (ok bool) { // so the ring is never full
+			n.do(func() { p := n.programs[c.Session()]; ok = p.outRequests.Empty() && len(p.unsettled) == 0 })
+			return ok
+		})
+	}
+}
+
+// TestOpened proves that the ring is released up to the oldest message that is
+// not done, whatever the order, and that keeping count does not allocate.
+func TestOpened(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	var o opened
+	var live []uint64 // tickets that are not done
+	end := uint64(0)
+	step := func() {
+		if len(live) == 0 || len(live) < 200 && rnd.IntN(2) == 0 {
+			end += 8
+			live = append(live, o.push(end))
+			return
+		}
+		i := rnd.IntN(len(live))
+		ticket := live[i]
+		live = slices.Delete(live, i, i+1)
+		if !o.done(ticket) || o.done(ticket) || o.done(o.last) {
+			t.Fatalf("ticket %d is not done once", ticket)
+		}
+		want := end // ticket i ends at 8 x (i + 1)
+		if len(live) > 0 {
+			want = 8 * slices.Min(live)
+		}
+		if o.passed > want || o.first != o.last && o.passed != want {
+			t.Fatalf("passed %d, want %d", o.passed, want)
+		}
+	}
+	for range 20_000 {
+		step()
+	}
+	if got := testing.AllocsPerRun(1000, step); got > 0 && !raceEnabled {
+		t.Errorf("%v allocations, want 0", got)
 	}
 }
 
