@@ -16,6 +16,7 @@ type request struct {
 	node    ring.ID        // of the asker
 	session wire.SessionID // of the asker
 	seq     uint64         // 0 = none
+	given   uint8          // times the program was given it: a node that forgot its session gives it again
 }
 
 // openRequests are the requests that a program was given and has not answered.
@@ -47,6 +48,7 @@ func (o *openRequests) add(node ring.ID, session *wire.SessionID, seq uint64) {
 	for i := range b.slots {
 		switch r := &b.slots[i]; {
 		case r.seq == seq && r.session == *session:
+			r.given = min(r.given, 254) + 1
 			return
 		case r.seq == 0 && free < 0:
 			free = i
@@ -58,19 +60,22 @@ func (o *openRequests) add(node ring.ID, session *wire.SessionID, seq uint64) {
 		o.n--
 	}
 	o.n++
-	b.slots[free] = request{node, *session, seq}
+	b.slots[free] = request{node, *session, seq, 1}
 }
 
-// del notes that a request was answered, or that the program never took it.
-func (o *openRequests) del(session *wire.SessionID, seq uint64) {
+// del notes that a request was answered, or with untaken that the program has
+// not taken it, where it has not taken it before.
+func (o *openRequests) del(session *wire.SessionID, seq uint64, untaken bool) {
 	if o.n == 0 {
 		return
 	}
 	b := o.bucket(session, seq)
 	for i := range b.slots {
 		if r := &b.slots[i]; r.seq == seq && r.session == *session {
-			*r = request{}
-			o.n--
+			if r.given--; !untaken || r.given == 0 {
+				*r = request{}
+				o.n--
+			}
 			return
 		}
 	}

@@ -154,7 +154,7 @@ func TestOpenRequestsAreBounded(t *testing.T) {
 		t.Errorf("%d requests are watched, at most %d allowed", o.n, most)
 	}
 	for seq := uint64(1); seq <= 100_000; seq++ {
-		o.del(&id, seq)
+		o.del(&id, seq, false)
 	}
 	if o.n != 0 {
 		t.Errorf("%d requests are left", o.n)

@@ -168,7 +168,7 @@ func (c *Core) withdraw(s *Session, alive bool) {
 		r := pr.at(pr.taken)
 		c.stats.Withdrawn++
 		c.left(r)
-		pr.open.del(&r.set.id, r.seq)
+		pr.open.del(&r.set.id, r.seq, true)
 		if r.seq >= r.set.low { // of a forgotten set, too: its sender still waits
 			r.set.accepted.del(r.seq)
 			r.set.suspect = r.set.suspect || alive // also when the refusal is lost with its link

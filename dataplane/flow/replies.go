@@ -21,7 +21,7 @@ func (c *Core) submitReply(nowNs int64, s *Session, r *Record) error {
 	if err != nil {
 		return err
 	}
-	s.program.open.del(&r.ToSession, r.ToSeq)
+	s.program.open.del(&r.ToSession, r.ToSeq, false)
 	e.dest = c.peers[r.ToNode]
 	c.forwardReply(nowNs, s, e)
 	if e.state == settled { // expired
@@ -61,7 +61,7 @@ func (c *Core) forwardReply(nowNs int64, s *Session, e *entry) bool {
 	switch {
 	case nowNs >= e.holdNs:
 		c.stats.RepliesDropped++
-		c.lose(request{e.rec.ToNode, e.rec.ToSession, e.rec.ToSeq})
+		c.lose(request{node: e.rec.ToNode, session: e.rec.ToSession, seq: e.rec.ToSeq})
 		w.settle(e)
 	case nowNs < e.retryNs:
 		c.due(w, min(e.retryNs, e.holdNs))

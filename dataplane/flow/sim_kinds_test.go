@@ -165,6 +165,9 @@ func (j *judge) outcome(a *simAtt, m *simMsg, delivered, maybe bool) {
 			m.never = !maybe && !isFan(m.kind) // a library that attaches again may find receivers
 		}
 	}
+	if ask := m.prog.asked[m.seq]; ask != nil && !delivered {
+		ask.given++
+	}
 	m.reported = a
 	if !isFan(m.kind) {
 		if delivered && (takes == 0 || m.flags&wire.FlagWantsSettled == 0) || !delivered && !maybe && takes > 0 || !delivered && !m.expired(w) {
@@ -324,7 +327,7 @@ func TestOtherKindsUnderRandomInterleavings(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				opt := k.opt
 				opt.kinds = mode
-				for seed := range uint64(k.runs / simShare) {
+				for seed := range runsOf(k.runs, 10000) {
 					if w := run(seed, opt); len(w.bad) > 0 {
 						report(t, seed, w)
 					}
@@ -375,7 +378,7 @@ var kindMutants = []struct {
 			}
 		}
 	}}},
-	{"the choice is made again", "FAN", simKindOptions{all: true}, mutation{onView: func(n *simNode) {
+	{"the choice is made again", "FAN OUTCOME", simKindOptions{all: true}, mutation{onView: func(n *simNode) {
 		for _, s := range n.core.sessions {
 			w := &s.requests
 			for seq := w.low; w.live > 0 && seq <= w.last; seq++ {

@@ -13,7 +13,8 @@ import (
 type simLink struct {
 	w    *sim
 	a, b simEnd
-	cut_ bool // broken: takes no more frames, both sides have yet to notice
+	via  *simNode // relays this link, nil: it is direct
+	cut_ bool     // broken: takes no more frames, both sides have yet to notice
 }
 
 type sideState uint8
@@ -32,6 +33,7 @@ type simEnd struct {
 	peer  ring.ID // what node calls the other side
 	state sideState
 	queue []simFrame
+	mid   []simFrame    // at the node that relays, on their way to queue
 	full  bool          // the core was told that there is no room towards far
 	old   []wire.Header // refusals that arrived over the present link
 }
@@ -56,22 +58,50 @@ type simFrame struct {
 
 func (l *simLink) loop() bool { return l.a.node == l.b.node }
 func (l *simLink) idle() bool {
-	return l.a.state == sideClosed && l.b.state == sideClosed && len(l.a.queue) == 0 && len(l.b.queue) == 0
+	return l.a.state == sideClosed && l.b.state == sideClosed && len(l.a.queue)+len(l.b.queue)+len(l.a.mid)+len(l.b.mid) == 0
+}
+
+// relay chooses a third server to go through, sometimes.
+func (l *simLink) relay() {
+	w := l.w
+	l.via = nil
+	if v := w.servers[w.one(len(w.servers))]; w.opt.cuts && !w.calm && v.alive && v != l.a.node && v != l.b.node && w.chance(.6) {
+		l.via = v
+	}
 }
 
 // connect opens the link; both sides learn it when the other's hello arrives.
 func (l *simLink) connect() {
 	l.cut_ = false
+	l.relay()
 	for _, e := range []*simEnd{&l.a, &l.b} {
 		e.state, e.full = sideOpening, false
 		hello := simFrame{kind: frameHello, view: e.far.node.table}
 		if e == &l.a {
 			hello.inc = e.far.node.inc
 		}
-		e.queue = append(e.queue, hello)
+		e.push(hello)
 	}
-	l.w.logf("%v connects to %v, incarnation %d", l.a.node, l.b.node, l.b.node.inc)
+	l.w.logf("%v connects to %v via %v, incarnation %d", l.a.node, l.b.node, l.via, l.b.node.inc)
 }
+
+// push puts a frame on its way to this side.
+func (e *simEnd) push(f simFrame) {
+	if e.link.via != nil {
+		e.mid = append(e.mid, f)
+	} else {
+		e.queue = append(e.queue, f)
+	}
+}
+
+// pass moves frames on that the relaying node holds.
+func (e *simEnd) pass(n int) {
+	n = min(n, len(e.mid))
+	e.queue, e.mid = append(e.queue, e.mid[:n]...), e.mid[n:]
+}
+
+// waiting is how much is on its way to this side.
+func (e *simEnd) waiting() int { return len(e.queue) + len(e.mid) }
 
 // cut breaks the link: some of what is in flight still arrives, the rest is lost.
 func (l *simLink) cut() {
@@ -84,6 +114,12 @@ func (l *simLink) cut() {
 		if e.state != sideClosed {
 			e.queue = append(slices.Clip(e.queue[:l.w.one(len(e.queue)+1)]), simFrame{kind: frameEnd})
 		}
+		e.mid = nil
+	}
+	for _, o := range l.w.links {
+		if o.via != nil && (o.via == l.a.node || o.via == l.b.node) && l.w.chance(.5) {
+			o.cut()
+		}
 	}
 }
 
@@ -92,7 +128,7 @@ func (l *simLink) nodeGone(n *simNode) {
 	l.cut()
 	for _, e := range []*simEnd{&l.a, &l.b} {
 		if e.node == n {
-			e.state, e.queue = sideClosed, nil
+			e.state, e.queue, e.mid = sideClosed, nil, nil
 		}
 	}
 }
@@ -100,8 +136,11 @@ func (l *simLink) nodeGone(n *simNode) {
 // step delivers the next frame to a side.
 func (e *simEnd) step() {
 	n, f := e.node, e.queue[0]
+	if n.w.opt.blocks && f.kind == frameData && n.anyFull() {
+		return
+	}
 	e.queue = e.queue[1:]
-	if e.far.full && e.far.state == sideUp && len(e.queue) < n.w.linkCap {
+	if e.far.full && e.far.state == sideUp && e.waiting() < n.w.linkCap {
 		e.far.full = false
 		e.far.node.core.PeerRoom(n.w.now, e.far.node.core.Peer(e.far.peer))
 	}
@@ -161,8 +200,13 @@ func (e *simEnd) replay(p *Peer, h *wire.Header) {
 // send queues a frame towards the other side; on a broken link it is lost.
 func (e *simEnd) send(f simFrame) {
 	if e.state == sideUp && !e.link.cut_ {
-		e.far.queue = append(e.far.queue, f)
+		e.far.push(f)
 	}
+}
+
+// anyFull reports whether a program's in-ring is full.
+func (n *simNode) anyFull() bool {
+	return slices.ContainsFunc(n.atts, func(a *simAtt) bool { return !a.gone && len(a.in) >= a.inCap })
 }
 
 // simPorts is a node as its core sees it.
@@ -181,7 +225,7 @@ func (o *simPorts) TransmitRecord(p *Peer, h *wire.Header, s *Session, st Stream
 	if e.state != sideUp {
 		w.fail("%v transmits a record on a link that is down", (*simNode)(o))
 	}
-	if len(e.far.queue) >= w.linkCap && !w.calm {
+	if e.far.waiting() >= w.linkCap && (!w.calm || w.stuck) {
 		e.full = true
 		return false
 	}
@@ -213,6 +257,9 @@ func (o *simPorts) Deliver(s *Session, d *Delivery) (uint64, bool) {
 		return 0, false
 	}
 	m := w.judge.find(d.Payload)
+	if d.Flags&^travelling != 0 {
+		w.fail("PROTOCOL: %v was given %v with flags %x", a.prog, m, d.Flags)
+	}
 	if m.seq != d.Seq || m.hash != d.Hash || m.kind != d.Kind || m.prog.id != d.Session {
 		w.fail("%v was given the payload of %v as %d/h%d", a.prog, m, d.Seq, d.Hash)
 	}
@@ -250,7 +297,9 @@ func (o *simPorts) Settled(s *Session, st Stream, end uint64) {
 
 func (o *simPorts) Outcome(s *Session, seq uint64, delivered, maybe bool) {
 	a := s.Handle.(*simAtt)
-	o.w.judge.outcome(a, a.message(seq), delivered, maybe)
+	if o.w.opt.outcome(&maybe) {
+		o.w.judge.outcome(a, a.message(seq), delivered, maybe)
+	}
 }
 
 func (o *simPorts) Receivers(s *Session, seq uint64, n int) {

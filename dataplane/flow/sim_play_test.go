@@ -3,6 +3,7 @@ package flow
 import (
 	"slices"
 
+	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -11,14 +12,23 @@ import (
 type mutation struct {
 	noSeal, noDrain bool
 	noWithdraw      bool
+	noDone          bool                                          // programs take a record when they are given it
+	returns         bool                                          // shown by runs in which programs come back and nodes go on
 	noHand          bool                                          // segments are not handed back
 	noDoneMark      bool                                          // what a program was not done with is not marked
 	noKeptMark      bool                                          // what is kept of them is not marked
+	blocks          bool                                          // a node reads nothing while a program has no room
+	noOutcome       bool                                          // reports are lost
+	lateOutcome     bool                                          // reports come after Settled
+	seed            uint64                                        // that shows it
+	noMaybe         bool                                          // that it may have been taken is not said
 	early           bool                                          // deadlines pass at once
 	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
 	onTaken         func(n *simNode)
 	onDelivered     func(n *simNode, d *Delivery)
 	onView          func(n *simNode)
+	beforeView      func(n *simNode, t *ring.Table)
+	onWithdraw      func(n *simNode, s *Session, had []handed)
 	onUp            func(n *simNode, p *Peer, hello *simFrame)
 	onRestore       func(n *simNode, s *Session, recs []Handed, keep []bool) // instead of Restore
 }
@@ -42,9 +52,22 @@ func (m *mutation) deadline(at int64) int64 {
 	return at
 }
 
+// outcome reports whether a report arrives, and changes what it says.
+func (m *mutation) outcome(maybe *bool) bool {
+	*maybe = *maybe && !m.noMaybe
+	return !m.noOutcome && !m.lateOutcome
+}
+
 func (m *mutation) withdraw(a *simAtt, alive bool) {
+	var had []handed
+	for pr, i := &a.s.program, a.s.program.taken; i < pr.given; i++ {
+		had = append(had, *pr.at(i))
+	}
 	if !m.noWithdraw {
 		a.node.core.Withdraw(a.node.w.now, a.s, alive && !m.noDoneMark)
+	}
+	if m.onWithdraw != nil {
+		m.onWithdraw(a.node, a.s, had)
 	}
 }
 
@@ -179,7 +202,7 @@ func (w *sim) fault() {
 		if p := w.progs[w.one(len(w.progs))]; p.hand == nil || !p.server || w.admitted(p.node) || w.chance(.3) {
 			w.comeBack(p)
 		}
-	case r == 11 && w.opt.crash:
+	case r == 11 && (w.opt.crash || w.opt.returns):
 		if a := w.anyAtt(); a != nil && !a.gone && w.chance(.3) {
 			if w.chance(.5) {
 				a.cutOff()
@@ -220,6 +243,10 @@ func (w *sim) deliver() {
 		e := &l.a
 		if w.one(2) == 0 {
 			e = &l.b
+		}
+		if len(e.mid) > 0 && w.one(2) == 0 {
+			e.pass(1 + w.one(4))
+			return
 		}
 		if len(e.queue) == 0 || !e.node.alive {
 			continue
@@ -293,6 +320,7 @@ func (w *sim) drain() bool {
 	quiet := true
 	for _, l := range w.links {
 		for _, e := range []*simEnd{&l.a, &l.b} {
+			e.pass(len(e.mid))
 			for k := len(e.queue); k > 0 && len(e.queue) > 0; k-- {
 				quiet = false
 				e.step()
@@ -308,7 +336,7 @@ func (w *sim) drain() bool {
 			for !a.gone && a.busy > 0 {
 				a.done()
 			}
-			for !a.gone && len(a.prog.todo) > 0 {
+			for !a.gone && !w.slow && len(a.prog.todo) > 0 {
 				quiet = false
 				a.prog.answer(0)
 			}

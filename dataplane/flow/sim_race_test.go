@@ -3,4 +3,4 @@
 package flow
 
 // simShare of the runs is played: the race detector makes each ten times slower.
-const simShare = 5
+const simShare = 12

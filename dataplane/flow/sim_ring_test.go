@@ -124,6 +124,9 @@ func (n *simNode) setView() {
 	changed := inc != n.inc
 	n.inc = inc
 	w.logf("%v applies table %d, log %d, incarnation %d, sealed %v", n, n.table, n.raft, inc, seal != nil)
+	if w.opt.beforeView != nil {
+		w.opt.beforeView(n, w.views[n.table].table)
+	}
 	n.core.SetView(w.now, w.views[n.table].table, inc, seal)
 	w.opt.afterView(n)
 	if changed {

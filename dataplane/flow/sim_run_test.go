@@ -1,6 +1,8 @@
 package flow
 
 import (
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,10 +41,20 @@ var simKinds = []struct {
 	{"links are cut", simOptions{cuts: true}, 600},
 	{"slots move", simOptions{cuts: true, merges: true}, 800},
 	{"programs end", simOptions{cuts: true, merges: true, deaths: true}, 1000},
+	{"programs come back", simOptions{cuts: true, merges: true, deaths: true, returns: true}, 800},
 	{"refusals come twice", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 800},
 	{"deadlines pass", simOptions{cuts: true, merges: true, deadlines: true}, 600},
 	{"nobody acts", simOptions{cuts: true, deaths: true, crash: true, deadlines: true}, 1000},
 	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 4000},
+}
+
+// runsOf returns how many of the runs of a kind are played: of all kinds
+// together FLOW_RUNS, if that is set.
+func runsOf(runs, all int) uint64 {
+	if n, err := strconv.Atoi(os.Getenv("FLOW_RUNS")); err == nil {
+		return uint64(runs * n / all)
+	}
+	return uint64(runs / simShare)
 }
 
 // Proves the delivery contract over random interleavings of everything that
@@ -51,14 +63,15 @@ func TestContractHoldsUnderRandomInterleavings(t *testing.T) {
 	for _, k := range simKinds {
 		t.Run(k.name, func(t *testing.T) {
 			var total judge
-			for seed := range uint64(k.runs / simShare) {
+			runs := runsOf(k.runs, 10000)
+			for seed := range runs {
 				w := run(seed, k.opt)
 				if len(w.bad) > 0 {
 					report(t, seed, w)
 				}
 				total.count.add(&w.judge.count)
 			}
-			t.Logf("%d runs: %+v", k.runs/simShare, total.count)
+			t.Logf("%d runs: %+v", runs, total.count)
 		})
 	}
 }

@@ -22,6 +22,7 @@ type simOptions struct {
 	replays bool // links deliver old refusals again
 	crash   bool // nodes end, DOWN verdicts, programs cut off, evictions: what excuses repeats
 	deaths  bool // programs end
+	returns bool // programs are cut off, or lose their node, and come back
 	merges  bool
 	cuts    bool
 	steps   int
@@ -66,6 +67,7 @@ type simProg struct {
 	rep    []simRec
 	repSeq uint64
 	asked  map[uint64]*simAsk
+	jumps  bool    // its sequences have gaps: a few messages fill the window
 	onDone bool    // takes a record when it is done with it, not when it is given
 	todo   []simIn // requests that it has not answered
 	hand   *simAtt // its last segment, if that may be handed back
@@ -145,6 +147,8 @@ type sim struct {
 	linkCap int
 	budget  int // messages still to send
 	calm    bool
+	stuck   bool // programs take nothing
+	slow    bool // and answer nothing by themselves
 	judge   judge
 	tracing bool
 	trace   []string
@@ -208,7 +212,7 @@ func newSimOf(src rand.Source, opt simOptions) *sim {
 		n.applyRaft(0)
 	}
 	for _, n := range w.nodes {
-		for range 1 + w.one(2) {
+		for range 1 + w.one(3) {
 			w.newProg(n, n.server)
 		}
 		if n.server && w.chance(.3) {
@@ -256,6 +260,11 @@ func (n *simNode) crash() {
 	for _, l := range n.links {
 		l.nodeGone(n)
 	}
+	for _, l := range w.links {
+		if l.via == n {
+			l.cut()
+		}
+	}
 	for _, a := range n.atts {
 		p := a.prog
 		a.live, a.gone = false, true
@@ -280,7 +289,8 @@ func (n *simNode) crash() {
 // newProg starts and attaches a program.
 func (w *sim) newProg(n *simNode, server bool) *simProg {
 	p := &simProg{idx: len(w.progs), node: n, server: server, sends: !server || w.chance(.3), alive: true, asked: map[uint64]*simAsk{}}
-	p.onDone = server && w.opt.deaths && w.chance(.3)
+	p.onDone = server && w.opt.deaths && w.chance(.3) && !w.opt.noDone
+	p.jumps = w.chance(.2)
 	if w.chance(.3) {
 		p.next = uint64(w.one(5000))
 	}
@@ -342,6 +352,9 @@ func (a *simAtt) takeBack(old *simAtt) {
 		}
 		if a.in = append(a.in, r); i < old.busy {
 			a.busy++
+			if ask := r.msg.prog.asked[r.d.Seq]; ask != nil {
+				ask.given++ // the reply may have been dropped by the process that ended
+			}
 		}
 	}
 }
@@ -358,36 +371,39 @@ func (p *simProg) failAsked() {
 
 // submit hands over what the rings hold, as far as the core accepts it.
 func (a *simAtt) submit() {
-	if !a.live {
-		return
+	if a.live {
+		left := a.submitStream(Replies)
+		a.full = a.submitStream(Requests) || left
 	}
-	for st, ring := range [][]simRec{a.prog.out, a.prog.rep} {
-		stream := Stream(st)
-		for a.submitted[st] < len(ring) {
-			r := ring[a.submitted[st]]
-			if a.node.core.Accepts(a.s, stream) <= 0 {
-				a.full = true
-				return
-			}
-			a.end[st]++
-			r.rec.Position, r.rec.End = a.end[st]-1, a.end[st]
-			a.out[st] = append(a.out[st], r)
-			a.submitted[st]++
-			switch err := a.node.core.Submit(a.node.w.now, a.s, stream, &r.rec); {
-			case errors.Is(err, ErrWindow): // because of a gap: stays in the ring
-				a.end[st]--
-				a.submitted[st]--
-				a.out[st] = a.out[st][:len(a.out[st])-1]
-				a.full = true
-				return
-			case err != nil:
-				a.node.w.fail("Submit of %v seq %d: %v", a.prog, r.rec.Seq, err)
-				return
-			}
-			ring = [][]simRec{a.prog.out, a.prog.rep}[st] // Settled may have shortened it
+}
+
+// submitStream hands over one ring, and reports whether something is left.
+func (a *simAtt) submitStream(st Stream) (left bool) {
+	c, w := a.node.core, a.node.w
+	for {
+		ring := [][]simRec{a.prog.out, a.prog.rep}[st] // Settled may have shortened it
+		if a.submitted[st] >= len(ring) {
+			return false
+		}
+		r := ring[a.submitted[st]]
+		if c.Accepts(a.s, st) <= 0 {
+			return true
+		}
+		a.end[st]++
+		r.rec.Position, r.rec.End = a.end[st]-1, a.end[st]
+		a.out[st] = append(a.out[st], r)
+		a.submitted[st]++
+		switch err := c.Submit(w.now, a.s, st, &r.rec); {
+		case errors.Is(err, ErrWindow): // because of a gap: stays in the ring
+			a.end[st]--
+			a.submitted[st]--
+			a.out[st] = a.out[st][:len(a.out[st])-1]
+			return true
+		case err != nil:
+			w.fail("Submit of %v seq %d: %v", a.prog, r.rec.Seq, err)
+			return true
 		}
 	}
-	a.full = false
 }
 
 // simRing is how many sequences an out-ring holds: more than the window does.
@@ -397,7 +413,7 @@ const simRing = 3 * Window
 func (p *simProg) send() {
 	w := p.node.w
 	next := p.next + 1
-	if w.chance(.05) {
+	if w.chance(.05) || p.jumps && w.chance(.3) {
 		next += uint64(w.one(700))
 	}
 	if len(p.out) > 0 && next-p.out[0].rec.Seq >= simRing {
@@ -442,7 +458,7 @@ func (a *simAtt) take() {
 	}
 	if r.d.Flags&wire.FlagWantsReply != 0 {
 		p.todo = append(p.todo, r)
-		if w.chance(.7) {
+		if !w.slow && w.chance(.7) {
 			p.answer(len(p.todo) - 1)
 		}
 	}
@@ -459,17 +475,18 @@ func (a *simAtt) done() {
 }
 
 // untaken reports whether there is something to take.
-func (a *simAtt) untaken() bool { return !a.gone && len(a.in) > a.busy }
+func (a *simAtt) untaken() bool { return !a.gone && !a.node.w.stuck && len(a.in) > a.busy }
 
 // answer replies to one of the requests that the program has.
 func (p *simProg) answer(i int) {
+	w := p.node.w
 	r := p.todo[i]
 	p.todo = slices.Delete(p.todo, i, i+1)
 	p.repSeq++
 	p.rep = append(p.rep, simRec{rec: Record{
 		Seq: p.repSeq, Size: 16, ToNode: r.d.From, ToSession: r.d.Session, ToSeq: r.d.Seq,
 	}, org: r.msg})
-	if p.att != nil {
+	if p.att != nil && w.chance(.8) {
 		p.att.submit()
 	}
 }
