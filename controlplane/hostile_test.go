@@ -99,8 +99,12 @@ func (r *rig) silence(names ...string) {
 
 // silently runs a test in real time with both kinds of silent hosts.
 func silently(t *testing.T, n int, run func(*rig)) {
-	t.Run("dropped", func(t *testing.T) { run(newRig(t, true, n)) })
-	t.Run("mute", func(t *testing.T) { run(newRig(t, false, n)) })
+	for name, pipes := range map[string]bool{"dropped": true, "mute": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // both at once, no other test beside them
+			run(newRig(t, pipes, n))
+		})
+	}
 }
 
 // TestSilentStart proves that a first start with hosts that answer nothing says
