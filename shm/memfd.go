@@ -110,13 +110,15 @@ func Unmap(mem []byte) error {
 	return nil
 }
 
-// SendFds writes data with descriptors attached, in one message. data must not be empty.
+// SendFds writes data with descriptors attached, if any, in one message. data must not be empty.
 func SendFds(conn *net.UnixConn, data []byte, fds ...int) error {
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
+	if len(fds) == 0 {
+		if _, err := conn.Write(data); err != nil {
+			return fmt.Errorf("send message: %w", err)
+		}
+		return nil
 	}
-	n, _, err := conn.WriteMsgUnix(data, oob, nil)
+	n, _, err := conn.WriteMsgUnix(data, unix.UnixRights(fds...), nil)
 	if err != nil {
 		return fmt.Errorf("send descriptors: %w", err)
 	}
