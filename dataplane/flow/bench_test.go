@@ -85,6 +85,46 @@ func benchReceiver(tb testing.TB) func() {
 	}
 }
 
+// benchServer returns a function that receives a batch of 64 requests, which a
+// program takes and answers.
+func benchServer(tb testing.TB) func() {
+	ports := &nullPorts{}
+	c := New(Config{Self: 100}, ports)
+	c.SetView(0, benchTable(tb), 1, nil)
+	p := c.Peer(7)
+	c.PeerUp(0, p, 0)
+	s := c.Attach(0, wire.SessionID{2}, true)
+	h := wire.Header{
+		Type: wire.TypeMessage, Flags: wire.FlagWantsReply, Session: wire.SessionID{1}, Epoch: ring.Epoch{Era: 1, Index: 1}, Attempt: 1,
+	}
+	r := Record{Size: 128, ToNode: 7, ToSession: h.Session}
+	ack := wire.Header{Type: wire.TypeReplyAck, Attempt: 1, Hash: ^uint64(0)}
+	payload := make([]byte, 128)
+	return func() {
+		ack.Seq = r.Seq + 1
+		for i := range 64 {
+			h.Seq++
+			h.Hash += 0x9e3779b97f4a7c15
+			h.LowDelta = uint16(i)
+			c.Frame(0, p, &h, payload)
+		}
+		c.Taken(0, s, ports.end)
+		for range 64 {
+			r.Seq++
+			r.ToSeq++
+			r.End += 160
+			if err := c.Submit(0, s, Replies, &r); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		c.Frame(0, p, &ack, nil)
+		c.Flush()
+		if s.program.open.n != 0 {
+			tb.Fatal("requests are open that were answered")
+		}
+	}
+}
+
 // benchReplier returns a function that sends a batch of 64 replies and settles it.
 func benchReplier(tb testing.TB) func() {
 	c := New(Config{Self: 100}, &nullPorts{})
@@ -129,7 +169,7 @@ var benchDirections = []struct {
 	name string
 	make func(testing.TB) func()
 }{
-	{"send", benchSender}, {"receive", benchReceiver}, {"reply", benchReplier}, {"ask", benchAsker},
+	{"send", benchSender}, {"receive", benchReceiver}, {"serve", benchServer}, {"reply", benchReplier}, {"ask", benchAsker},
 }
 
 // Proves that a message costs no allocation once the windows have grown.

@@ -75,8 +75,8 @@ func TestWhatLosesRequests(t *testing.T) {
 			r.replyTo(s, 1, 1)
 			r.pass(1000 * ms)
 		}, 2},
-		{"the program comes back and answers", func(r *rig, s *Session, p *Peer) {
-			s = r.attach(9, true)
+		{"the program comes back and answers", func(r *rig, _ *Session, p *Peer) {
+			s := r.attach(9, true)
 			r.replyTo(s, 1, 1)
 			r.c.Detach(r.now, s)
 		}, 1},

@@ -64,7 +64,7 @@ var mutants = []struct {
 	})}},
 	{"no seal", "OWNER ORDER", mutation{noSeal: true}},
 	{"deadlines pass too early", "OUTCOME", mutation{early: true}},
-	{"an ended program takes part until all that it sent is read", "STUCK KEPT", mutation{noWithdraw: true, noDone: true}},
+	{"an ended program takes part until all that it sent is read", "STUCK KEPT", mutation{noWithdraw: true, noDone: true, seed: 6916}},
 	{"commit before drained", "OWNER ORDER", mutation{noDrain: true}},
 	{"the hello's incarnation is ignored", "REPEAT STUCK", mutation{onUp: func(_ *simNode, p *Peer, hello *simFrame) {
 		if p.inc != 0 && hello.inc != 0 {
@@ -81,7 +81,7 @@ var mutants = []struct {
 		n.core.chain = nil
 		return true
 	})}},
-	{"a newer epoch is refused before what is known", "REPEAT ORDER", mutation{seed: 1120,
+	{"a newer epoch is refused before what is known", "REPEAT ORDER", mutation{seed: 2417,
 		onFrame: onMessages(func(n *simNode, p *Peer, h *wire.Header) bool {
 			if set := n.core.sets[h.Session]; set != nil && h.Epoch.Compare(n.core.epoch) > 0 {
 				n.core.wantTable(n.w.now, p, h.Epoch)
@@ -137,7 +137,7 @@ var mutants = []struct {
 		}
 	}}},
 	// R6: what is handed back
-	{"Restore keeps what is another's", "OWNER", mutation{seed: 1230, onRestore: func(n *simNode, s *Session, recs []Handed, keep []bool) {
+	{"Restore keeps what is another's", "OWNER", mutation{seed: 1733, onRestore: func(n *simNode, s *Session, recs []Handed, keep []bool) {
 		table, inc, self := n.core.table, n.core.self, n.core.selfIndex
 		if table == nil {
 			return
@@ -168,7 +168,7 @@ var mutants = []struct {
 		n.core.Restore(n.w.now, s, recs, keep)
 		n.core.restored = nil
 	}}},
-	{"what is kept is not marked", "REPEAT", mutation{seed: 655, noKeptMark: true}},
+	{"what is kept is not marked", "REPEAT", mutation{seed: 824, noKeptMark: true}},
 	{"what is struck out is acknowledged", "KEPT", mutation{onRestore: func(n *simNode, s *Session, recs []Handed, keep []bool) {
 		n.core.Restore(n.w.now, s, recs, keep)
 		for i, r := range recs {
@@ -193,10 +193,10 @@ var mutants = []struct {
 		e.node.core.lost = nil
 		return true
 	}}},
-	{"replies in the ring of an ended program come too late", "REQUEST", mutation{seed: 2029, onWithdraw: func(n *simNode, s *Session, _ []handed) {
+	{"replies in the ring of an ended program come too late", "REQUEST", mutation{seed: 6423, onWithdraw: func(n *simNode, s *Session, _ []handed) {
 		n.core.EndReplies(s)
 	}}},
-	{"a program that comes back leaves its requests behind", "REQUEST", mutation{returns: true, seed: 4886, onRestore: func(n *simNode, s *Session, recs []Handed, keep []bool) {
+	{"a program that comes back leaves its requests behind", "REQUEST", mutation{returns: true, seed: 5177, onRestore: func(n *simNode, s *Session, recs []Handed, keep []bool) {
 		s.program.open = openRequests{}
 		n.core.Restore(n.w.now, s, recs, keep)
 		s.program.open = openRequests{}

@@ -14,7 +14,6 @@ type mutation struct {
 	noWithdraw      bool
 	noDone          bool                                          // programs take a record when they are given it
 	returns         bool                                          // shown by runs in which programs come back and nodes go on
-	noHand          bool                                          // segments are not handed back
 	noDoneMark      bool                                          // what a program was not done with is not marked
 	noKeptMark      bool                                          // what is kept of them is not marked
 	blocks          bool                                          // a node reads nothing while a program has no room
@@ -103,6 +102,11 @@ func (w *sim) play() {
 		}
 		w.wild()
 	}
+	w.rest()
+}
+
+// rest ends the wild phase: nothing fails any more, everything comes to its end.
+func (w *sim) rest() {
 	w.calm = true
 	w.logf("calm")
 	for range 300 {
@@ -115,95 +119,102 @@ func (w *sim) play() {
 	}
 }
 
-// wild does one random thing.
-func (w *sim) wild() {
-	switch r := w.one(100); {
-	case r < 40:
-		w.deliver()
-	case r < 54:
+// simActions are what may happen in the wild phase, and how often.
+var simActions = []struct {
+	name   string
+	weight int
+	do     func(w *sim)
+}{
+	{"deliver", 480, (*sim).deliver},
+	{"take", 168, func(w *sim) {
 		if a := w.anyAtt(); a != nil && a.untaken() {
 			a.take()
 			w.flush(a.node)
 		}
-	case r < 60:
+	}},
+	{"look at a head", 72, func(w *sim) {
 		if a := w.anyAtt(); a != nil {
 			a.node.tellTaken(a)
 			w.flush(a.node)
 		}
-	case r < 74:
+	}},
+	{"send", 168, func(w *sim) {
 		if p := w.progs[w.one(len(w.progs))]; p.alive && p.sends && w.budget > 0 {
 			p.send()
 		}
-	case r < 78:
+	}},
+	{"read rings", 48, func(w *sim) {
 		if a := w.anyAtt(); a != nil {
-			if !a.gone && a.busy > 0 {
-				a.done()
-			}
-			if p := a.prog; !a.gone && len(p.todo) > 0 {
-				p.answer(w.one(len(p.todo)))
-			}
+			a.work()
 			a.submit()
 			a.endIfSubmitted()
 			w.flush(a.node)
 		}
-	case r < 82:
-		w.tick(int64(w.one(8_000_000)))
-	case r < 87:
+	}},
+	{"tick", 48, func(w *sim) { w.tick(int64(w.one(8_000_000))) }},
+	{"apply the log", 60, func(w *sim) {
 		if n := w.anyNode(); n != nil && n.raft+1 < len(w.views) {
 			n.applyRaft(n.raft + 1 + w.one(len(w.views)-n.raft-1))
 			w.flush(n)
 		}
-	case r < 91:
+	}},
+	{"connect", 48, func(w *sim) {
 		if l := w.links[w.one(len(w.links))]; l.idle() && l.a.node.alive && l.b.node.alive {
 			l.connect()
 		}
-	default:
-		w.fault()
-	}
-}
-
-// fault does one random bad thing, if the run allows it.
-func (w *sim) fault() {
-	n := w.nodes[w.one(len(w.nodes))]
-	switch r := w.one(12); {
-	case r < 2 && w.opt.cuts:
-		w.links[w.one(len(w.links))].cut()
-	case r < 5 && w.opt.merges:
-		if w.last().merge == nil {
+	}},
+	{"cut a link", 18, func(w *sim) {
+		if w.opt.cuts {
+			w.links[w.one(len(w.links))].cut()
+		}
+	}},
+	{"move slots", 27, func(w *sim) {
+		switch {
+		case !w.opt.merges:
+		case w.last().merge == nil:
 			w.seal()
-		} else {
+		default:
 			w.finish()
 		}
-	case r == 5 && w.opt.deaths:
-		if p := w.progs[w.one(len(w.progs))]; p.alive && w.chance(.5) {
+	}},
+	{"end a program", 5, func(w *sim) {
+		if p := w.progs[w.one(len(w.progs))]; p.alive && w.opt.deaths {
 			p.die()
 		}
-	case r == 6 && len(w.progs) < 16:
-		if n.alive {
+	}},
+	{"start a program", 9, func(w *sim) {
+		if n := w.anyNode(); n != nil && len(w.progs) < 20 {
 			w.newProg(n, n.server && w.chance(.8))
 		}
-	case r == 7 && w.opt.crash:
-		if n.alive && w.chance(.4) {
+	}},
+	{"end a node", 4, func(w *sim) {
+		if n := w.anyNode(); n != nil && w.opt.crash {
 			w.logf("%v crashes", n)
 			n.crash()
 		}
-	case r == 8 && w.opt.crash && n.server:
-		if up, _ := w.last().status(n); up && (!n.alive || w.chance(.2)) {
+	}},
+	{"declare a server down", 9, func(w *sim) {
+		n := w.servers[w.one(len(w.servers))]
+		if up, _ := w.last().status(n); up && w.opt.crash && (!n.alive || w.chance(.2)) {
 			w.down(n)
 		}
-	case r == 9:
+	}},
+	{"start a node", 9, func(w *sim) {
+		n := w.nodes[w.one(len(w.nodes))]
 		if !n.alive {
 			w.logf("%v restarts", n)
 			n.start()
 		} else if n.server && !w.admitted(n) {
 			w.admit(n)
 		}
-	case r == 10:
+	}},
+	{"attach again", 12, func(w *sim) {
 		if p := w.progs[w.one(len(w.progs))]; p.hand == nil || !p.server || w.admitted(p.node) || w.chance(.3) {
 			w.comeBack(p)
 		}
-	case r == 11 && (w.opt.crash || w.opt.returns):
-		if a := w.anyAtt(); a != nil && !a.gone && w.chance(.3) {
+	}},
+	{"take a segment away", 4, func(w *sim) {
+		if a := w.anyAtt(); a != nil && !a.gone && (w.opt.crash || w.opt.returns) {
 			if w.chance(.5) {
 				a.cutOff()
 			} else {
@@ -211,6 +222,32 @@ func (w *sim) fault() {
 				a.prog.attach()
 			}
 		}
+	}},
+}
+
+// wild does one random thing.
+func (w *sim) wild() {
+	sum := 0
+	for i := range simActions {
+		sum += simActions[i].weight
+	}
+	r := w.one(sum)
+	for i := range simActions {
+		if r -= simActions[i].weight; r < 0 {
+			simActions[i].do(w)
+			return
+		}
+	}
+}
+
+// work lets a program go on with what it has.
+func (a *simAtt) work() {
+	w, p := a.node.w, a.prog
+	if !a.gone && a.busy > 0 {
+		a.done()
+	}
+	if !a.gone && len(p.todo) > 0 {
+		p.answer(w.one(len(p.todo)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"flag"
 	"os"
 	"strconv"
 	"strings"
@@ -105,6 +106,38 @@ func TestContractHoldsForRapid(t *testing.T) {
 		w.play()
 		if len(w.bad) > 0 {
 			t.Fatalf("%s:\n%s", k.name, strings.Join(w.bad, "\n"))
+		}
+	})
+}
+
+// Proves the contract a third way: rapid chooses the actions, too, and checks
+// after each of them.
+func TestContractHoldsForStateMachine(t *testing.T) {
+	steps := flag.Lookup("rapid.steps")
+	if was := steps.Value.String(); was == steps.DefValue { // too few for anything to happen
+		_ = steps.Value.Set("300")
+		t.Cleanup(func() { _ = steps.Value.Set(was) })
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		k := simKinds[rapid.IntRange(0, len(simKinds)-1).Draw(t, "kind")]
+		opt := k.opt
+		opt.kinds.all = rapid.Bool().Draw(t, "all kinds of messages")
+		w := newSimOf(&drawn{t: t}, opt)
+		actions := map[string]func(*rapid.T){"": func(t *rapid.T) {
+			if len(w.bad) > 0 {
+				t.Fatalf("%s:\n%s", k.name, strings.Join(w.bad, "\n"))
+			}
+		}}
+		for i := range simActions {
+			act := &simActions[i]
+			for n := range (act.weight + 47) / 48 { // rapid chooses evenly among names
+				actions[act.name+strings.Repeat("'", n)] = func(*rapid.T) { act.do(w) }
+			}
+		}
+		t.Repeat(actions)
+		w.rest()
+		if len(w.bad) > 0 {
+			t.Fatalf("%s, at rest:\n%s", k.name, strings.Join(w.bad, "\n"))
 		}
 	})
 }

@@ -315,7 +315,7 @@ func (p *simProg) attach() {
 	}
 	a.s = n.core.Attach(w.now, p.id, p.server)
 	a.s.Handle = a
-	if p.hand != nil && p.server && !w.opt.noHand && w.chance(.7) {
+	if p.hand != nil && p.server && w.chance(.7) {
 		a.takeBack(p.hand)
 	}
 	p.hand = nil
