@@ -107,8 +107,12 @@ func silently(t *testing.T, n int, run func(*rig)) {
 	}
 }
 
+// silentLimit is far more than anything takes beside silent hosts on an idle
+// machine (1 to 3 s), and less than it would if they were waited for in turns.
+const silentLimit = 10 * time.Second
+
 // TestSilentStart proves that a first start with hosts that answer nothing says
-// within two seconds for whom it waits, however many they are, that its status
+// within seconds for whom it waits, however many they are, that its status
 // is there at once, that it stops at once, and that three of five servers start
 // their ring about as fast as without the two that are silent.
 func TestSilentStart(t *testing.T) {
@@ -118,24 +122,24 @@ func TestSilentStart(t *testing.T) {
 		took := r.await("waiting said", patience, func() bool {
 			return strings.HasPrefix(a.plane.Status().WaitsFor, "waiting for 4 of 5 servers: ")
 		})
-		if took > 2*time.Second {
+		if took > silentLimit/2 {
 			r.t.Errorf("said after %v", took)
 		}
 		began := time.Now()
 		a.plane.Status()
-		if took := time.Since(began); took > 100*time.Millisecond {
+		if took := time.Since(began); took > time.Second {
 			r.t.Errorf("the status took %v", took)
 		}
 		began = time.Now()
 		r.kill("a")
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > silentLimit/2 {
 			r.t.Errorf("the stop took %v", took)
 		}
 		for _, name := range []string{"a", "c", "e"} {
 			r.start(name, nil)
 		}
 		took = r.await("three of five are a ring", patience, func() bool { return r.leader() != nil && r.allUp("a", "c", "e") })
-		if took > 6*time.Second {
+		if took > silentLimit {
 			r.t.Errorf("the ring took %v", took)
 		}
 	})
@@ -152,19 +156,19 @@ func TestSilentServers(t *testing.T) {
 		r.formed("c", "d", "e")
 		s := r.start("s", nil)
 		took := r.await("slave listed", patience, func() bool { return slaveIsUp(s.plane.view(), s.member.ID, s.plane.boot) })
-		if took > 4*time.Second {
+		if took > silentLimit {
 			r.t.Errorf("the slave took %v", took)
 		}
 		r.start("f", nil)
 		took = r.await("f joined", patience, func() bool { return r.allUp("c", "d", "e", "f") })
-		if took > 4*time.Second {
+		if took > silentLimit {
 			r.t.Errorf("the join took %v", took)
 		}
 		r.kill("c")
 		r.start("c", nil)
 		c := r.nodes["c"].plane
 		took = r.await("c is back", patience, func() bool { return c.incarnation(c.view()) != 0 })
-		if took > 6*time.Second {
+		if took > silentLimit {
 			r.t.Errorf("the restart took %v", took)
 		}
 	})
