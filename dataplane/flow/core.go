@@ -74,6 +74,7 @@ type Core struct {
 	serving    []*Peer          // the servers that random messages go round, as of table
 	rounds     [roundsEnd]round // where they are
 	ending     []*Session
+	gone       goneSessions
 	dueNs      int64 // no Tick before can do anything
 
 	// Receiving.

@@ -15,6 +15,10 @@ type replyAck struct {
 // replyAcksMax bounds the streams that gather on one peer before they are sent.
 const replyAcksMax = 16
 
+// pressedHoldNs is how long a reply may wait for a way to its asker while the
+// window is full, so that every other asker waits with it.
+const pressedHoldNs = 50e6
+
 // submitReply takes over a reply of a program of this node.
 func (c *Core) submitReply(nowNs int64, s *Session, r *Record) error {
 	e, err := s.replies.push(r)
@@ -22,6 +26,9 @@ func (c *Core) submitReply(nowNs int64, s *Session, r *Record) error {
 		return err
 	}
 	s.program.open.del(&r.ToSession, r.ToSeq, false)
+	if s.replies.accepts() == 0 {
+		c.due(&s.replies, nowNs) // those that wait have less time now
+	}
 	e.dest = c.peers[r.ToNode]
 	c.forwardReply(nowNs, s, e)
 	if e.state == settled { // expired
@@ -52,11 +59,17 @@ func (c *Core) forwardReply(nowNs int64, s *Session, e *entry) bool {
 		}
 		p.full = true
 	}
+	if e.sinceNs == 0 {
+		e.sinceNs = nowNs
+	}
 	if e.holdNs == 0 {
 		e.holdNs = nowNs + c.cfg.ReplyHoldNs
 		if at := e.rec.DeadlineNs; at != 0 {
 			e.holdNs = min(e.holdNs, at)
 		}
+	}
+	if w.accepts() == 0 {
+		e.holdNs = min(e.holdNs, e.sinceNs+pressedHoldNs)
 	}
 	switch {
 	case nowNs >= e.holdNs:
@@ -137,6 +150,11 @@ func (c *Core) replyRefused(nowNs int64, p *Peer, h *wire.Header) {
 // reply handles TypeReply at the asker's node.
 func (c *Core) reply(_ int64, p *Peer, h *wire.Header, payload []byte) {
 	s := c.session(&h.Session)
+	if s != nil && s.left || s == nil && c.gone.has(h.Session) {
+		c.stats.RepliesStray++
+		c.ackReply(p, h) // nobody will ever want it
+		return
+	}
 	if s == nil || s.detached {
 		// After a restart of this node, or when it was cut off, the asker's
 		// program is about to attach again; the sender gives up by itself if not.

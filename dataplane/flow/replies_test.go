@@ -170,3 +170,66 @@ func TestOwnLinkGetsAnotherIncarnation(t *testing.T) {
 	r.c.Frame(0, self, &wire.Header{Type: wire.TypeAck, Session: s.ID(), Seq: 1, Hash: 1}, nil)
 	r.expect("settled", "messages settled up to 1")
 }
+
+// Proves that a reply for a program that has ended is acknowledged: nobody
+// waits for it, and whoever sent it must not wait for nobody. One for a program
+// that was cut off, and may come back, is refused for now.
+func TestRepliesForEndedPrograms(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		end  func(r *rig, s *Session)
+		want string
+	}{
+		{"ended", func(r *rig, s *Session) { r.c.Detach(0, s) }, "REPLYACK stream 6 1 mask 1 to 100"},
+		{"ended, not all it sent is settled", func(r *rig, s *Session) { r.send(s, 1, hashA); r.c.Detach(0, s) }, "REPLYACK stream 6 1 mask 1 to 100"},
+		{"ended, not all it sent is read", func(r *rig, s *Session) { r.c.Withdraw(0, s, false) }, "REPLYACK stream 6 1 mask 1 to 100"},
+		{"cut off", func(r *rig, s *Session) { r.c.Withdraw(0, s, true); r.c.Detach(0, s) }, "REPLYLATER 1 attempt 6 to 100"},
+		{"ended and came back", func(r *rig, s *Session) { r.c.Detach(0, s); r.attach(1, false); r.noRoom[r.attach(1, false)] = true }, "REPLYLATER 1 attempt 6 to 100"},
+	} {
+		r := newRig(t, 1)
+		s, p := r.attach(1, false), r.up(100)
+		tc.end(r, s)
+		r.log = nil
+		r.gets(p, wire.Header{Type: wire.TypeReply, Session: wire.SessionID{1}, Seq: 1, Hash: 41, Attempt: 6})
+		r.expect(tc.name, tc.want)
+	}
+}
+
+// Proves that no more ended sessions are remembered than goneMax, the newest.
+func TestGoneSessionsAreBounded(t *testing.T) {
+	var g goneSessions
+	id := func(i int) wire.SessionID { return wire.SessionID{byte(i), byte(i >> 8), byte(i >> 16), 1} }
+	for i := range 3 * goneMax {
+		g.add(id(i))
+		g.add(id(i))
+	}
+	if len(g.ids) != goneMax || len(g.last) != goneMax {
+		t.Errorf("%d and %d remembered, want %d", len(g.ids), len(g.last), goneMax)
+	}
+	for i := range 3 * goneMax {
+		if g.has(id(i)) != (i >= 2*goneMax) {
+			t.Fatalf("session %d: remembered %t", i, g.has(id(i)))
+		}
+	}
+}
+
+// Proves that replies without a way to their askers give up soon when they
+// fill the window: every other asker would wait with them.
+func TestWaitingRepliesMakeRoom(t *testing.T) {
+	r, s, p := serving(t)
+	r.c.PeerDown(p)
+	r.pass(1)
+	r.answerTo(s, 1, 7, 0)
+	r.pass(60 * ms)
+	r.log = nil
+	for seq := uint64(2); seq < Window; seq++ {
+		r.answerTo(s, seq, 7, 0)
+	}
+	r.pass(30 * ms)
+	r.expect("there is room yet")
+	r.answerTo(s, Window, 7, 0)
+	r.pass(0)
+	r.expect("the one that has waited for long makes room", "replies settled up to 1")
+	r.pass(19 * ms)
+	r.expect("the window is not full any more")
+}

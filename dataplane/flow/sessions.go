@@ -14,6 +14,9 @@ type Session struct {
 	server   bool // takes messages
 	detached bool // its program has ended
 	ended    bool // forgotten, SessionEnded was called
+	left     bool // its program has ended by itself: it will not attach again
+
+	withdrawn bool // Withdraw was called
 
 	// Sending.
 	requests  window
@@ -53,8 +56,10 @@ func (c *Core) Attach(nowNs int64, id wire.SessionID, server bool) *Session {
 	s := &Session{id: id, server: server}
 	s.requests.dueNs, s.replies.dueNs = never, never
 	s.requests.low, s.replies.low = 1, 1
+	c.gone.forget(id)
 	if old := c.byID[id]; old != nil {
 		c.Withdraw(nowNs, old, false)
+		old.left = false
 		if s.program.open = old.program.open; !server {
 			c.EndReplies(s)
 		}
@@ -101,6 +106,9 @@ func (c *Core) Detach(nowNs int64, s *Session) {
 // off, so that it may take records for another moment: they are sent again as
 // repeats.
 func (c *Core) Withdraw(_ int64, s *Session, alive bool) {
+	if !s.withdrawn {
+		s.withdrawn, s.left = true, !alive
+	}
 	if s.server {
 		c.withdraw(s, alive)
 		s.server = false
@@ -135,6 +143,9 @@ func (c *Core) reap() {
 // end forgets a session.
 func (c *Core) end(s *Session) {
 	s.ended, s.detached = true, true
+	if s.left {
+		c.gone.add(s.id)
+	}
 	delete(c.byID, s.id)
 	delete(c.byStream, s.stream)
 	if c.lastFound == s {
@@ -220,4 +231,40 @@ func (c *Core) release(s *Session, st Stream) {
 	if s.detached {
 		c.endIfDone(s)
 	}
+}
+
+// goneMax is how many ended sessions are remembered, so that what is still on
+// its way to them is dropped at once.
+const goneMax = 1024
+
+// goneSessions are the sessions that ended last with their programs.
+type goneSessions struct {
+	ids  map[wire.SessionID]struct{}
+	last []wire.SessionID // circular once it has goneMax entries
+	next int
+}
+
+func (g *goneSessions) has(id wire.SessionID) bool {
+	_, ok := g.ids[id]
+	return ok
+}
+
+// forget takes an id out; its place in last is used up as the others'.
+func (g *goneSessions) forget(id wire.SessionID) { delete(g.ids, id) }
+
+func (g *goneSessions) add(id wire.SessionID) {
+	if g.has(id) {
+		return
+	}
+	if g.ids == nil {
+		g.ids = map[wire.SessionID]struct{}{}
+	}
+	if len(g.last) < goneMax {
+		g.last = append(g.last, id)
+	} else {
+		delete(g.ids, g.last[g.next])
+		g.last[g.next] = id
+		g.next = (g.next + 1) % goneMax
+	}
+	g.ids[id] = struct{}{}
 }

@@ -26,6 +26,7 @@ type entry struct {
 	need    ring.Epoch       // unsent: not before the table is at it
 	prev    uint64           // sequence of the record submitted before with the same bucket
 	holdNs  int64            // replies: dropped when still unsent then; 0 = no time set yet
+	sinceNs int64            // replies: when it first found no way; 0 = it has not
 	retryNs int64            // replies: not before
 	attempt uint32           // of the last transmission
 	state   state
