@@ -340,13 +340,13 @@ func (p *Plane) HandleConn(conn net.Conn) {
 	if t := p.tunnelsIn[l.id]; t != nil {
 		t.end(errDirect)
 	}
-	l.peer = p.core.Peer(inboundID(l.id))
+	l.peer, l.upNs = p.core.Peer(inboundID(l.id)), p.nowNs()
 	l.peer.Handle = l
 	p.links[l] = struct{}{}
 	p.inbound[l.id] = l
 	p.work.Add(1)
 	defer p.work.Done()
-	p.core.PeerUp(p.nowNs(), l.peer, 0)
+	p.core.PeerUp(l.upNs, l.peer, 0)
 	p.finishUnlock(&batch{})
 
 	err = l.run(ctx)

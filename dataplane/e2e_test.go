@@ -335,7 +335,7 @@ func (s *story) step() (what string) {
 		if r == 12 {
 			return "mend"
 		}
-		s.gap = pairOf(s.nodes[i].id, s.nodes[(i+1+s.rng.IntN(3))%4].id)
+		s.gap = [2]ring.ID{s.nodes[i].id, s.nodes[(i+1+s.rng.IntN(3))%4].id}
 		s.cables.cut(s.gap[0], s.gap[1])
 		return fmt.Sprint("cut between ", s.gap)
 	case r < 5:

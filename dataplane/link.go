@@ -52,6 +52,7 @@ type link struct {
 
 	// guarded by p.mu
 	inc     ring.Incarnation // of the peer, from its hello
+	upNs    int64            // accepted: since when it counts
 	pending []byte           // frames to write
 	spare   []byte           // the other buffer; owned by the writer while writing
 	queued  int              // bytes of messages within pending

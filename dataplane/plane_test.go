@@ -37,6 +37,7 @@ type world struct {
 
 	cables    *cables       // nil: nothing is ever cut
 	downAfter time.Duration // of all nodes, 0 = default
+	rings     int           // RingBytes of all nodes, 0 = default
 }
 
 type testNode struct {
@@ -141,6 +142,9 @@ func (w *world) slave() *testNode { return w.nodes[len(w.nodes)-1] }
 
 // start runs a node until the test ends or stop is called.
 func (w *world) start(n *testNode, ln net.Listener) *testNode {
+	if n.rings == 0 {
+		n.rings = w.rings
+	}
 	n.w, n.evidence, n.changed = w, map[ring.ID]ring.Evidence{}, make(chan struct{})
 	if n.dir == "" {
 		n.dir = w.t.TempDir()

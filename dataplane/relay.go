@@ -14,8 +14,9 @@ const (
 	// one that was used least recently ends.
 	relaysMax = 1024
 	// relayBytesMax bounds the frames of others that wait in a link's send
-	// buffer. At the bound the tunnel ends: its ends send again on the next.
-	relayBytesMax = 1 << 20
+	// buffer: several tunnels with the largest messages, or dozens full of
+	// small ones. At the bound the tunnel ends: its ends send again on the next.
+	relayBytesMax = 16 << 20
 )
 
 // RelayStats count what this node did with envelopes since its start.

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"testing"
+	"time"
 
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
@@ -87,7 +88,8 @@ func TestRelayWithoutRoomBreaks(t *testing.T) {
 	r := newRelayRig(2)
 	r.sends(0, 1, wire.TypeHello, 10)
 	r.sends(1, 1, wire.TypeHello, 10)
-	for range 20 {
+	const messages = 200
+	for range messages {
 		r.sends(0, 2, wire.TypeMessage, 100<<10)
 	}
 	if !brokenFrame(t, r.in[0]) || len(r.p.relays) != 1 {
@@ -96,7 +98,7 @@ func TestRelayWithoutRoomBreaks(t *testing.T) {
 	if most := relayBytesMax + 110<<10; len(r.out.pending) > most {
 		t.Errorf("%d bytes wait, want at most %d", len(r.out.pending), most)
 	}
-	if st := r.p.relayStats; st.Passed == 0 || st.Broken == 0 || st.Passed+st.Broken != 22 {
+	if st := r.p.relayStats; st.Passed == 0 || st.Broken == 0 || st.Passed+st.Broken != messages+2 {
 		t.Errorf("counters %+v", st)
 	}
 	waits := len(r.out.pending)
@@ -109,6 +111,22 @@ func TestRelayWithoutRoomBreaks(t *testing.T) {
 	r.sends(0, 3, wire.TypeHello, 10)
 	if got := frames(t, r.out); len(got) != 2 || len(r.p.relays) != 2 {
 		t.Errorf("after it was written: %v", got)
+	}
+}
+
+// Three tunnels with a message of the largest size each, and what follows it,
+// fit a link that is just not written: they would end again and again else.
+func TestRelayHoldsLargestMessages(t *testing.T) {
+	r := newRelayRig(3)
+	for i := range r.in {
+		r.sends(i, 1, wire.TypeHello, 10)
+	}
+	for i := range r.in {
+		r.sends(i, 2, wire.TypeMessage, wire.PayloadBytesMax)
+		r.sends(i, 2, wire.TypePing, 0)
+	}
+	if st := r.p.relayStats; st.Broken != 0 || st.Passed != 9 {
+		t.Errorf("counters %+v", st)
 	}
 }
 
@@ -130,5 +148,44 @@ func TestRelayAllocatesNothing(t *testing.T) {
 	})
 	if n != 0 || r.p.relayStats.Passed < 1000 {
 		t.Errorf("%v allocations for each of %d frames", n, r.p.relayStats.Passed)
+	}
+}
+
+// A hello of a tunnel that was under way when its opener's own link, or a later
+// tunnel of it, came up here ends neither: it is broken off. Without one of
+// them, or when it comes long after, the tunnel is the newest way.
+func TestLateHelloEndsNothing(t *testing.T) {
+	const opener, arrived = ring.ID(100), int64(time.Second)
+	for _, c := range []struct {
+		name         string
+		link, tunnel int64 // since when there is one, 0 = there is none
+		want         bool
+	}{
+		{"none", 0, 0, false},
+		{"link came before", arrived - 1, 0, true},
+		{"link came after", arrived + 1, 0, true},
+		{"link has been there for long", arrived - int64(tunnelWait), 0, false},
+		{"tunnel came before", 0, arrived - 1, false},
+		{"tunnel came after", 0, arrived + 1, true},
+	} {
+		p := &Plane{self: 9, inbound: map[ring.ID]*link{}, tunnelsIn: map[ring.ID]*tunnel{}}
+		via := &link{p: p, id: 1, accepted: true}
+		p.inbound[via.id] = via
+		if c.link != 0 {
+			p.inbound[opener] = &link{p: p, id: opener, accepted: true, upNs: c.link}
+		}
+		if c.tunnel != 0 {
+			p.tunnelsIn[opener] = &tunnel{p: p, id: opener, sinceNs: c.tunnel}
+		}
+		if got := p.overtaken(arrived, opener); got != c.want {
+			t.Errorf("%s: overtaken %v, want %v", c.name, got, c.want)
+		}
+		if !c.want {
+			continue
+		}
+		p.welcomeOpener(arrived, via, &wire.Hello{ID: opener}, 5, "")
+		if !brokenFrame(t, via) || (c.link != 0 && p.inbound[opener].dead != nil) || (c.tunnel != 0 && p.tunnelsIn[opener].ended) {
+			t.Errorf("%s: the late tunnel is not broken off, or has ended what is newer", c.name)
+		}
 	}
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
-// cables are the connections of a world, which can be cut between any two nodes.
+// cables are the connections of a world, which can be cut between any two nodes,
+// also those alone that one of them dials. Pairs are from who dials to whom.
 type cables struct {
 	mu    sync.Mutex // guards below
 	ids   map[string]ring.ID
@@ -40,14 +41,12 @@ func newCables() *cables {
 	return &cables{ids: map[string]ring.ID{}, cuts: map[[2]ring.ID]bool{}, conns: map[[2]ring.ID][]*net.TCPConn{}}
 }
 
-func pairOf(a, b ring.ID) [2]ring.ID { return [2]ring.ID{min(a, b), max(a, b)} }
-
 var errCut = errors.New("the cable is cut")
 
 func (c *cables) dial(ctx context.Context, from ring.ID, addr string) (net.Conn, error) {
 	c.mu.Lock()
-	pair := pairOf(from, c.ids[addr])
-	cut := c.cuts[pair]
+	way := [2]ring.ID{from, c.ids[addr]}
+	cut := c.cuts[way]
 	c.mu.Unlock()
 	if cut {
 		return nil, errCut
@@ -59,32 +58,36 @@ func (c *cables) dial(ctx context.Context, from ring.ID, addr string) (net.Conn,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cuts[pair] {
+	if c.cuts[way] {
 		_ = conn.Close()
 		return nil, errCut
 	}
-	c.conns[pair] = append(c.conns[pair], conn.(*net.TCPConn))
+	c.conns[way] = append(c.conns[way], conn.(*net.TCPConn))
 	return conn, nil
 }
 
-// cut resets the connections between two nodes, and there are no more of them.
-func (c *cables) cut(a, b ring.ID) {
+// cutFrom resets the connections that one node dialled to another, and there
+// are no more of them.
+func (c *cables) cutFrom(from, to ring.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pair := pairOf(a, b)
-	c.cuts[pair] = true
-	for _, conn := range c.conns[pair] {
+	way := [2]ring.ID{from, to}
+	c.cuts[way] = true
+	for _, conn := range c.conns[way] {
 		_ = conn.SetLinger(0) // it may have ended by itself
 		_ = conn.Close()
 	}
-	delete(c.conns, pair)
+	delete(c.conns, way)
 }
 
-func (c *cables) mend(a, b ring.ID) {
+func (c *cables) mendFrom(from, to ring.ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.cuts, pairOf(a, b))
+	delete(c.cuts, [2]ring.ID{from, to})
 }
+
+func (c *cables) cut(a, b ring.ID)  { c.cutFrom(a, b); c.cutFrom(b, a) }
+func (c *cables) mend(a, b ring.ID) { c.mendFrom(a, b); c.mendFrom(b, a) }
 
 // via returns the name of the server through which n reaches another, empty if
 // it does not need one.
@@ -237,10 +240,11 @@ func TestRelayAroundCut(t *testing.T) {
 	tr.goesOn("messages after the cut")
 	slave.await("evidence of life", func() bool { return slave.evidence[s0.id].State == ring.LinkAlive })
 	tr.finish()
-	if r := slave.plane.Status().Relay; r.Opened != 1 || r.Ended != 1 || r.Refused != 0 {
+	// One of each on a machine that is not busy; else some are opened again.
+	if r := slave.plane.Status().Relay; r.Opened < 1 || r.Ended != r.Opened+r.Accepted || r.Refused != 0 {
 		t.Errorf("the slave's tunnels: %+v", r)
 	}
-	if r := s0.plane.Status().Relay; r.Accepted != 2 || r.Opened != 1 || r.Ended != 3 || r.Refused != 0 {
+	if r := s0.plane.Status().Relay; r.Accepted < 2 || r.Opened < 1 || r.Ended != r.Opened+r.Accepted || r.Refused != 0 {
 		t.Errorf("server 0's tunnels: %+v", r)
 	}
 	passed := s1.plane.Status().Relay.Passed + w.nodes[2].plane.Status().Relay.Passed
@@ -308,12 +312,12 @@ func TestRelayStorm(t *testing.T) {
 	w := newCabledWorld(t, 3)
 	tr := newTraffic(w, []uint64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, w.slave(), w.nodes[0], w.nodes[2])
 	rng := rand.New(rand.NewPCG(storySeed.Add(1), 11))
-	cut := [2]ring.ID{}
+	var cut [2]ring.ID
 	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
 		a := rng.IntN(4)
 		b := (a + 1 + rng.IntN(3)) % 4
 		w.cables.mend(cut[0], cut[1])
-		cut = pairOf(w.nodes[a].id, w.nodes[b].id)
+		cut = [2]ring.ID{w.nodes[a].id, w.nodes[b].id}
 		w.cables.cut(cut[0], cut[1])
 		<-time.After(time.Duration(rng.IntN(300)) * time.Millisecond)
 	}

@@ -199,7 +199,7 @@ func (p *Plane) arrived(now int64, l *link, from ring.ID, number uint32, in *wir
 	t := p.tunnelAt(l, from, number)
 	switch {
 	case t == nil && l.accepted && in.Type == wire.TypeHello:
-		p.greetOpener(l, from, number, body)
+		p.greetOpener(now, l, from, number, body)
 	case t == nil: // of an earlier tunnel
 		breakTo(l, p.self, from, number)
 	case t.up:
@@ -213,7 +213,7 @@ func (p *Plane) arrived(now int64, l *link, from ring.ID, number uint32, in *wir
 
 // greetOpener looks at a node that opens a tunnel to this one, on a goroutine
 // of its own: Admit may take its time. mu is held.
-func (p *Plane) greetOpener(l *link, from ring.ID, number uint32, body []byte) {
+func (p *Plane) greetOpener(now int64, l *link, from ring.ID, number uint32, body []byte) {
 	h, err := wire.DecodeHello(body)
 	if err == nil && h.ID != from {
 		err = fmt.Errorf("%w: a hello of %v in the name of %v", errEnvelope, h.ID, from)
@@ -229,7 +229,7 @@ func (p *Plane) greetOpener(l *link, from ring.ID, number uint32, body []byte) {
 		refused := p.refuse(h, l.conn.RemoteAddr())
 		p.mu.Lock()
 		p.greeting--
-		p.welcomeOpener(l, h, number, refused)
+		p.welcomeOpener(now, l, h, number, refused)
 		p.finishUnlock(&batch{})
 	})
 	if started {
@@ -237,10 +237,22 @@ func (p *Plane) greetOpener(l *link, from ring.ID, number uint32, body []byte) {
 	}
 }
 
-// welcomeOpener answers a node that opens a tunnel to this one, and takes the
-// tunnel for its newest link; mu is held.
-func (p *Plane) welcomeOpener(l *link, h *wire.Hello, number uint32, refused string) {
+// overtaken reports whether a node has a newer way to this one than the tunnel
+// whose hello arrived at a time. One whose link has just come lost none before:
+// it would have waited for tunnelWait. mu is held.
+func (p *Plane) overtaken(arrivedNs int64, opener ring.ID) bool {
+	t, l := p.tunnelsIn[opener], p.inbound[opener]
+	return t != nil && t.sinceNs > arrivedNs || l != nil && l.upNs > arrivedNs-int64(tunnelWait)
+}
+
+// welcomeOpener answers a node that opens a tunnel to this one, whose hello
+// arrived at a time, and takes the tunnel for its newest link; mu is held.
+func (p *Plane) welcomeOpener(arrivedNs int64, l *link, h *wire.Hello, number uint32, refused string) {
 	if p.closed || p.inbound[l.id] != l { // the link to the relay has gone meanwhile
+		return
+	}
+	if p.overtaken(arrivedNs, h.ID) {
+		breakTo(l, p.self, h.ID, number) // if it is wanted it comes again
 		return
 	}
 	answer := p.hello(refused)
