@@ -163,7 +163,7 @@ func (a *attachment) drainRings(now int64) (more bool) {
 		more = a.drainRequests(now) || more
 	}
 	if a.ended {
-		if a.broken || a.fromRep.Empty() && !a.stalled[flow.Replies] {
+		if !a.detached && (a.broken || a.repliesRead()) {
 			a.p.core.EndReplies(a.session)
 		}
 		a.finish(now)
@@ -211,7 +211,7 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		if room <= 0 { // of what was submitted some may be settled: its deadline had passed
 			room = a.p.core.Accepts(a.session, flow.Requests)
 		}
-		if len(a.owed) >= owedStall { // each may owe more; payOwed resumes
+		if len(a.owed) >= owedStall && !a.ended { // each may owe more; payOwed resumes
 			room = 0
 		}
 		if a.stalled[flow.Requests] = room <= 0; room <= 0 {

@@ -64,6 +64,13 @@ func (a *attachment) more() (is bool) {
 		!a.stalled[flow.Requests] && !a.fromReq.Empty()
 }
 
+// repliesRead reports whether every reply that the program wrote is submitted.
+func (a *attachment) repliesRead() (is bool) {
+	var err error
+	defer shm.Catch(shm.Arm(), &err)
+	return !a.stalled[flow.Replies] && a.fromRep.Empty()
+}
+
 // nextRequest reads the next message that the program sends.
 func (a *attachment) nextRequest(q *wire.OutRequest) (size int, pos, end uint64, ok bool, err error) {
 	defer shm.Catch(shm.Arm(), &err)
