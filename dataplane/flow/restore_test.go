@@ -64,3 +64,62 @@ func TestRestoreKeepsWhatThisNodeMayHave(t *testing.T) {
 		})
 	}
 }
+
+// Proves the fence after Restore: a hash that was restored waits for its
+// program, even if another one would get it now; other hashes do not wait. The
+// message itself is known when its sender sends it again.
+func TestRestoredHashesWaitForTheirProgram(t *testing.T) {
+	r := newRig(t, 100)
+	p := r.up(1)
+	old := r.attach(9, true)
+	hash, other := uint64(0), uint64(0)
+	programs := []*Session{old, {id: wire.SessionID{8}}}
+	programs[1].program.seed = seedOf(&programs[1].id)
+	for pick(programs, hash) == 0 { // the newcomer will win it
+		hash += 4
+	}
+	for other = hash + 4; pick(programs, other) == 0; other += 4 {
+	}
+	if got := r.restore(old, Handed{Seq: 5, Hash: hash}); got != "+" {
+		t.Fatalf("restored %s", got)
+	}
+	r.c.programs = nil // the newcomer finds no other program, and so no fence of the chain
+	r.attach(8, true)
+	r.log = nil
+	r.gets(p, r.message(6, hash, 5, 5))
+	r.gets(p, r.message(7, other, 5, 0))
+	r.gets(p, r.message(5, hash, 5, 0))
+	r.expect("before it is taken", "LATER 6 attempt 1 to 1", "session 8 is given 7")
+	r.c.Taken(r.now, old, r.end-1)
+	r.c.Flush()
+	r.gets(p, r.message(6, hash, 5, 5))
+	r.expect("when it is taken", "ROOM to 1", "ACK 5 mask 1 to 1", "session 8 is given 6")
+}
+
+// Proves that two programs may bring records of one session along, as long as
+// the session was not heard of, and that a session whose low was made up is
+// forgotten when its sender shows the real one.
+func TestRestoreOfOneSessionByTwoPrograms(t *testing.T) {
+	r := newRig(t, 100)
+	p := r.up(1)
+	a, b, c := r.attach(9, true), r.attach(8, true), r.attach(7, true)
+	if got := r.restore(a, Handed{Seq: 1500, Hash: 0}); got != "+" {
+		t.Errorf("the first program: %s", got)
+	}
+	if got := r.restore(b, Handed{Seq: 1400, Hash: 3}, Handed{Seq: 1500, Hash: 0}, Handed{Seq: 1600, Hash: 3}); got != "+-+" {
+		t.Errorf("the second program: %s", got)
+	}
+	r.log = nil
+	r.gets(p, r.message(1400, 3, 1400, 0))
+	r.expect("it is known")
+	if got := r.restore(c, Handed{Seq: 1700, Hash: 3}); got != "-" {
+		t.Errorf("after the session was heard of: %s", got)
+	}
+
+	r = newRig(t, 100)
+	p = r.up(1)
+	r.restore(r.attach(9, true), Handed{Seq: 1 << 40, Hash: 0})
+	r.log = nil
+	r.gets(p, r.message(7, 3, 7, 0))
+	r.expect("the sender's low is lower", "session 9 is given 7")
+}

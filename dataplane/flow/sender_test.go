@@ -498,3 +498,45 @@ func TestStuckKeyLetsOthersPass(t *testing.T) {
 		t.Errorf("in 1 s the stuck key was tried %d times, %d of %d others passed", stuck, passed, others)
 	}
 }
+
+// Proves when a message that is given up at its deadline may have been taken:
+// when it was out at a server that ended or was declared down, not when it was
+// refused or never sent. One that is out is not given up.
+func TestUndeliveredMaybe(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(r *rig, p *Peer)
+		want []string
+	}{
+		{"never sent", func(r *rig, p *Peer) { r.c.PeerDown(p) }, []string{"message 1 delivered false maybe false", "messages settled up to 1"}},
+		{"refused", func(r *rig, p *Peer) { r.gets(p, later(1, 1)) }, []string{"message 1 delivered false maybe false", "messages settled up to 1"}},
+		{"refused by one that forgot the session", func(r *rig, p *Peer) {
+			h := later(1, 1)
+			h.Flags = wire.FlagMaybeRepeat
+			r.gets(p, h)
+		}, []string{"message 1 delivered false maybe true", "messages settled up to 1"}},
+		{"its server is down", func(r *rig, _ *Peer) { r.incs[1] = 0; r.view() }, []string{"message 1 delivered false maybe true", "messages settled up to 1"}},
+		{"out", func(*rig, *Peer) {}, nil},
+		{"out over a link that is gone", func(r *rig, p *Peer) { r.c.PeerDown(p) }, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, 7)
+			p := r.up(101)
+			s := r.attach(1, false)
+			if tt.name == "never sent" {
+				tt.do(r, p)
+			}
+			if err := r.c.Submit(r.now, s, Requests, &Record{Seq: 1, End: 1, Hash: 1, DeadlineNs: 10 * ms}); err != nil {
+				t.Fatal(err)
+			}
+			if tt.name != "never sent" {
+				tt.do(r, p)
+			}
+			r.noLink[p] = true // else it is sent again before the deadline
+			r.log = nil
+			r.pass(10 * ms)
+			r.expect("at the deadline", tt.want...)
+		})
+	}
+}
