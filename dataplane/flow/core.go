@@ -87,12 +87,12 @@ type Core struct {
 	programs []*Session // attached server programs that take new messages
 	joining  []*Session // attached, but the chain is full
 	chain    []fence
-	restored []restored // fences of programs that came back with records
-	lost     []request  // that their askers' nodes do not know of, oldest first
-	turn     int        // the program that got a message in turns last
-	untaken  int        // delivered, not taken, all programs
-	orphans  int        // of these, records of forgotten sets
-	numbers  int        // next number of a program
+	restored []restored   // fences of programs that came back with records
+	lost     lostRequests // that their askers' nodes do not know of, oldest first
+	turn     int          // the program that got a message in turns last
+	untaken  int          // delivered, not taken, all programs
+	orphans  int          // of these, records of forgotten sets
+	numbers  int          // next number of a program
 
 	fansFree []*fan // to be used again
 	chosen   []int  // scratch of chooseCopies
@@ -131,9 +131,7 @@ func (c *Core) Frame(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 		c.roomAt(nowNs, p, h)
 	case wire.TypeBye:
 		c.forget(c.sets[h.Session])
-		if len(c.lost) > 0 {
-			c.dropLost(&h.Session, 0)
-		}
+		c.lost.drop(&h.Session, 0)
 	case wire.TypeRequestLost:
 		c.requestLost(p, h)
 	case wire.TypeReply:

@@ -99,16 +99,64 @@ func (c *Core) EndReplies(s *Session) {
 // knows. Beyond it the oldest is forgotten: its asker waits for its deadline.
 const lostMax = 4096
 
+// lostRequests are those, oldest first. Whether a message is among them is
+// asked for each one that is taken while there are any.
+type lostRequests struct {
+	list  []request
+	known map[lostKey]struct{}
+}
+
+type lostKey struct {
+	session wire.SessionID
+	seq     uint64
+}
+
+func (l *lostRequests) has(session *wire.SessionID, seq uint64) bool {
+	if len(l.list) == 0 {
+		return false
+	}
+	_, ok := l.known[lostKey{*session, seq}]
+	return ok
+}
+
+func (l *lostRequests) add(r request) {
+	if l.has(&r.session, r.seq) {
+		return
+	}
+	if l.known == nil {
+		l.known = map[lostKey]struct{}{}
+	}
+	if len(l.list) == lostMax {
+		delete(l.known, lostKey{l.list[0].session, l.list[0].seq})
+		l.list = l.list[1:]
+	}
+	l.list = append(l.list, r)
+	l.known[lostKey{r.session, r.seq}] = struct{}{}
+}
+
+// drop forgets one lost request, or with seq 0 all of a session.
+func (l *lostRequests) drop(session *wire.SessionID, seq uint64) {
+	if len(l.list) == 0 || seq != 0 && !l.has(session, seq) {
+		return
+	}
+	kept := l.list[:0]
+	for _, r := range l.list {
+		if r.session != *session || seq != 0 && r.seq != seq {
+			kept = append(kept, r)
+		} else {
+			delete(l.known, lostKey{r.session, r.seq})
+		}
+	}
+	l.list = kept
+}
+
 // lose notes that a request will not be answered, and tells its asker's node.
 func (c *Core) lose(r request) {
 	if r.seq == 0 || c.peers[r.node] == nil {
 		return
 	}
 	c.stats.RequestsLost++
-	if len(c.lost) == lostMax {
-		c.lost = c.lost[1:]
-	}
-	c.lost = append(c.lost, r)
+	c.lost.add(r)
 	c.tellLost(&r)
 }
 
@@ -120,9 +168,9 @@ func (c *Core) tellLost(r *request) {
 
 // tellLostAgain tells a node that has a new link.
 func (c *Core) tellLostAgain(p *Peer) {
-	for i := range c.lost {
-		if c.lost[i].node == p.id {
-			c.tellLost(&c.lost[i])
+	for i := range c.lost.list {
+		if r := &c.lost.list[i]; r.node == p.id {
+			c.tellLost(r)
 		}
 	}
 }
@@ -130,41 +178,33 @@ func (c *Core) tellLostAgain(p *Peer) {
 // recallLost tells again that a request is lost, together with the
 // acknowledgement of its message.
 func (c *Core) recallLost(session *wire.SessionID, seq uint64) {
-	for i := range c.lost {
-		if r := &c.lost[i]; r.seq == seq && r.session == *session {
+	if !c.lost.has(session, seq) {
+		return
+	}
+	for i := range c.lost.list {
+		if r := &c.lost.list[i]; r.seq == seq && r.session == *session {
 			c.tellLost(r)
+			return
 		}
 	}
-}
-
-// dropLost forgets lost requests: one that its asker's node knows of, one that
-// is given to a program once more, or with seq 0 all of a session that has ended.
-func (c *Core) dropLost(session *wire.SessionID, seq uint64) {
-	kept := c.lost[:0]
-	for _, r := range c.lost {
-		if r.session != *session || seq != 0 && r.seq != seq {
-			kept = append(kept, r)
-		}
-	}
-	c.lost = kept
 }
 
 // requestLost handles TypeRequestLost: at the asker's node news, and at the
 // node that lost the request the answer to it.
 func (c *Core) requestLost(p *Peer, h *wire.Header) {
-	for i := range c.lost {
-		if r := &c.lost[i]; r.node == p.id && r.seq == h.Seq && r.session == h.Session {
-			c.dropLost(&h.Session, h.Seq)
-			return
-		}
+	if p.dest < 0 { // no server: it answers
+		c.lost.drop(&h.Session, h.Seq)
+		return
 	}
 	s := c.session(&h.Session)
-	if s == nil || s.detached || p.dest < 0 {
-		return // its program may be about to attach again
+	if ended := s != nil && s.left || s == nil && c.gone.has(h.Session); !ended {
+		if s == nil || s.detached {
+			return // its program may be about to attach again
+		}
+		if e := s.requests.at(h.Seq); e != nil && e.state != settled && (e.fan == nil || e.fan.copyAt(p) != nil) {
+			return // its acknowledgement was lost: this comes again with the next one
+		}
+		c.failAwait(s, h.Seq, p)
 	}
-	if e := s.requests.at(h.Seq); e != nil && e.state != settled && (e.fan == nil || e.fan.copyAt(p) != nil) {
-		return // its acknowledgement was lost: this comes again with the next one
-	}
-	c.failAwait(s, h.Seq, p)
 	c.answer(p, wire.Header{Type: wire.TypeRequestLost, Session: h.Session, Seq: h.Seq}, false)
 }

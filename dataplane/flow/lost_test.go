@@ -56,8 +56,8 @@ func TestEndedProgramLosesWhatItTook(t *testing.T) {
 	r.gets(p, lostFrame(3))
 	r.c.PeerDown(p)
 	r.up(7)
-	if len(r.c.lost) != 0 || r.c.stats.RequestsLost != 2 {
-		t.Errorf("%d remembered, %+v", len(r.c.lost), r.c.stats)
+	if len(r.c.lost.list) != 0 || r.c.stats.RequestsLost != 2 {
+		t.Errorf("%d remembered, %+v", len(r.c.lost.list), r.c.stats)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestWhatLosesRequests(t *testing.T) {
 			r.c.Taken(r.now, s, 2)
 			tt.do(r, s, p)
 			r.c.Detach(r.now, s)
-			if n := len(r.c.lost); n != tt.want {
+			if n := len(r.c.lost.list); n != tt.want {
 				t.Errorf("got %d lost requests, want %d", n, tt.want)
 			}
 		})
@@ -140,7 +140,7 @@ func TestAskerHearsOfLostRequests(t *testing.T) {
 	r.c.Detach(r.now, s)
 	r.log = nil
 	r.gets(p, lostFrame(3))
-	r.expect("its session has ended")
+	r.expect("its session has ended", "LOST 3 to 101")
 }
 
 // Proves that the requests of a program are watched within a bound.

@@ -68,7 +68,7 @@ func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {
 	}
 	p.inc = inc
 	p.setReady()
-	if same == again && len(c.lost) > 0 {
+	if same == again {
 		c.tellLostAgain(p)
 	}
 	for _, s := range c.sessions {

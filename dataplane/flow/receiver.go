@@ -20,9 +20,7 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 	case seq < set.low || set.taken.has(seq): // within the window of low: its delta is, and low is not lower
 		c.stats.Known++
 		c.ack(set, seq)
-		if len(c.lost) > 0 { // its asker's node may have been started after it was told
-			c.recallLost(&set.id, seq)
-		}
+		c.recallLost(&set.id, seq) // its asker's node may have been started after it was told
 	case set.accepted.has(seq):
 		c.stats.Known++
 		set.attempts[seq%Window] = h.Attempt
@@ -92,9 +90,7 @@ func (c *Core) given(set *inSet, h *wire.Header, s *Session, end uint64) {
 	s.program.push(handed{set: set, seq: h.Seq, hash: h.Hash, kind: h.Kind, end: end})
 	if h.Flags&wire.FlagWantsReply != 0 {
 		s.program.open.add(set.peer.id, &set.id, h.Seq)
-		if h.Attempt > 1 && len(c.lost) > 0 {
-			c.dropLost(&set.id, h.Seq) // the program may answer what another one took
-		}
+		c.lost.drop(&set.id, h.Seq) // the program may answer what another one took
 	}
 }
 
@@ -201,9 +197,7 @@ func (c *Core) take(r *handed) {
 		set.taken.add(r.seq)
 	}
 	c.ack(set, r.seq)
-	if len(c.lost) > 0 {
-		c.recallLost(&set.id, r.seq)
-	}
+	c.recallLost(&set.id, r.seq)
 }
 
 // Delivered reports whether s has records that its program has not taken, so

@@ -190,7 +190,7 @@ var mutants = []struct {
 		return h.Type != wire.TypeRequestLost
 	}}},
 	{"lost requests are told once only", "REQUEST", mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
-		e.node.core.lost = nil
+		e.node.core.lost = lostRequests{}
 		return true
 	}}},
 	{"replies in the ring of an ended program come too late", "REQUEST", mutation{seed: 6423, onWithdraw: func(n *simNode, s *Session, _ []handed) {
@@ -268,10 +268,10 @@ func TestRulesThatOnlySave(t *testing.T) {
 			return true
 		}}, func(w *sim) int { return w.sum(func(s *Stats) uint64 { return s.Moved }) }},
 		{"who knows says so: bytes of lost requests", simOptions{cuts: true, deaths: true}, mutation{onFrame: func(e *simEnd, p *Peer, h *wire.Header) bool {
-			return h.Type != wire.TypeRequestLost || !slices.ContainsFunc(e.node.core.lost, func(r request) bool { return r.node == p.id && r.seq == h.Seq })
+			return h.Type != wire.TypeRequestLost || !slices.ContainsFunc(e.node.core.lost.list, func(r request) bool { return r.node == p.id && r.seq == h.Seq })
 		}}, func(w *sim) (left int) {
 			for _, n := range w.nodes {
-				left += len(n.core.lost)
+				left += len(n.core.lost.list)
 			}
 			return left
 		}},
