@@ -23,18 +23,19 @@ const (
 
 // dialer keeps this node's own link to one server.
 type dialer struct {
-	p      *Plane
-	id     ring.ID
-	name   string
-	stop   context.CancelFunc
-	moved  chan struct{} // the address changed: dial again at once, capacity 1
-	ended  bool          // it was stopped: its end starts another if one is wanted; guarded by p.mu
-	addr   string        // guarded by p.mu
-	link   *link         // guarded by p.mu; nil while there is none
-	state  ring.LinkState
-	inc    ring.Incarnation
-	lastUp time.Time // guarded by p.mu
-	detour detour    // guarded by p.mu
+	p       *Plane
+	id      ring.ID
+	name    string
+	stop    context.CancelFunc
+	moved   chan struct{} // the address changed: dial again at once, capacity 1
+	ended   bool          // it was stopped: its end starts another if one is wanted; guarded by p.mu
+	addr    string        // guarded by p.mu
+	link    *link         // guarded by p.mu; nil while there is none
+	state   ring.LinkState
+	inc     ring.Incarnation
+	lastUp  time.Time // guarded by p.mu
+	greetNs int64     // since when hellos are exchanged, 0 = they are not; guarded by p.mu
+	detour  detour    // guarded by p.mu
 }
 
 // syncDialers keeps one dialer for each server of the table, or of the
@@ -140,7 +141,9 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 	if err != nil {
 		return fmt.Errorf("dial %s: %w", addr, err)
 	}
+	d.greeting(p.nowNs())
 	h, err := p.greet(ctx, conn, d.id)
+	d.greeting(0)
 	if err != nil {
 		_ = conn.Close()
 		return err
@@ -189,6 +192,13 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 	return err
 }
 
+// greeting notes since when hellos are exchanged, 0 for not any more.
+func (d *dialer) greeting(sinceNs int64) {
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	d.greetNs = sinceNs
+}
+
 // report gives evidence when the state changed.
 func (d *dialer) report(s ring.LinkState) {
 	d.p.mu.Lock()
@@ -221,7 +231,7 @@ func (p *Plane) greet(ctx context.Context, conn net.Conn, want ring.ID) (*wire.H
 	if _, err := p.sendHello(conn, ""); err != nil {
 		return nil, err
 	}
-	h, err := readHello(conn)
+	h, _, err := readHello(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -261,13 +271,13 @@ func (p *Plane) strange(ringID uint64) bool {
 // sendHello introduces this node and returns the incarnation it named.
 func (p *Plane) sendHello(conn net.Conn, refused string) (ring.Incarnation, error) {
 	p.mu.Lock()
-	h := p.hello(refused)
+	h, opened := p.hello(refused), p.tunnelLast
 	p.mu.Unlock()
 	body, err := h.Encode()
 	if err != nil {
 		return 0, fmt.Errorf("encode hello: %w", err)
 	}
-	head := wire.Header{Type: wire.TypeHello, Length: uint32(len(body))}
+	head := wire.Header{Type: wire.TypeHello, Length: uint32(len(body)), Attempt: opened}
 	b := make([]byte, wire.HeaderBytes, wire.HeaderBytes+len(body))
 	head.Put(b)
 	if _, err := conn.Write(append(b, body...)); err != nil {
@@ -289,27 +299,29 @@ func (p *Plane) hello(refused string) wire.Hello {
 	return h
 }
 
-// readHello reads exactly the first frame of a link.
-func readHello(conn net.Conn) (*wire.Hello, error) {
+// readHello reads exactly the first frame of a link. opened is the number of
+// the last tunnel that its sender had opened to anybody.
+func readHello(conn net.Conn) (h *wire.Hello, opened uint32, err error) {
 	var b [wire.HeaderBytes]byte
 	if _, err := io.ReadFull(conn, b[:]); err != nil {
-		return nil, fmt.Errorf("read hello: %w", err)
+		return nil, 0, fmt.Errorf("read hello: %w", err)
 	}
 	if n := binary.LittleEndian.Uint32(b[:]); n > wire.HelloBytesMax {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d allowed", errHello, n, wire.HelloBytesMax)
+		return nil, 0, fmt.Errorf("%w: %d bytes, at most %d allowed", errHello, n, wire.HelloBytesMax)
 	}
 	var head wire.Header
 	if err := head.Get(b[:]); err != nil {
-		return nil, fmt.Errorf("read hello: %w", err)
+		return nil, 0, fmt.Errorf("read hello: %w", err)
 	}
 	if head.Type != wire.TypeHello {
-		return nil, fmt.Errorf("%w: the link begins with frame type %d", errHello, head.Type)
+		return nil, 0, fmt.Errorf("%w: the link begins with frame type %d", errHello, head.Type)
 	}
 	body := make([]byte, head.Length)
 	if _, err := io.ReadFull(conn, body); err != nil {
-		return nil, fmt.Errorf("read hello: %w", err)
+		return nil, 0, fmt.Errorf("read hello: %w", err)
 	}
-	return wire.DecodeHello(body)
+	h, err = wire.DecodeHello(body)
+	return h, head.Attempt, err
 }
 
 // HandleConn serves a connection that another node opened for data, until it
@@ -376,7 +388,7 @@ func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello,
 		return nil, nil, err
 	}
 	defer stop()
-	h, err := readHello(conn)
+	h, opened, err := readHello(conn)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -392,8 +404,11 @@ func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello,
 		return nil, nil, fmt.Errorf("clear deadline of hello: %w", err)
 	}
 	l, err := p.newLink(conn, h.ID, h.Name, true)
-	h.Incarnation = inc
-	return l, h, err
+	if err != nil {
+		return nil, nil, err
+	}
+	l.newerThan, h.Incarnation = opened, inc
+	return l, h, nil
 }
 
 // refuse says why a node that introduces itself gets no link; empty: it does.

@@ -50,6 +50,8 @@ type link struct {
 	heardNs  atomic.Int64
 	pulledNs int64 // read goroutine and core calls, under p.mu
 
+	newerThan uint32 // accepted: this tunnel of its opener, and all before, are older
+
 	// guarded by p.mu
 	inc     ring.Incarnation // of the peer, from its hello
 	upNs    int64            // accepted: since when it counts

@@ -159,25 +159,27 @@ func TestLateHelloEndsNothing(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		link, tunnel int64 // since when there is one, 0 = there is none
+		newerThan    uint32
 		want         bool
 	}{
-		{"none", 0, 0, false},
-		{"link came before", arrived - 1, 0, true},
-		{"link came after", arrived + 1, 0, true},
-		{"link has been there for long", arrived - int64(tunnelWait), 0, false},
-		{"tunnel came before", 0, arrived - 1, false},
-		{"tunnel came after", 0, arrived + 1, true},
+		{"none", 0, 0, 0, false},
+		{"link came before", arrived - 1, 0, 4, true},
+		{"link came after", arrived + 1, 0, 4, true},
+		{"link has been there for long", arrived - int64(tunnelWait), 0, 4, false},
+		{"link was opened after the tunnel", arrived - int64(tunnelWait), 0, 5, true},
+		{"tunnel came before", 0, arrived - 1, 0, false},
+		{"tunnel came after", 0, arrived + 1, 0, true},
 	} {
 		p := &Plane{self: 9, inbound: map[ring.ID]*link{}, tunnelsIn: map[ring.ID]*tunnel{}}
 		via := &link{p: p, id: 1, accepted: true}
 		p.inbound[via.id] = via
 		if c.link != 0 {
-			p.inbound[opener] = &link{p: p, id: opener, accepted: true, upNs: c.link}
+			p.inbound[opener] = &link{p: p, id: opener, accepted: true, upNs: c.link, newerThan: c.newerThan}
 		}
 		if c.tunnel != 0 {
 			p.tunnelsIn[opener] = &tunnel{p: p, id: opener, sinceNs: c.tunnel}
 		}
-		if got := p.overtaken(arrived, opener); got != c.want {
+		if got := p.overtaken(arrived, opener, 5); got != c.want {
 			t.Errorf("%s: overtaken %v, want %v", c.name, got, c.want)
 		}
 		if !c.want {

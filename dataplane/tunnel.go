@@ -238,11 +238,12 @@ func (p *Plane) greetOpener(now int64, l *link, from ring.ID, number uint32, bod
 }
 
 // overtaken reports whether a node has a newer way to this one than the tunnel
-// whose hello arrived at a time. One whose link has just come lost none before:
-// it would have waited for tunnelWait. mu is held.
-func (p *Plane) overtaken(arrivedNs int64, opener ring.ID) bool {
+// whose hello arrived at a time: hellos through a busy relay come late. One
+// whose link has just come lost none before, it would have waited for
+// tunnelWait. mu is held.
+func (p *Plane) overtaken(arrivedNs int64, opener ring.ID, number uint32) bool {
 	t, l := p.tunnelsIn[opener], p.inbound[opener]
-	return t != nil && t.sinceNs > arrivedNs || l != nil && l.upNs > arrivedNs-int64(tunnelWait)
+	return t != nil && t.sinceNs > arrivedNs || l != nil && (number <= l.newerThan || l.upNs > arrivedNs-int64(tunnelWait))
 }
 
 // welcomeOpener answers a node that opens a tunnel to this one, whose hello
@@ -251,7 +252,7 @@ func (p *Plane) welcomeOpener(arrivedNs int64, l *link, h *wire.Hello, number ui
 	if p.closed || p.inbound[l.id] != l { // the link to the relay has gone meanwhile
 		return
 	}
-	if p.overtaken(arrivedNs, h.ID) {
+	if p.overtaken(arrivedNs, h.ID, number) {
 		breakTo(l, p.self, h.ID, number) // if it is wanted it comes again
 		return
 	}
@@ -355,6 +356,9 @@ func (d *dialer) lookForWay(now int64) time.Duration {
 	}
 	if left := w.seekNs - now; left > 0 {
 		return time.Duration(left)
+	}
+	if left := d.greetNs + int64(tunnelHelloTimeout) - now; d.greetNs != 0 && left > 0 {
+		return time.Duration(left) // its own link is about to come
 	}
 	via := d.nextRelay()
 	if via == nil {

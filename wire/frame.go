@@ -50,7 +50,8 @@ const (
 	TypePing
 	// TypePong answers a Ping: Epoch, Seq (of the Ping).
 	TypePong
-	// TypeHello opens a link in each direction; payload is a Hello.
+	// TypeHello opens a link in each direction: Attempt (of the last tunnel that
+	// its sender opened); payload is a Hello.
 	TypeHello
 	// TypeTableRequest asks for the peer's newest table: Epoch (of the asker).
 	TypeTableRequest
