@@ -17,12 +17,10 @@ import (
 const drainBytesMax = 256 << 10
 
 // deadlineMsMax is the latest deadline, ten years ahead: it must fit the
-// core's clock. owedMax bounds the control records that wait for room: more
-// than the core can have to tell at once. From owedStall on no message is read
-// that could owe one more.
+// core's clock. From owedStall control records on that wait for room no message
+// is read that could owe one more.
 const (
 	deadlineMsMax = 10 * 365 * 24 * 3600 * 1000
-	owedMax       = 8192
 	owedStall     = 1024
 )
 
@@ -313,10 +311,17 @@ func (a *attachment) touch() {
 
 // tellServing writes the number of servers in service to the program; p.mu is held.
 func (a *attachment) tellServing(n int) {
-	if a.serving != n && !a.ended {
-		a.serving = n
-		a.control(wire.Control{Type: wire.ControlServing, Value: uint64(n)})
+	if a.serving == n || a.ended {
+		return
 	}
+	a.serving = n
+	for i := range a.owed { // what it has not been told yet is out of date
+		if a.owed[i].Type == wire.ControlServing {
+			a.owed[i].Value = uint64(n)
+			return
+		}
+	}
+	a.control(wire.Control{Type: wire.ControlServing, Value: uint64(n)})
 }
 
 // errDeaf is why a program is cut off that leaves its control ring full.
@@ -330,7 +335,7 @@ func (a *attachment) control(c wire.Control) {
 	case len(a.owed) == 0 && a.putControl(c):
 	case a.ended: // nobody makes room: what follows is not released, so it is sent again if it comes back
 		a.deaf = true
-	case len(a.owed) >= owedMax:
+	case len(a.owed) > owedStall+a.p.core.ReportsMax(): // of what was read before, and how many serve
 		a.deaf = true
 		a.kill(errDeaf)
 	default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/dataplane/flow"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
@@ -426,5 +428,72 @@ func TestIdleNodeAcknowledgesSoon(t *testing.T) {
 	slices.Sort(took)
 	if took[4] > 50*time.Millisecond { // 2 to 3 ms on a machine that is not busy
 		t.Errorf("messages were settled after %v", took)
+	}
+}
+
+// A program that reads nothing while all receivers of a window full of requests
+// to many go down at once is not cut off, however many they are, and then hears
+// of each receiver of each request.
+func TestManyReceiversGoDownAtOnce(t *testing.T) {
+	const receivers = 20 // that are not there: dialled for ever
+	w := newWorld(t, 1)
+	first := len(w.table.Servers)
+	for i := range receivers {
+		w.table.Servers = append(w.table.Servers, ring.Server{
+			ID: ring.ID(0x200 + i), Number: uint16(100 + i), Identity: ring.Identity{Name: fmt.Sprint("z", i)},
+			Addr: "127.0.0.1:1", Status: serving, Incarnation: 3,
+		})
+	}
+	w.publish(nil)
+	g, _ := attachRaw(t, w.slave(), wire.RoleClient, wire.SessionID{})
+	for range flow.Window {
+		g.seq++
+		g.send(wire.OutRequest{Seq: g.seq, Kind: wire.KindBroadcast, Flags: wire.FlagWantsReply | wire.FlagWantsSettled}, nil)
+	}
+	g.ring()
+	w.slave().awaitStatus("all requests read", func(s *dataplane.Status) bool { return s.Counters.Submitted == flow.Window })
+	for i := range w.table.Servers[first:] {
+		w.table.Servers[first+i].Status = ring.ServiceIn
+	}
+	w.publish(nil)
+	for range 100 { // nor does it matter how often the number of servers changes
+		w.table.Servers[0].Status ^= ring.Suspend
+		w.publish(nil)
+	}
+	serving, shown, failed, told := uint64(0), 0, map[uint64]int{}, 0
+	in := g.seg.Consumer(shm.ToProgram, shm.Control)
+	for stop := time.Now().Add(20 * time.Second); told < flow.Window*receivers || shown < 2 || serving != 1; {
+		rec, _, end, ok, err := in.Next()
+		if err != nil || time.Now().After(stop) {
+			t.Fatalf("told %d times, want %d: %v %+v", told, flow.Window*receivers, err, w.slave().plane.Status().Attached)
+		}
+		if !ok {
+			runtime.Gosched()
+			continue
+		}
+		var c wire.Control
+		if err := c.Get(rec); err != nil {
+			t.Fatal(err)
+		}
+		in.Release(end)
+		if g.seg.RoomWanted(shm.NodeSide) {
+			g.ring()
+		}
+		switch c.Type {
+		case wire.ControlRequestFailed:
+			failed[c.Value]++
+			told++
+		case wire.ControlServing:
+			serving = c.Value
+			shown++
+		}
+	}
+	for seq := range g.seq {
+		if failed[seq+1] != receivers {
+			t.Fatalf("request %d has lost %d receivers, want %d", seq+1, failed[seq+1], receivers)
+		}
+	}
+	if s := w.slave().plane.Status(); len(s.Attached) != 1 || s.Attached[0].Ended || shown > 3 {
+		t.Errorf("told %d times how many servers serve; %+v", shown, s.Attached)
 	}
 }

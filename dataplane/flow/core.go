@@ -192,6 +192,12 @@ func (c *Core) tick(nowNs int64, sessions []*Session) {
 	}
 }
 
+// ReportsMax returns how many calls of Outcome, Receivers and RequestFailed can
+// still follow for what one session has submitted: for a window full of requests
+// to every server two and one per copy, and one for each request that waits for
+// its reply. It grows with the servers that tables have shown.
+func (c *Core) ReportsMax() int { return Window*(2+len(c.dests)) + awaitSlots }
+
 // Waiting reports whether Tick and Taken should come soon: something waits for
 // time to pass, or a program has records that it may take at any moment.
 func (c *Core) Waiting() bool { return c.untaken > 0 || c.dueNs != never }
