@@ -25,6 +25,7 @@ import (
 type simKindOptions struct {
 	all    bool // else by hash only
 	random bool // random mode
+	wide   bool // slots have several owners
 	calm   bool // nothing is ever full, so that turns are even
 }
 
@@ -118,7 +119,7 @@ func (j *judge) chosen(n *simNode, m *simMsg, count int) {
 	v := &w.views[n.table]
 	for _, o := range w.servers {
 		inc := v.incarnation(o)
-		if inc == 0 || m.kind == wire.KindReplicate && v.owner(w, int(m.hash%simSlots)) != o ||
+		if inc == 0 || m.kind == wire.KindReplicate && !slices.Contains(v.copies[m.hash%simSlots], o) || m.kind == wire.KindBroadcast && v.lacks[o] ||
 			o == n && m.flags&wire.FlagWithoutSelf != 0 {
 			continue
 		}
@@ -319,10 +320,13 @@ var simMixed = []struct {
 // over random interleavings, and of random mode.
 func TestOtherKindsUnderRandomInterleavings(t *testing.T) {
 	for _, k := range simMixed {
-		for _, mode := range []simKindOptions{{all: true}, {all: true, random: true}} {
+		for _, mode := range []simKindOptions{{all: true}, {all: true, random: true}, {all: true, wide: true}} {
 			name := k.name
 			if mode.random {
 				name += ", random mode"
+			}
+			if mode.wide {
+				name += ", replicas"
 			}
 			t.Run(name, func(t *testing.T) {
 				opt := k.opt
@@ -427,6 +431,18 @@ var kindMutants = []struct {
 	{"records of forgotten sessions are not found", "REPEAT", simKindOptions{random: true}, mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
 		e.node.core.orphans = 0
 		return true
+	}}},
+	{"replicas are left out", "FAN", simKindOptions{all: true, wide: true}, mutation{onView: func(n *simNode) {
+		if t := n.core.table; t != nil && t.Base.Width > 1 {
+			base := ring.NewAssignment(simSlots, 1)
+			for slot := range simSlots {
+				base.Owners[slot], base.InSync[slot] = t.Base.Owners[slot*t.Base.Width], 1
+			}
+			var err error
+			if n.core.table, err = ring.NewTable(ring.Table{Epoch: t.Epoch, Version: t.Version, Servers: t.Servers, Base: base}); err != nil {
+				panic(err)
+			}
+		}
 	}}},
 	{"one round for all messages", "EVEN", simKindOptions{all: true, calm: true}, mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
 		rs := &e.node.core.rounds

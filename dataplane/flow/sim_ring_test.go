@@ -12,8 +12,10 @@ import (
 const simSlots = 5
 
 type simView struct {
-	table *ring.Table
-	merge *simMerge
+	table  *ring.Table
+	merge  *simMerge
+	copies [simSlots][]*simNode // who gets what is replicated
+	lacks  map[*simNode]bool    // owns slots, but has the data of none
 }
 
 // simMerge is a merge that is sealed: transfers are empty, so copying is left out.
@@ -48,7 +50,7 @@ func (v *simView) incarnation(n *simNode) ring.Incarnation {
 }
 
 func (v *simView) owner(w *sim, slot int) *simNode {
-	return w.servers[v.table.Base.Owners[slot]]
+	return w.servers[v.table.Base.Owners[slot*v.table.Base.Width]]
 }
 
 // edit appends a view that differs from the last one.
@@ -69,7 +71,7 @@ func (w *sim) add(e *tableEdit) {
 	t := ring.Table{
 		Epoch:   ring.Epoch{Era: 1, Index: uint64(len(w.views) + 1000)},
 		Version: uint64(len(w.views) + 1000),
-		Base:    ring.NewAssignment(simSlots, 1),
+		Base:    ring.NewAssignment(simSlots, w.width),
 		Random:  w.opt.kinds.random,
 	}
 	for _, n := range w.servers {
@@ -79,14 +81,44 @@ func (w *sim) add(e *tableEdit) {
 		}
 		t.Servers = append(t.Servers, ring.Server{ID: n.id, Number: uint16(n.idx), Status: st, Incarnation: e.inc[n]})
 	}
+	v := simView{merge: e.merge, lacks: map[*simNode]bool{}}
 	for slot, n := range e.owners {
-		t.Base.Owners[slot], t.Base.InSync[slot] = uint16(n.idx), 1
+		t.Base.Owners[slot*w.width], t.Base.InSync[slot] = uint16(n.idx), 1
+		if e.up[n] {
+			v.copies[slot] = append(v.copies[slot], n)
+		}
+		w.addReplicas(t.Base, e, slot, &v)
 	}
-	table, err := ring.NewTable(t)
-	if err != nil {
+	for _, n := range e.owners {
+		delete(v.lacks, n)
+	}
+	for _, copies := range v.copies {
+		for _, n := range copies {
+			delete(v.lacks, n)
+		}
+	}
+	var err error
+	if v.table, err = ring.NewTable(t); err != nil {
 		panic(err)
 	}
-	w.views = append(w.views, simView{table, e.merge})
+	w.views = append(w.views, v)
+}
+
+// addReplicas gives a slot further owners, some of them without its data. None
+// of them has it while the first one is down: it would act.
+func (w *sim) addReplicas(a *ring.Assignment, e *tableEdit, slot int, v *simView) {
+	first := e.owners[slot]
+	for k := 1; k < min(w.width, len(w.servers)); k++ {
+		n := w.servers[(first.idx+k)%len(w.servers)]
+		a.Owners[slot*w.width+k] = uint16(n.idx)
+		v.lacks[n] = true // unless it is found to have another slot
+		if e.up[first] && w.chance(.8) {
+			a.InSync[slot] |= 1 << k
+			if e.up[n] {
+				v.copies[slot] = append(v.copies[slot], n)
+			}
+		}
+	}
 }
 
 func (w *sim) firstView() {

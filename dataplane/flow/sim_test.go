@@ -145,6 +145,7 @@ type sim struct {
 	mergeID int
 	hashes  []uint64
 	linkCap int
+	width   int // owners per slot
 	budget  int // messages still to send
 	calm    bool
 	stuck   bool // programs take nothing
@@ -182,6 +183,10 @@ func newSimOf(src rand.Source, opt simOptions) *sim {
 		w.opt.steps = 100 + w.one(700)
 	}
 	servers, slaves := 2+w.one(2), 1+w.one(2)
+	w.width = 1
+	if w.opt.kinds.wide {
+		servers, w.width = 2+w.one(3), 2+w.one(2)
+	}
 	w.linkCap = w.opt.kinds.linkCap(2 + w.one(10))
 	w.budget = 10 + w.one(120)
 	for range 1 + w.one(4) {
