@@ -82,11 +82,23 @@ func (c *Core) submitFan(nowNs int64, s *Session, e *entry) {
 	c.forwardFan(nowNs, s, e)
 }
 
-// chooseCopies makes the choice of servers, if there is a table; it is not made again.
-func (c *Core) chooseCopies(s *Session, e *entry) {
-	if c.table == nil {
-		return
+// waitForTable leaves a message until servers can be chosen, at most until its
+// deadline. It reports whether the message still waits.
+func (c *Core) waitForTable(s *Session, e *entry, late bool) bool {
+	if late {
+		e.fan.late = true
+		s.fanned.waiting--
+		c.settleFan(s, e)
+		return false
 	}
+	if e.rec.DeadlineNs != 0 {
+		c.due(&s.requests, e.rec.DeadlineNs)
+	}
+	return true
+}
+
+// chooseCopies makes the choice of servers; it is not made again.
+func (c *Core) chooseCopies(s *Session, e *entry) {
 	f := e.fan
 	if e.rec.Kind == wire.KindReplicate {
 		c.chosen = c.table.Owners(e.rec.Hash, c.chosen[:0])
@@ -112,12 +124,15 @@ func (c *Core) chooseCopies(s *Session, e *entry) {
 // whether any is left. The record may be settled then; the caller calls release.
 func (c *Core) forwardFan(nowNs int64, s *Session, e *entry) (left bool) {
 	f := e.fan
+	late := e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs
 	if !f.chosen {
-		if c.chooseCopies(s, e); !f.chosen || e.state == settled {
-			return !f.chosen
+		if c.table == nil {
+			return c.waitForTable(s, e, late)
+		}
+		if c.chooseCopies(s, e); e.state == settled {
+			return false
 		}
 	}
-	late := e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs
 	for i := range f.copies {
 		cp := &f.copies[i]
 		switch {

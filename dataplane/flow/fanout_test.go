@@ -272,3 +272,28 @@ func TestFanDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations, %d copies taken; want 0, 303", n, c.Stats().CopiesTaken)
 	}
 }
+
+// Proves that a message that nobody was chosen for, because there is no table,
+// is reported at its deadline like any other, and that what is chosen too late
+// goes nowhere.
+func TestFanExpiresWithoutTable(t *testing.T) {
+	r := newRig(t, 1)
+	r.c = New(Config{Self: 1, Slave: true}, r)
+	s := r.attach(1, false)
+	for seq := uint64(1); seq <= 2; seq++ {
+		rec := Record{Seq: seq, End: seq, Kind: wire.KindBroadcast, Flags: wire.FlagWantsReply, DeadlineNs: int64(seq) * 10 * ms}
+		if err := r.c.Submit(r.now, s, Requests, &rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.expect("no table")
+	if due := r.c.DueNs(); due != 10*ms {
+		t.Fatalf("due at %d, want at the first deadline", due)
+	}
+	r.pass(10 * ms)
+	r.expect("deadline", "message 1 delivered false maybe false", "messages settled up to 1")
+	r.pass(10 * ms)
+	r.expect("second deadline", "message 2 delivered false maybe false", "messages settled up to 2")
+	r.view()
+	r.expect("nothing is left")
+}

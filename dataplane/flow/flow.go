@@ -81,7 +81,8 @@ type Ports interface {
 	// there or stayed; maybe says that a program may have taken it.
 	Outcome(s *Session, seq uint64, delivered, maybe bool)
 	// Receivers tells to how many servers a message of KindReplicate or
-	// KindBroadcast goes; called once, when they are chosen.
+	// KindBroadcast goes; called once, when they are chosen: not if the deadline
+	// passes before there is a table.
 	Receivers(s *Session, seq uint64, n int)
 	// RequestFailed tells the program that no reply comes to the request with
 	// this sequence: who took it ended before it replied.

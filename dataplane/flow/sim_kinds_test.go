@@ -139,7 +139,7 @@ func (j *judge) chosen(n *simNode, m *simMsg, count int) {
 
 // settledFan judges the end of what is promised for a fan-out.
 func (j *judge) settledFan(m *simMsg) {
-	if !m.fan.chosen {
+	if !m.fan.chosen && !m.expired(j.w) {
 		j.w.fail("FAN: %v is settled, nobody was chosen", m)
 	}
 	for d := range m.fan.dests {
