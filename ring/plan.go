@@ -275,7 +275,7 @@ func (p *planner) neediest(slot int) int {
 	best := -1
 	for i := range p.members {
 		m := (slot + i) % len(p.members)
-		if !slices.Contains(p.lists[slot], m) && (best < 0 || p.quota[m]-p.all[m] > p.quota[best]-p.all[best]) {
+		if (best < 0 || p.quota[m]-p.all[m] > p.quota[best]-p.all[best]) && !slices.Contains(p.lists[slot], m) {
 			best = m
 		}
 	}
