@@ -88,10 +88,15 @@ func ApplyDelta(base *Assignment, delta []byte) (*Assignment, error) {
 	if v.bad || slots == 0 || width == 0 || slots*width > ownersMax {
 		return nil, fmt.Errorf("%w: delta of %d slots, %d owners each", ErrTable, slots, width)
 	}
-	a := NewAssignment(slots, width)
+	var a *Assignment
 	fits := base != nil && base.Width == width && base.Slots() == slots
-	if fits {
+	switch {
+	case fits:
 		a = base.Clone()
+	case len(v.b) < slots*(width+1): // before anything is allocated for them
+		return nil, fmt.Errorf("%w: delta of %d slots, %d owners each, in %d bytes", ErrTable, slots, width, len(v.b))
+	default:
+		a = NewAssignment(slots, width)
 	}
 	for slot := 0; slot < slots; {
 		stay, change := int(v.next(uint64(slots-slot))), int(v.next(uint64(slots-slot)))

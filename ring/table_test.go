@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -318,5 +319,22 @@ func BenchmarkActing(b *testing.B) {
 	h := uint64(0)
 	for b.Loop() {
 		h += uint64(tab.Acting(h)) + 7
+	}
+}
+
+// A few bytes cannot make a decoder allocate a table of millions of places:
+// each slot that has no base takes at least one byte per place and one more.
+func TestShortDeltaAllocatesLittle(t *testing.T) {
+	delta := binary.AppendUvarint([]byte{deltaVersion}, 1<<16)
+	delta = append(delta, 64) // width
+	var m0, m1 runtime.MemStats
+	runtime.ReadMemStats(&m0)
+	_, err := ApplyDelta(nil, delta)
+	runtime.ReadMemStats(&m1)
+	if !errors.Is(err, ErrTable) {
+		t.Errorf("got %v, want ErrTable", err)
+	}
+	if got := m1.TotalAlloc - m0.TotalAlloc; got > 64<<10 {
+		t.Errorf("%d bytes of a delta made it allocate %d", len(delta), got)
 	}
 }
