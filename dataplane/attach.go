@@ -276,6 +276,9 @@ func (p *Plane) prepare(conn *net.UnixConn, req *wire.AttachRequest, memfd int) 
 		memfd, err = a.create(size)
 		fds = append(fds, memfd)
 	}
+	if err == nil {
+		a.memory, err = shm.IdentifyMemfd(memfd)
+	}
 	if err != nil {
 		return a, fds, code, err
 	}

@@ -324,3 +324,29 @@ func TestLibraryWithNodes(t *testing.T) {
 		t.Errorf("Drain: %v", err)
 	}
 }
+
+// One segment has one attachment, whatever session a program writes into it:
+// two would have a ring with two producers and be counted twice.
+func TestOneAttachmentPerSegment(t *testing.T) {
+	w := newWorld(t, 1)
+	echo(t, w.nodes[0])
+	g, _ := attachRaw(t, w.slave(), wire.RoleClient, wire.SessionID{})
+	fresh := w.slave()
+	twice := func(n *testNode, g *program, what string) {
+		t.Helper()
+		g.mem[16] ^= 0xff // as the segment of another session
+		other := wire.SessionID(g.mem[16:32])
+		req := wire.AttachRequest{Role: wire.RoleClient, Name: "raw", Session: other, Flags: wire.AttachHandBack}
+		if _, rep := attachWith(t, n, &req, g.memfd); rep.Code != wire.AttachRefusedSegment {
+			t.Errorf("%s: %v %s, want the segment refused", what, rep.Code, rep.Text)
+		}
+		g.mem[16] ^= 0xff
+	}
+	twice(fresh, g, "of an attachment of this node")
+	n := w.again()
+	next, rep := g.handBack(n, wire.RoleClient)
+	if rep.Code != wire.AttachOK {
+		t.Fatal(rep.Text)
+	}
+	twice(n, next, "of an attachment that was handed back")
+}

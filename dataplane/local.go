@@ -35,6 +35,7 @@ type attachment struct {
 	name   string
 	conn   *net.UnixConn
 	mem    []byte
+	memory shm.MemfdID // of mem
 	seg    *shm.Segment
 	own    shm.Doorbell // rung by the program, waited on by the pump
 	theirs shm.Doorbell // rung by the node
@@ -398,6 +399,13 @@ func (p *Plane) attach(a *attachment) (code wire.AttachCode, err error) {
 	}
 	if err := a.openRings(); err != nil {
 		return wire.AttachRefusedSegment, err
+	}
+	if a.handed != nil {
+		for _, other := range p.attached { // what it says in the segment can be changed
+			if other.memory == a.memory && other.id != a.id {
+				return wire.AttachRefusedSegment, fmt.Errorf("%w: it is attached as session %v", errForeign, other.id)
+			}
+		}
 	}
 	if old := p.attached[a.id]; old != nil {
 		if !old.ended {

@@ -65,6 +65,19 @@ func CheckMemfd(fd int) (size int, err error) {
 	return int(st.Size), nil
 }
 
+// MemfdID names the memory behind a descriptor, whatever is written in it: equal
+// for all descriptors of it. The kernel may use a number again, after billions.
+type MemfdID struct{ device, inode uint64 }
+
+// IdentifyMemfd returns the name of the memory behind a descriptor.
+func IdentifyMemfd(fd int) (MemfdID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return MemfdID{}, fmt.Errorf("identify memfd: %w", err)
+	}
+	return MemfdID{st.Dev, st.Ino}, nil
+}
+
 // MapMemfd maps the whole of a memfd that came from another process and passes
 // CheckMemfd. The caller keeps fd.
 func MapMemfd(fd int) (mem []byte, err error) {
