@@ -23,10 +23,22 @@ type sender struct {
 
 	waiting atomic.Int32  // goroutines that wait for room
 	room    chan struct{} // capacity 1: one of them should look again
+
+	drains   atomic.Int32  // calls of Drain that wait; each is told of all room, and takes none
+	drainsMu sync.Mutex    // guards drained; nothing is called under it
+	drained  chan struct{} // closed when they should look again
 }
 
 // look makes one of the waiting goroutines look again; any goroutine.
 func (s *sender) look() {
+	if s.drains.Load() > 0 {
+		s.drainsMu.Lock()
+		if s.drained != nil {
+			close(s.drained)
+			s.drained = nil
+		}
+		s.drainsMu.Unlock()
+	}
 	if s.waiting.Load() == 0 {
 		return
 	}
@@ -34,6 +46,16 @@ func (s *sender) look() {
 	case s.room <- struct{}{}:
 	default:
 	}
+}
+
+// looked returns what is closed at the next look.
+func (s *sender) looked() <-chan struct{} {
+	s.drainsMu.Lock()
+	defer s.drainsMu.Unlock()
+	if s.drained == nil {
+		s.drained = make(chan struct{})
+	}
+	return s.drained
 }
 
 // sent returns the sequence of the newest record; any goroutine.

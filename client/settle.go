@@ -70,7 +70,29 @@ func (c *Client) drainRing(ctx context.Context, s *sender) error {
 	if err == nil {
 		return nil
 	}
-	return c.awaitRoom(ctx, s, err, look)
+	s.drains.Add(1) // before the next look: a release after it finds somebody to wake
+	c.in.blocked.Add(1)
+	c.needLeader()
+	defer func() {
+		s.drains.Add(-1)
+		c.unblock()
+	}()
+	for {
+		again := s.looked()
+		switch err := look(); {
+		case err == nil, errors.Is(err, ErrClosed):
+			return err
+		case !errors.Is(err, errNoRoom):
+			s.abandon(err)
+		}
+		select {
+		case <-again:
+		case <-c.closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // awaitRoom repeats a try that failed with err, whenever the node may have given

@@ -451,3 +451,91 @@ func TestMany(t *testing.T) {
 		t.Errorf("%d requests to many are still open", got)
 	}
 }
+
+// TestUndeliveredOnce proves that a message that was told as given up, and whose
+// room an older one holds up, is not told again by the next node.
+func TestUndeliveredOnce(t *testing.T) {
+	for name, back := range ways {
+		t.Run(name, func(t *testing.T) {
+			n := newTestNode(t)
+			n.do(func() { n.takeBack, n.echo = back, false })
+			server := attach(t, n, RoleServer)
+			reports := make(chan Undelivered, 10)
+			c := attachAs(t, n, Options{Undelivered: func(u Undelivered) { reports <- u }})
+			ctx := stopIn(t, longStop)
+			if err := c.Send(ctx, 1, nil); err != nil { // nobody takes it yet
+				t.Fatal(err)
+			}
+			if err := c.Send(ctx, 2, nil, Deadline(time.Now().Add(-time.Second))); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				until(t, "it is told", func() bool { return c.Stats().Undelivered >= 1 })
+				restart(t, n, server, c)
+				until(t, "the next node has read it", func() (ok bool) {
+					n.do(func() { p := n.programs[c.Session()]; ok = p != nil && len(p.unsettled) == 2 })
+					return ok
+				})
+			}
+			if m, err := server.Receive(ctx); err != nil || m.Seq != 1 {
+				t.Fatalf("received %+v, %v", m, err)
+			}
+			if err := c.Drain(ctx); err != nil {
+				t.Fatal(err)
+			}
+			until(t, "nothing is watched", func() bool { return !c.requests.watched.any.Load() })
+			if got := c.Stats().Undelivered; got != 1 || (<-reports).Seq != 2 {
+				t.Errorf("%d reports, want one of message 2", got)
+			}
+		})
+	}
+}
+
+// TestDrainBesideSend proves that callers of Drain leave room to who sends: room
+// that comes free while they wait is used, though they have to wait on.
+func TestDrainBesideSend(t *testing.T) {
+	n := newTestNode(t)
+	server, c := attach(t, n, RoleServer), attach(t, n, RoleClient)
+	ctx := stopIn(t, longStop)
+	m := &message{hash: 1, payload: make([]byte, 8000)}
+	var err error
+	for err == nil {
+		_, err = c.writeRequest(m)
+	}
+	if !errors.Is(err, errNoRoom) {
+		t.Fatal(err)
+	}
+	const drains = 3
+	drained, sent := make(chan error, drains), make(chan error, 1)
+	for i := range drains {
+		go func() { drained <- c.Drain(ctx) }()
+		until(t, "it waits", func() bool { return c.requests.drains.Load()+c.requests.waiting.Load() == int32(i+1) })
+	}
+	go func() { sent <- c.Send(ctx, 1, m.payload) }()
+	until(t, "the sender waits", func() bool { return c.requests.drains.Load()+c.requests.waiting.Load() == drains+1 })
+	for range 2 {
+		if _, err := server.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case err := <-sent:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case err := <-drained:
+		t.Fatalf("Drain returned %v while messages are out", err)
+	case <-time.After(3 * time.Second):
+		t.Fatal("there is room, and the sender waits")
+	}
+	for range c.Stats().Sent - 2 {
+		if _, err := server.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range drains {
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	}
+}

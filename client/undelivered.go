@@ -31,7 +31,10 @@ type watched struct {
 	any         atomic.Bool   // first != last, for those who do not hold the mutex
 }
 
-type watchedSend struct{ seq, hash, end uint64 }
+type watchedSend struct {
+	seq, hash, end uint64
+	told           bool // its sender knows: the next node may find it once more, behind an older one
+}
 
 func (w *watched) at(i uint64) *watchedSend { return &w.ring[i&uint64(len(w.ring)-1)] }
 
@@ -69,7 +72,7 @@ func (w *watched) find(seq uint64) *watchedSend {
 // While there are any somebody must lead, to hear of them.
 func (c *Client) watch(seq, hash, end uint64) {
 	w := &c.requests.watched
-	w.push(watchedSend{seq, hash, end})
+	w.push(watchedSend{seq: seq, hash: hash, end: end})
 	if !w.any.Swap(true) {
 		c.in.async.Add(1)
 		c.needLeader()
@@ -104,6 +107,9 @@ func (c *Client) loseWatched(after uint64) {
 	c.requests.mu.Lock()
 	for w := &c.requests.watched; w.last > w.first && w.at(w.last-1).seq > after; w.last-- {
 		m := w.at(w.last - 1)
+		if m.told {
+			continue
+		}
 		lost = append(lost, Undelivered{Seq: m.seq, Hash: m.hash, MaybeDelivered: true})
 	}
 	c.requests.mu.Unlock()
@@ -134,6 +140,7 @@ func (c *Client) givenUp(seq uint64, maybe bool) {
 		err = errMaybeGivenUp
 	}
 	if a, want, ok := c.pending.takeAny(seq); ok {
+		c.tellWatched(seq)
 		c.end(a, want, result{err: err})
 		return
 	}
@@ -144,17 +151,22 @@ func (c *Client) givenUp(seq uint64, maybe bool) {
 	if c.reports == nil {
 		return
 	}
-	u := Undelivered{Seq: seq, MaybeDelivered: maybe}
+	if hash, ok := c.tellWatched(seq); ok { // else somebody had waited for it, or it was told before
+		c.report(Undelivered{Seq: seq, Hash: hash, MaybeDelivered: maybe})
+	}
+}
+
+// tellWatched notes that the end of a message is told, and reports whether it is
+// watched and was not told before.
+func (c *Client) tellWatched(seq uint64) (hash uint64, ok bool) {
 	c.requests.mu.Lock()
+	defer c.requests.mu.Unlock()
 	m := c.requests.watched.find(seq)
-	if m != nil {
-		u.Hash = m.hash
+	if m == nil || m.told {
+		return 0, false
 	}
-	c.requests.mu.Unlock()
-	if m == nil {
-		return // somebody had waited for it, but no longer
-	}
-	c.report(u)
+	m.told = true
+	return m.hash, true
 }
 
 // report hands over to the goroutine that calls Options.Undelivered.
