@@ -182,3 +182,32 @@ func FuzzSegment(f *testing.F) {
 		}
 	})
 }
+
+// TestCursorsNeverWrap proves that a ring whose cursors stand at the end of all
+// numbers is refused: a record that ends there would lead its reader round the
+// ring for ever.
+func TestCursorsNeverWrap(t *testing.T) {
+	const ringBytes, before = RingBytesMin, 1024
+	mem := make([]byte, SegmentBytes(ringBytes))
+	if _, err := Format(mem, [16]byte{}, ringBytes); err != nil {
+		t.Fatal(err)
+	}
+	head := ^uint64(0) - before + 1
+	cursors := mem[offCursors+int(Request)*cursorStride:]
+	binary.NativeEndian.PutUint64(cursors, head+before-recordAlign)
+	binary.NativeEndian.PutUint64(cursors[offHead:], head)
+	data := mem[offData+ringSize(Control, ringBytes)+ringBytes:][:ringBytes] // Request, to the node
+	for off := 0; off < ringBytes-before; off += recordHeaderBytes {
+		putHeader(data[off:], 0, markRecord)
+	}
+	putHeader(data[ringBytes-before:], before-recordHeaderBytes, markRecord)
+	seg, err := Open(mem)
+	if errors.Is(err, ErrCorrupt) {
+		return
+	}
+	c, n := seg.Consumer(ToNode, Request), 0
+	for ok := true; ok && n < ringBytes; n++ {
+		_, _, _, ok, _ = c.Next()
+	}
+	t.Errorf("opened (%v), and %d records were read from a ring of %d bytes", err, n, ringBytes)
+}

@@ -90,6 +90,8 @@ const (
 	cursorStride = 256
 	offHead      = 128 // of a ring's head from its tail
 
+	cursorMax = 1 << 62 // when a ring is opened: what is added to it does not wrap
+
 	recordHeaderBytes = 8
 	recordAlign       = 8
 	markRecord        = 0x7ec04d01

@@ -146,7 +146,7 @@ func (s *Segment) ring(d Direction, c Class) ring {
 	// Head first: it only follows tail, so a live ring never looks inverted.
 	head := atomic.LoadUint64(r.head)
 	tail := atomic.LoadUint64(r.tail)
-	if tail < head || tail%recordAlign != 0 || head%recordAlign != 0 || tail-head > uint64(size) {
+	if tail < head || tail > cursorMax || tail%recordAlign != 0 || head%recordAlign != 0 || tail-head > uint64(size) {
 		r.corrupt = fmt.Errorf("%w: ring %d/%d has head %d, tail %d, size %d", ErrCorrupt, d, c, head, tail, size)
 		return r
 	}
