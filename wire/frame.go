@@ -197,7 +197,7 @@ func (h *Header) Get(b []byte) error {
 		return fmt.Errorf("%w: kind %d, known are 0 to %d", ErrFrame, h.Kind, kindEnd-1)
 	case h.Length > h.payloadBytesMax():
 		return fmt.Errorf("%w: payload of %d bytes, at most %d allowed", ErrFrame, h.Length, h.payloadBytesMax())
-	case h.Type == TypeMessage && (h.Seq == 0 || uint64(h.LowDelta) >= h.Seq || uint64(h.PredDelta) >= h.Seq):
+	case h.Type == TypeMessage && (h.Seq == 0 || h.Seq > SeqMax || uint64(h.LowDelta) >= h.Seq || uint64(h.PredDelta) >= h.Seq):
 		return fmt.Errorf("%w: sequence %d with low delta %d and predecessor delta %d", ErrFrame, h.Seq, h.LowDelta, h.PredDelta)
 	}
 	return nil

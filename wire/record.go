@@ -20,6 +20,10 @@ const (
 	ControlBytes    = 16
 )
 
+// SeqMax is the largest sequence that a record or frame may carry: so a sequence
+// and a window more never wrap, and no loop over sequences is endless.
+const SeqMax = 1<<62 - 1
+
 // MessageBytesMax returns the largest payload of a message or reply that a
 // segment with rings of ringBytes and a frame between nodes carry.
 func MessageBytesMax(ringBytes int) int { return min(ringBytes/4-128, PayloadBytesMax) }
@@ -60,8 +64,8 @@ func (r *OutRequest) Get(rec []byte) (payload []byte, err error) {
 	w := le.Uint64(rec[24:])
 	r.Flags, r.Kind = Flags(w), Kind(w>>16)
 	switch {
-	case r.Seq == 0:
-		return nil, fmt.Errorf("%w: sequence 0", ErrRecord)
+	case r.Seq == 0 || r.Seq > SeqMax:
+		return nil, fmt.Errorf("%w: sequence %d, 1 to %d are allowed", ErrRecord, r.Seq, uint64(SeqMax))
 	case r.Kind >= kindEnd || w>>24 != 0:
 		return nil, fmt.Errorf("%w: kind %d, known are 0 to %d", ErrRecord, w>>16, kindEnd-1)
 	case r.DeadlineUnixMs < 0:
@@ -104,7 +108,7 @@ func (r *OutReply) Get(rec []byte) (payload []byte, err error) {
 	copy(r.ToSession[:], rec[16:32])
 	r.ToSeq = le.Uint64(rec[32:])
 	r.DeadlineUnixMs = int64(le.Uint64(rec[40:]))
-	if r.Seq == 0 || r.ToSeq == 0 || r.ToNode == 0 || r.ToSession == (SessionID{}) || r.DeadlineUnixMs < 0 {
+	if r.Seq == 0 || r.Seq > SeqMax || r.ToSeq == 0 || r.ToNode == 0 || r.ToSession == (SessionID{}) || r.DeadlineUnixMs < 0 {
 		return nil, fmt.Errorf("%w: reply %d to request %d of session %v on node %v", ErrRecord, r.Seq, r.ToSeq, r.ToSession, r.ToNode)
 	}
 	return rec[OutReplyBytes:], nil
@@ -149,7 +153,7 @@ func (r *InRequest) Get(rec []byte) (payload []byte, err error) {
 	r.DeadlineUnixMs = int64(le.Uint64(rec[40:]))
 	w := le.Uint64(rec[48:])
 	r.Flags, r.Kind = Flags(w), Kind(w>>16)
-	if r.Seq == 0 || r.From == 0 || r.DeadlineUnixMs < 0 || r.Kind >= kindEnd {
+	if r.Seq == 0 || r.Seq > SeqMax || r.From == 0 || r.DeadlineUnixMs < 0 || r.Kind >= kindEnd {
 		return nil, fmt.Errorf("%w: request %d from node %v", ErrRecord, r.Seq, r.From)
 	}
 	return rec[InRequestBytes:], nil

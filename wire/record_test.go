@@ -22,7 +22,7 @@ func TestRecordRoundTrip(t *testing.T) {
 			t.Errorf("differs, %v", err)
 		}
 	}
-	most := ^uint64(0)
+	most := uint64(SeqMax)
 	for i := range b {
 		b[i] = 0xee // Put must overwrite every byte of the fixed part
 	}
@@ -160,6 +160,26 @@ func TestMessageBytesMax(t *testing.T) {
 		h.Put(b)
 		if err := new(Header).Get(b); err != nil {
 			t.Errorf("rings of %d bytes: %v", ringBytes, err)
+		}
+	}
+}
+
+// A sequence that a window more would wrap is refused in every record: the
+// loops of the core would never come to an end.
+func TestLastSequence(t *testing.T) {
+	for _, seq := range []uint64{SeqMax, SeqMax + 1, 1<<64 - 1} {
+		out, reply, in := make([]byte, OutRequestBytes), make([]byte, OutReplyBytes), make([]byte, InRequestBytes)
+		o, r, q := OutRequest{Seq: seq}, OutReply{Seq: seq, ToNode: 1, ToSession: SessionID{1}, ToSeq: 1}, InRequest{Seq: seq, From: 1}
+		o.Put(out)
+		r.Put(reply)
+		q.Put(in)
+		_, outErr := o.Get(out)
+		_, replyErr := r.Get(reply)
+		_, inErr := q.Get(in)
+		for name, err := range map[string]error{"request": outErr, "reply": replyErr, "request to a program": inErr} {
+			if (err != nil) != (seq > SeqMax) {
+				t.Errorf("%s with sequence %d: %v", name, seq, err)
+			}
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (c *Core) Restore(_ int64, s *Session, recs []Handed, keep []bool) {
 // one its sender gives to any server, and what was promised of a copy has
 // ended with the process that it was for.
 func (c *Core) mayRestore(r *Handed) bool {
-	return c.selfIndex >= 0 && r.Seq != 0 && r.Kind == wire.KindHash && !c.table.Random &&
+	return c.selfIndex >= 0 && r.Seq != 0 && r.Seq <= wire.SeqMax && r.Kind == wire.KindHash && !c.table.Random &&
 		c.table.Acting(r.Hash) == c.selfIndex && !c.seal.HasHash(r.Hash)
 }
 
@@ -84,9 +84,13 @@ func (c *Core) restore(s *Session, r *Handed) bool {
 // low as it can be: the sender's is not below it, since the sender's window
 // holds all that was not taken.
 func (s *inSet) reach(seq uint64) bool {
-	for s.low+Window <= seq && !s.holds(s.low) {
+	for range Window { // none of more is held
+		if s.low+Window > seq || s.holds(s.low) {
+			return seq >= s.low && seq-s.low < Window
+		}
 		s.low++
 	}
+	s.low = max(s.low, seq-Window+1)
 	return seq >= s.low && seq-s.low < Window
 }
 

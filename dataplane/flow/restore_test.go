@@ -43,6 +43,12 @@ func TestRestoreKeepsWhatThisNodeMayHave(t *testing.T) {
 		{"twice the same", func(*rig) {}, []Handed{rec(5, 0), rec(5, 0)}, "+-"},
 		{"not in the order of sequences", func(*rig) {}, []Handed{rec(1500, 0), rec(600, 3), rec(1600, 0)}, "+++"},
 		{"more than a window", func(*rig) {}, []Handed{rec(5, 0), rec(5+Window, 0), rec(4+Window, 0)}, "+-+"},
+		{"the last sequence", func(*rig) {}, []Handed{rec(1<<64-1, 0), rec(5, 0)}, "-+"},
+		{"far from one that was withdrawn", func(r *rig) {
+			s := r.attach(10, true)
+			r.restore(s, rec(5, 0))
+			r.c.Withdraw(r.now, s, false)
+		}, []Handed{rec(1<<60, 0)}, "+"},
 		{"no sequence", func(*rig) {}, []Handed{rec(0, 0)}, "-"},
 		{"in turns, and a copy", func(*rig) {}, []Handed{{Seq: 5, Kind: wire.KindRandom}, {Seq: 6, Hash: 1, Kind: wire.KindReplicate}}, "--"},
 		{"more sessions than are remembered", func(r *rig) { r.c.cfg.SessionsMax = 1 }, []Handed{rec(5, 0), {Session: wire.SessionID{2}, Seq: 5}}, "+-"},
