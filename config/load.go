@@ -21,14 +21,22 @@ func load(s Source, read reader) (*Config, []Warning, error) {
 	n := &l.notes
 	global := keys{section: sectionGlobal, at: root}
 	var servers, slaves []keys
+	var steps int64
 	for _, s := range l.sections {
+		if steps > stepsMax {
+			n.errorf(s.at, "[%s]: all NAMEs together stand for more than %d names and steps of regular expressions", s.name, stepsMax)
+			n.partial = true
+			break
+		}
 		switch s.name {
 		case sectionGlobal:
 			global.add(n, s)
 		case sectionServer:
 			servers = append(servers, newKeys(n, s))
+			steps += servers[len(servers)-1].get("NAME").n
 		case sectionSlave:
 			slaves = append(slaves, newKeys(n, s))
+			steps += slaves[len(slaves)-1].get("NAME").n
 		default:
 			n.warnf(s.at, "[%s] is not a section of this file and has no effect%s", s.name, nearest(s.name, sectionNames))
 		}

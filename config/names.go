@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 	"unicode"
@@ -14,6 +15,12 @@ const namesMax = 32768
 
 // itemBytesMax bounds one element of a NAME, and so the memory of its product.
 const itemBytesMax = 512
+
+// stepsMax bounds what all NAMEs of a configuration stand for together: names,
+// and steps of regular expressions.
+const stepsMax = 1 << 20
+
+var errManyNames = fmt.Errorf("more than %d names", namesMax)
 
 var errRange = errors.New("a range in [] is like 1-5, a-z or A-Z and goes upwards")
 
@@ -43,7 +50,7 @@ func expand(pattern string) ([]string, error) {
 			return nil, err
 		}
 		if names = append(names, all...); len(names) > namesMax {
-			return nil, fmt.Errorf("more than %d names", namesMax)
+			return nil, errManyNames
 		}
 	}
 	for _, name := range names {
@@ -98,7 +105,7 @@ func expandItem(item string) ([]string, error) {
 			item = ""
 		}
 		if len(names)*len(choices) > namesMax {
-			return nil, fmt.Errorf("more than %d names", namesMax)
+			return nil, errManyNames
 		}
 		next := make([]string, 0, len(names)*len(choices))
 		for _, name := range names {
@@ -129,7 +136,7 @@ func expandChoices(inside string) ([]string, error) {
 			all = append(all, some...)
 		}
 		if len(all) > namesMax {
-			return nil, fmt.Errorf("more than %d names", namesMax)
+			return nil, errManyNames
 		}
 	}
 	return all, nil
@@ -144,7 +151,7 @@ func expandRange(from, to string) ([]string, error) {
 			return nil, errRange
 		}
 		if b-a >= namesMax {
-			return nil, fmt.Errorf("more than %d names", namesMax)
+			return nil, errManyNames
 		}
 		all := make([]string, 0, b-a+1)
 		for n := a; n <= b; n++ {
@@ -172,9 +179,34 @@ func sameCase(a, b byte) bool {
 // regular expression it is; one of the two may be nil.
 func compilePattern(pattern string) ([]string, *regexp.Regexp, error) {
 	names, errNames := expand(pattern)
-	re, errRegexp := regexp.CompilePOSIX(pattern)
-	if strings.TrimSpace(pattern) == "" || errNames != nil && errRegexp != nil {
+	if errors.Is(errNames, errManyNames) {
+		return nil, nil, errNames
+	}
+	var re *regexp.Regexp
+	if len(pattern) <= textBytesMax {
+		re, _ = regexp.CompilePOSIX(pattern)
+	}
+	switch {
+	case names == nil && re == nil && len(pattern) > textBytesMax:
+		return nil, nil, fmt.Errorf("use a list of hosts like a,b[1-3]; a regular expression has at most %d bytes", textBytesMax)
+	case strings.TrimSpace(pattern) == "" || names == nil && re == nil:
 		return nil, nil, errors.New("use a list of hosts like a,b[1-3] or a POSIX regular expression")
 	}
 	return names, re, nil
+}
+
+// stepsOf returns how large a regular expression is when it is compiled, 0 for nil.
+func stepsOf(re *regexp.Regexp) int {
+	if re == nil {
+		return 0
+	}
+	tree, err := syntax.Parse(re.String(), syntax.POSIX)
+	if err != nil {
+		return 0 // not when it is a *regexp.Regexp of CompilePOSIX
+	}
+	program, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0
+	}
+	return len(program.Inst)
 }

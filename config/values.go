@@ -171,18 +171,15 @@ func readCertificate(s string) (value, error) {
 	return value{}, errNoTLS
 }
 
+// readNames and readPattern count in n what the NAME stands for; see stepsMax.
 func readNames(s string) (value, error) {
-	if _, err := expand(s); err != nil {
-		return value{}, err
-	}
-	return value{text: s}, nil
+	names, err := expand(s)
+	return value{text: s, n: int64(len(names))}, err
 }
 
 func readPattern(s string) (value, error) {
-	if _, _, err := compilePattern(s); err != nil {
-		return value{}, err
-	}
-	return value{text: s}, nil
+	names, re, err := compilePattern(s)
+	return value{text: s, n: int64(len(names) + stepsOf(re))}, err
 }
 
 // readPeers checks a list of hosts and writes it without blanks.
