@@ -16,13 +16,13 @@ func socketPaths(o *Options) ([]string, error) {
 	if o.Socket != "" {
 		return []string{o.Socket}, nil
 	}
-	cfg, _, err := config.Load(config.Source{Path: o.Config, Text: o.JSON})
+	cfg, warnings, err := config.Load(config.Source{Path: o.Config, Text: o.JSON})
 	if err != nil {
-		return nil, fmt.Errorf("find node: %w", err)
+		return nil, config.WithWarnings(err, warnings)
 	}
 	self, err := cfg.SelfNode(o.CtlPort, o.CUK)
 	if err != nil {
-		return nil, fmt.Errorf("find node: %w", err)
+		return nil, fmt.Errorf("find node: %w", config.WithWarnings(err, warnings))
 	}
 	idType, err := ring.ParseIDType(cfg.IDType)
 	if err != nil {

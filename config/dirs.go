@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,7 +42,7 @@ func (c *Config) DataDir(self Self) (string, error) {
 		}
 		dir := filepath.Join(given.base, name)
 		if err := writable(dir); err != nil {
-			return "", fmt.Errorf("%w: data directory from %s: %w", ErrConfig, given.from, err)
+			return "", refusef("data directory from %s: %w", given.from, err)
 		}
 		return dir, nil
 	}
@@ -63,7 +62,7 @@ func (c *Config) DataDir(self Self) (string, error) {
 		}
 		errs = append(errs, err)
 	}
-	return "", fmt.Errorf("%w: no place for data, set DATADIR: %w", ErrConfig, errors.Join(errs...))
+	return "", refusef("no place for data, set DATADIR: %w", errors.Join(errs...))
 }
 
 // writable says why this process cannot write in dir, or create it.

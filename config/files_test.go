@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"io/fs"
 	"path/filepath"
 )
@@ -17,7 +16,7 @@ func (f files) read(path string, bytesMax int) (text, id string, err error) {
 	case !ok:
 		return "", "", &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	case len(text) > bytesMax:
-		return "", "", fmt.Errorf("%s: the configuration is larger than %d bytes", path, configBytesMax)
+		return "", "", errTooLarge
 	}
 	return text, path, nil
 }

@@ -74,12 +74,12 @@ func extension(path string) string { return strings.ToLower(filepath.Ext(path)) 
 // that names it.
 func (l *loader) open(path string, from pos) error {
 	parse, err := parserFor(path)
-	if err != nil {
-		return err
+	var text, id string
+	if err == nil {
+		text, id, err = l.read(path, configBytesMax-l.bytes)
 	}
-	text, id, err := l.read(path, configBytesMax-l.bytes)
 	if err != nil {
-		return err
+		return unreadable(path, err)
 	}
 	f := &file{name: path, id: id, nth: l.count, from: from}
 	if chain := f.loop(); chain != "" {
@@ -127,6 +127,18 @@ func (l *loader) include(e entry) error {
 	return l.open(path, e.at)
 }
 
+// unreadable says once which file it is, and why.
+func unreadable(path string, err error) error {
+	var known *os.PathError
+	if errors.As(err, &known) {
+		err = known.Err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("nothing more came for %v", readTimeout)
+	}
+	return fmt.Errorf("%s cannot be read: %w", path, err)
+}
+
 // loop returns the way from f to itself, "" if it is not among the files that lead to it.
 func (f *file) loop() string {
 	chain := f.name
@@ -142,6 +154,8 @@ func (f *file) loop() string {
 // readTimeout bounds the wait for a pipe that is given as a file.
 const readTimeout = 10 * time.Second
 
+var errTooLarge = fmt.Errorf("the configuration is larger than %d bytes", configBytesMax)
+
 // readFile reads from the disk, or from a pipe that somebody writes to.
 func readFile(path string, bytesMax int) (text, id string, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without writer is empty
@@ -155,7 +169,7 @@ func readFile(path string, bytesMax int) (text, id string, err error) {
 		return "", "", err
 	}
 	if len(data) > bytesMax {
-		return "", "", fmt.Errorf("%s: the configuration is larger than %d bytes", path, configBytesMax)
+		return "", "", errTooLarge
 	}
 	id = path
 	if abs, err := filepath.Abs(path); err == nil {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -12,11 +11,11 @@ func load(s Source, read reader) (*Config, []Warning, error) {
 	root := pos{file: &file{name: s.String()}} // where things are missing from
 	if s.Text != "" {
 		if len(s.Text) > configBytesMax {
-			return nil, nil, fmt.Errorf("%w: %s: it is larger than %d bytes", ErrConfig, s, configBytesMax)
+			return nil, nil, refusef("%s: it is larger than %d bytes", s, configBytesMax)
 		}
 		l.add(root.file, parseYAML, s.Text)
 	} else if err := l.open(s.Path, pos{}); err != nil {
-		return nil, nil, fmt.Errorf("%w: read %s: %w", ErrConfig, s, err)
+		return nil, nil, refusal{err}
 	}
 	n := &l.notes
 	global := keys{section: sectionGlobal, at: root}

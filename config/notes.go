@@ -10,7 +10,15 @@ import (
 
 // ErrConfig is wrapped by every error of this package: a configuration that
 // cannot be read, is wrong, or does not fit this host.
-var ErrConfig = errors.New("config: not usable")
+// Messages do without its text: they say themselves what is wrong.
+var ErrConfig = errors.New("the configuration cannot be used")
+
+// refusal is an error that wraps ErrConfig and reads like its cause.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() []error { return []error{ErrConfig, r.error} }
+
+func refusef(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
 // Warning is something in a configuration that is odd but does not stop a node.
 type Warning struct {

@@ -37,7 +37,7 @@ type Self struct {
 func (c *Config) SelfNode(ctlPort int, cuk string) (Self, error) {
 	l, err := thisHost()
 	if err != nil {
-		return Self{}, fmt.Errorf("%w: find out the names of this host: %w", ErrConfig, err)
+		return Self{}, refusef("find out the names of this host: %w", err)
 	}
 	return c.selfNode(l, ctlPort, cuk)
 }
@@ -127,9 +127,9 @@ func (c *Config) selfNode(l locality, ctlPort int, cuk string) (Self, error) {
 	ctlPort, cuk = cmp.Or(ctlPort, c.SelfCtlPort), cmp.Or(cuk, c.SelfCUK)
 	switch {
 	case ctlPort == 0:
-		return Self{}, fmt.Errorf("%w: %s: which node is this one? Set SELFCTLPORT in [GLOBAL] or use -ctlport", ErrConfig, c.Source)
+		return Self{}, refusef("%s: which node is this one? Set SELFCTLPORT in [GLOBAL] or use -ctlport", c.Source)
 	case ctlPort < 1 || ctlPort > 65535:
-		return Self{}, fmt.Errorf("%w: control port %d: use 1 to 65535", ErrConfig, ctlPort)
+		return Self{}, refusef("control port %d: use 1 to 65535", ctlPort)
 	}
 	servers, doubt := c.localServers(l, ctlPort, cuk)
 	slaves := c.localSlaves(l, ctlPort, cuk)
@@ -237,8 +237,8 @@ func (c *Config) notSelf(l locality, ctlPort int, cuk string, why error) error {
 	for _, s := range c.Slaves {
 		have = append(have, fmt.Sprintf("slave %s:%d", s.NamePattern, s.CtlPort))
 	}
-	return fmt.Errorf("%w: %s: %w (looked for %s on this host, %s; the file has %s)",
-		ErrConfig, c.Source, why, wanted, l.hostname, listed(have, func(s string) string { return s }))
+	return refusef("%s: %w (looked for %s on this host, %s; the file has %s)",
+		c.Source, why, wanted, l.hostname, listed(have, func(s string) string { return s }))
 }
 
 // listed joins the first of all for a message.

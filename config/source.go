@@ -12,7 +12,7 @@ const (
 )
 
 // ErrNoSource says that neither options nor environment name a configuration.
-var ErrNoSource = fmt.Errorf("%w: no configuration is named", ErrConfig)
+var ErrNoSource = refusef("no configuration is named")
 
 // Source says where a configuration is. Exactly one field is set.
 type Source struct {
@@ -53,7 +53,7 @@ func FindSource(conf, json string) (Source, error) {
 // file, line, key, value and what is allowed.
 func Load(s Source) (*Config, []Warning, error) {
 	if (s.Path == "") == (s.Text == "") {
-		return nil, nil, fmt.Errorf("%w: a source is a file or a text, one of them", ErrConfig)
+		return nil, nil, refusef("a source is a file or a text, one of them")
 	}
 	return load(s, readFile)
 }

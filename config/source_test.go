@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -75,5 +76,31 @@ func TestWithWarnings(t *testing.T) {
 	}
 	if WithWarnings(nil, warnings) != nil || WithWarnings(err, nil) != err { //nolint:errorlint // the same value
 		t.Error("nothing to add changes the error")
+	}
+}
+
+// A file that cannot be read is named once, with the reason and nothing else.
+func TestUnreadable(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("d.ini", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("loop.ini", "loop.ini"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("inc.ini", []byte("INCLUDE=no.ini\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"no.ini":    "no.ini cannot be read: no such file or directory",
+		"d.ini":     "d.ini cannot be read: is a directory",
+		"loop.ini":  "loop.ini cannot be read: too many levels of symbolic links",
+		"a.txt":     `a.txt cannot be read: the extension ".txt" is unknown; use .ini, .yaml, .yml or .json`,
+		"/dev/zero": "/dev/zero cannot be read: the configuration is larger than 1048576 bytes",
+		"inc.ini":   `inc.ini:1: INCLUDE = "no.ini": no.ini cannot be read: no such file or directory`,
+	} {
+		if _, _, err := Load(Source{Path: path}); !errors.Is(err, ErrConfig) || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
 	}
 }

@@ -74,11 +74,11 @@ func New(o Options) (_ *Node, err error) {
 	n := &Node{opts: o, log: o.Logger}
 	cfg, warnings, err := config.Load(o.Config)
 	if err != nil {
-		return nil, fmt.Errorf("load configuration: %w", config.WithWarnings(err, warnings))
+		return nil, config.WithWarnings(err, warnings) // names its file, once a line
 	}
 	n.cfg = cfg
 	if n.self, err = cfg.SelfNode(o.CtlPort, o.CUK); err != nil {
-		return nil, fmt.Errorf("find this node in the configuration: %w", err)
+		return nil, config.WithWarnings(fmt.Errorf("find this node: %w", err), warnings)
 	}
 	idType, err := ring.ParseIDType(cfg.IDType)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrLevel is wrapped by ParseLevel's error.
-var ErrLevel = errors.New("ops: unknown log level")
+var ErrLevel = errors.New("unknown log level")
 
 // Level says how much is logged.
 type Level uint8

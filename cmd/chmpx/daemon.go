@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -58,7 +59,7 @@ func (d *daemon) run() int {
 		err = fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if err != nil {
-		fmt.Fprintf(d.stderr, "ERROR: %v\n", err)
+		d.printError(err)
 		if code == exitStopped {
 			code = exitStart
 		}
@@ -67,6 +68,17 @@ func (d *daemon) run() int {
 		fmt.Fprint(d.stderr, "\n", usage)
 	}
 	return code
+}
+
+// printError writes an error, a line for each mistake and each warning.
+func (d *daemon) printError(err error) {
+	for _, line := range strings.Split(err.Error(), "\n") {
+		if warning, ok := strings.CutPrefix(line, "warning: "); ok {
+			fmt.Fprintf(d.stderr, "WARNING: %s\n", warning)
+			continue
+		}
+		fmt.Fprintf(d.stderr, "ERROR: %s\n", line)
+	}
 }
 
 // act does what the options ask for and sets the exit code where it is not
@@ -86,6 +98,9 @@ func (d *daemon) act(c *cli.Context, code *int) error {
 	}
 	defer closeLog()
 	n, err := node.New(node.Options{Config: s.source, CtlPort: s.ctlPort, CUK: s.cuk, Logger: logger, Version: version, Bootstrap: s.boot})
+	if errors.Is(err, config.ErrConfig) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("could not initialize process: %w", err)
 	}
@@ -130,7 +145,7 @@ func parse(c *cli.Context) (settings, error) {
 	s := settings{cuk: c.String("cuk"), logFile: c.String("dfile"), boot: c.Bool("bootstrap")}
 	var err error
 	if s.source, err = config.FindSource(c.String("conf"), c.String("json")); err != nil {
-		return s, fmt.Errorf(`%w: must specify option "-conf" or "-json": %w`, errUsage, err)
+		return s, fmt.Errorf(`%w: must specify option "-conf" or "-json", or set CHMCONFFILE or CHMJSONCONF`, errUsage)
 	}
 	if p := c.String("ctlport"); p != "" {
 		n, err := strconv.ParseUint(p, 10, 16)

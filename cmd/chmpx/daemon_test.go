@@ -89,3 +89,30 @@ func TestAwait(t *testing.T) {
 		t.Errorf("after a failure: %v", err)
 	}
 }
+
+// Each mistake of a configuration, and each warning, is a line of its own that
+// begins with ERROR or WARNING and then says file and line.
+func TestStartErrorLines(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.ini")
+	text := "[GLOBAL]\nFILEVERSION = x\nGROUP = a/b\nDELIVERMODE = hash\nREPLCIA = 1\n[SVRNODE]\nNAME = a\nPORT = 1\nCTLPORT = 2\n[SLVNODE]\nNAME = b\nCTLPORT = 2\n"
+	if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, errs := runArgs(t, "-conf", bad)
+	want := []string{"ERROR: " + bad + ":2: FILEVERSION", "ERROR: " + bad + ":3: GROUP", "WARNING: " + bad + ":5: \"REPLCIA\""}
+	lines := strings.Split(strings.TrimSpace(errs), "\n")
+	for i, line := range lines {
+		if len(lines) != len(want) || !strings.HasPrefix(line, want[i]) {
+			t.Fatalf("got\n%s\nwant lines that begin with %q", errs, want)
+		}
+	}
+	_, _, errs = runArgs(t, "-conf", filepath.Join(filepath.Dir(bad), "no.ini"))
+	if want := "ERROR: " + filepath.Dir(bad) + "/no.ini cannot be read: no such file or directory\n"; errs != want {
+		t.Errorf("got %q, want %q", errs, want)
+	}
+	// A node that is not in the file is often one whose key is mistyped.
+	text = `{"GLOBAL": {"FILEVERSION": 1, "GROUP": "G", "CTLPORT": 1, "PORT": 2, "SELFCTLPRT": 1}, "SVRNODE": [{"NAME": "localhost"}]}`
+	if _, _, errs = runArgs(t, "-json", text); !strings.Contains(errs, "which node is this one?") || !strings.Contains(errs, "did you mean SELFCTLPORT?") {
+		t.Errorf("got %q", errs)
+	}
+}

@@ -78,7 +78,9 @@ func printError(w io.Writer, err error) {
 	}
 	fmt.Fprintf(w, "[ERR] %s.\n", says)
 	if reason != "" {
-		fmt.Fprintf(w, "[ERR] REASON: %s.\n", reason)
+		for line := range strings.SplitSeq(reason, "\n") { // a mistake of the configuration each
+			fmt.Fprintf(w, "[ERR] REASON: %s.\n", line)
+		}
 	}
 }
 

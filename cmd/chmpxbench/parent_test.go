@@ -20,8 +20,8 @@ func TestCannotBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, reason := range map[string]string{
-		"-c -conf nofile.ini":            "nofile.ini: no such file",
-		"-s -conf nofile.ini -proccnt 3": "nofile.ini: no such file",
+		"-c -conf nofile.ini":            "nofile.ini cannot be read: no such file",
+		"-s -conf nofile.ini -proccnt 3": "nofile.ini cannot be read: no such file",
 		"-c -json {}":                    "JSON text",
 		"-c -ta -proccnt 2 -attach-timeout 100ms -conf " + conf: dir,
 	} {

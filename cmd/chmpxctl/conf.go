@@ -94,14 +94,8 @@ func check(source config.Source, ctlPort int, cuk string, anyHost bool) checked 
 	return ck
 }
 
-// texts returns the lines of an error, without what they all begin with.
-func texts(err error) []string {
-	var all []string
-	for _, line := range strings.Split(err.Error(), "\n") {
-		all = append(all, strings.TrimPrefix(line, config.ErrConfig.Error()+": "))
-	}
-	return all
-}
+// texts returns the lines of an error.
+func texts(err error) []string { return strings.Split(err.Error(), "\n") }
 
 // mode returns whether the node of this host is a server or a slave, "" if that is not known.
 func (ck checked) mode() string {

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrNoValue is wrapped when an option that needs a value has none.
-var ErrNoValue = errors.New("options: value missing")
+var ErrNoValue = errors.New("a value is missing")
 
 // Normalize returns args with every option that flags knows written as
 // -name or -name=value, with the flag's first name, and the words that no flag
