@@ -95,11 +95,11 @@ func TestOnlyVoterLost(t *testing.T) {
 		a := r.start("a", nil)
 		r.await("b says it", patience, func() bool {
 			why := r.nodes["b"].plane.Status().WaitsFor
-			return strings.Contains(why, "1 of 1 voters lost their disk: a:8020") && strings.Contains(why, "--bootstrap")
+			return strings.Contains(why, "1 of 1 voters lost their disk: a:8020; start b:8020 again with --bootstrap ")
 		})
 		r.await("a says it", patience, func() bool {
 			why := a.plane.Status().WaitsFor
-			return strings.Contains(why, "b:8020 (it says: the ring has lost its majority") && strings.Contains(why, "--bootstrap")
+			return strings.Contains(why, "b:8020 (it says: the ring has lost its majority") && strings.Contains(why, "; start b:8020 again with --bootstrap ")
 		})
 		r.kill("b")
 		<-time.After(3 * time.Second) // a must not start a new ring meanwhile

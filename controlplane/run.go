@@ -215,7 +215,8 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 		k := kept{id: *id, cluster: cluster, last: p.node.Load().LastIndex()}
 		switch d := decideRecover(p.cfg.Self.ID, k, true, answers); d.kind {
 		case recoverNow:
-			return d.why + "; start this server again with --bootstrap to go on with what it knows of the ring", slog.LevelError
+			// the servers with empty disks repeat it, so it names this one
+			return fmt.Sprintf("%s; start %s again with --bootstrap to go on with what it knows of the ring", d.why, p.cfg.Self.Addr), slog.LevelError
 		case recoverRefuse:
 			return d.why, slog.LevelError
 		}
@@ -228,7 +229,7 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 	if q.Voters == 1 && !p.cfg.Slave {
 		text += onlyVoterAway
 	}
-	return text, slog.LevelWarn
+	return text, slog.LevelError
 }
 
 // onlyVoterAway says what a server of a ring with one voter cannot decide alone.

@@ -21,7 +21,7 @@ type evidenceBody struct {
 }
 
 // waitsBytesMax bounds what a server says of itself to others, who may repeat it.
-const waitsBytesMax = 300
+const waitsBytesMax = 1000
 
 // evidenceLinksMax bounds what one observer may report.
 const evidenceLinksMax = 1024

@@ -138,7 +138,7 @@ func (s *attachServer) run(ctx context.Context, p *Plane) {
 			a, err := p.accept(conn)
 			<-slots
 			if err != nil {
-				p.logRefusal("refused a program", "error", err)
+				p.logRefusal("refused a program", "this host", err)
 				_ = conn.Close()
 				return
 			}

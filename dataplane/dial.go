@@ -324,6 +324,14 @@ func readHello(conn net.Conn) (h *wire.Hello, opened uint32, err error) {
 	return h, head.Attempt, err
 }
 
+// hostOf returns an address without its port, which is another one each time.
+func hostOf(a net.Addr) string {
+	if host, _, err := net.SplitHostPort(a.String()); err == nil {
+		return host
+	}
+	return a.String()
+}
+
 // HandleConn serves a connection that another node opened for data, until it
 // ends or Run's context does. It owns the connection.
 func (p *Plane) HandleConn(conn net.Conn) {
@@ -336,7 +344,7 @@ func (p *Plane) HandleConn(conn net.Conn) {
 	}
 	l, h, err := p.welcome(ctx, conn)
 	if err != nil {
-		p.logRefusal("refused a data link", "from", conn.RemoteAddr(), "error", err)
+		p.logRefusal("refused a data link", hostOf(conn.RemoteAddr()), err)
 		_ = conn.Close()
 		return
 	}

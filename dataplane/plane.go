@@ -127,7 +127,8 @@ type Plane struct {
 	reports     []func(Reporter) // owed, oldest first
 	ctx         context.Context  // of Run; nil before
 	closed      bool
-	refusedAt   time.Time // when a refused link or program was last logged
+	refusedAt   time.Time            // when a refused link or program was last logged
+	refusals    map[string]time.Time // when which of them was; see logRefusal
 }
 
 // ErrConfig is wrapped by errors of New about its Config.
@@ -359,15 +360,28 @@ func (p *Plane) mayLog() bool {
 	return true
 }
 
-// logRefusal logs what a stranger caused.
-func (p *Plane) logRefusal(text string, args ...any) {
-	p.mu.Lock()
+// refusedAgain and refusalsMax: who is refused tries again every second, so the
+// same refusal is a warning once in refusedAgain, else for debugging. At most refusalsMax are told
+// apart.
+const (
+	refusedAgain = time.Minute
+	refusalsMax  = 64
+)
+
+// logRefusal logs that from, a stranger, was refused for err.
+func (p *Plane) logRefusal(text, from string, err error) {
 	level := slog.LevelDebug
-	if p.mayLog() {
+	key, now := text+from+err.Error(), time.Now()
+	p.mu.Lock()
+	if last, told := p.refusals[key]; (!told || now.Sub(last) >= refusedAgain) && p.mayLog() {
+		if p.refusals == nil || len(p.refusals) >= refusalsMax {
+			p.refusals = make(map[string]time.Time)
+		}
+		p.refusals[key] = now
 		level = slog.LevelWarn
 	}
 	p.mu.Unlock()
-	p.log.Log(context.Background(), level, text, args...)
+	p.log.Log(context.Background(), level, text, "from", from, "error", err)
 }
 
 var errIncarnation = errors.New("this node has a new incarnation")

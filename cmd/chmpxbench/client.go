@@ -21,6 +21,7 @@ type carrier interface {
 
 var (
 	errWrong   = errors.New("the reply differs from the request")
+	errEmpty   = errors.New("the reply is empty: does the server program run with -ta?")
 	errNoReply = errors.New("no reply in time")
 	errNobody  = errors.New("no server in service takes broadcasts")
 )
@@ -113,10 +114,18 @@ func (t *clientThread) settled(n int, err error) outcome {
 	}
 	for _, reply := range t.replies {
 		if !answers(reply, t.body.text) {
-			return outcome{receivers: n, replyErr: errWrong}
+			return outcome{receivers: n, replyErr: wrong(reply)}
 		}
 	}
 	return outcome{receivers: n}
+}
+
+// wrong says what is the matter with a reply that is not the message.
+func wrong(reply []byte) error {
+	if len(reply) == 0 {
+		return errEmpty
+	}
+	return errWrong
 }
 
 // printOnce writes one line for the message and one for each reply, also for
@@ -136,7 +145,7 @@ func (t *clientThread) printOnce(o outcome) {
 		if answers(reply, t.body.text) {
 			lines = fmt.Appendf(lines, "Receive reply : -> 1 Succeed(%s)\n", visible(reply))
 		} else {
-			lines = fmt.Appendf(lines, "Receive reply : -> 1 Failed(%v)\n", errWrong)
+			lines = fmt.Appendf(lines, "Receive reply : -> 1 Failed(%v)\n", wrong(reply))
 		}
 	}
 	for range o.receivers - len(t.replies) {

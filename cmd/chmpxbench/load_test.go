@@ -162,6 +162,16 @@ func TestClientThread(t *testing.T) {
 	}
 }
 
+// A client whose server program runs without -ta, and so replies nothing, hears
+// what to look at.
+func TestEmptyReply(t *testing.T) {
+	th := newThread(t, settings{loops: 1, turnAround: true, window: 1}, &fake{func(uint64, []byte) ([]byte, error) { return nil, nil }})
+	th.run(context.Background())
+	if r := th.result; r.Errors != 1 || !strings.Contains(r.FirstErr, "run with -ta?") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // With -pr each message is printed in CHMPX's words.
 func TestPrint(t *testing.T) {
 	var b strings.Builder

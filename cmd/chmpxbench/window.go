@@ -49,7 +49,7 @@ func newWindowThread(t clientThread, thread uint64) *windowThread {
 // replied runs on the client's reader.
 func (w *windowThread) replied(s *slot, payload []byte, err error) {
 	if err == nil && !answers(payload, s.body.text) {
-		err = errWrong
+		err = wrong(payload)
 	}
 	var took time.Duration
 	if s.start != 0 {
