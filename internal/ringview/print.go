@@ -54,8 +54,13 @@ func Quorum(st controlplane.Status) string {
 		missing = " (missing " + strings.Join(q.Missing, ", ") + ")"
 	}
 	state := "no quorum: "
-	if q.OK {
+	switch {
+	case q.OK:
 		state = "ok: "
+	case q.Voters == 0:
+		return "none: this node belongs to no ring yet"
+	case q.Have >= q.Need:
+		state = "no leader: "
 	}
 	return fmt.Sprintf("%s%d of %d voters%s", state, q.Have, q.Voters, missing)
 }

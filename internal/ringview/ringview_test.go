@@ -51,6 +51,20 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// A node without a leader is not said to lack a quorum that it sees.
+func TestQuorum(t *testing.T) {
+	for want, q := range map[string]controlplane.QuorumStatus{
+		"ok: 2 of 3 voters (missing b)":          {OK: true, Voters: 3, Have: 2, Need: 2, Missing: []string{"b"}},
+		"no leader: 3 of 3 voters":               {Voters: 3, Have: 3, Need: 2},
+		"no quorum: 0 of 1 voters (missing b)":   {Voters: 1, Need: 1, Missing: []string{"b"}},
+		"none: this node belongs to no ring yet": {},
+	} {
+		if got := Quorum(controlplane.Status{Quorum: q}); got != want {
+			t.Errorf("Quorum = %q, want %q", got, want)
+		}
+	}
+}
+
 // Fetch returns what the control port answers, as a value and as it came.
 func TestFetch(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
