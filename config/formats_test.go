@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -114,6 +115,28 @@ func TestJSONAsYAML(t *testing.T) {
 			} else if c.Digest() != want || c.SelfCUK != "" {
 				t.Errorf("%s as %v: another ring: %+v", name, s, c)
 			}
+		}
+	}
+}
+
+// What JSON can escape is read as it is in JSON, surrogate pairs too; half a
+// pair is an error, and an escaped backslash begins no escape.
+func TestJSONEscapes(t *testing.T) {
+	for written, want := range map[string]string{
+		`\ud83d\ude00`:              "\U0001F600",
+		`a\uD83D\uDE00\uD83D\uDE01`: "a\U0001F600\U0001F601",
+		`\\ud83d\\ude00`:            `\ud83d\ude00`,
+		`\\\ud83d\ude00`:            "\\\U0001F600",
+		`x\\y\"\u00e9`:              `x\y"é`,
+	} {
+		c, _, err := load(Source{Text: strings.ReplaceAll(shortJSON, `"G"`, `"`+written+`"`)}, nil)
+		if err != nil || c.Group != want {
+			t.Errorf("%s: got %v, %v; want %s", written, c, err, want)
+		}
+	}
+	for _, half := range []string{`\ud83d`, `\ud83dx`, `\ude00\ud83d`, `\ud83d\u0041`, `\ud83`} {
+		if _, _, err := load(Source{Text: strings.ReplaceAll(shortJSON, `"G"`, `"`+half+`"`)}, nil); !errors.Is(err, ErrConfig) {
+			t.Errorf("%s: got %v", half, err)
 		}
 	}
 }

@@ -102,6 +102,10 @@ func (l locality) resolve(servers []Server) ([]Server, error) {
 	var wg sync.WaitGroup
 	for i, s := range servers {
 		tickets <- struct{}{}
+		if err := ctx.Err(); err != nil {
+			failed[i] = fmt.Errorf("resolve %s: %w", s.Name, err)
+			break // and nobody behind it is asked for
+		}
 		wg.Go(func() {
 			defer func() { <-tickets }()
 			addresses, err := l.lookup(ctx, s.Name)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,6 +137,25 @@ func TestResolveMany(t *testing.T) {
 		}
 		if waited := time.Since(start); waited != resolveTimeout {
 			t.Errorf("waited %v", waited)
+		}
+	})
+}
+
+// When the time is over nobody is asked any more, however many names there are.
+func TestResolveEnds(t *testing.T) {
+	servers := make([]Server, namesMax)
+	for i := range servers {
+		servers[i].Name = "slow"
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l, asked := host("web1", nil, nil), atomic.Int32{}
+		slow := l.lookup
+		l.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			asked.Add(1)
+			return slow(ctx, host)
+		}
+		if _, err := l.resolve(servers); !errors.Is(err, context.DeadlineExceeded) || asked.Load() > 32 {
+			t.Errorf("%d names were asked for, %v", asked.Load(), err)
 		}
 	})
 }

@@ -2,9 +2,13 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -18,7 +22,7 @@ var familySections = []string{"K2HDKC"}
 func parseYAML(n *notes, f *file, text string) parsed {
 	var p parsed
 	y := yamlFile{notes: n, file: f, to: &p}
-	decoder := yaml.NewDecoder(strings.NewReader(text))
+	decoder := yaml.NewDecoder(strings.NewReader(joinSurrogates(text)))
 	for first := true; ; first = false {
 		var document yaml.Node
 		if err := decoder.Decode(&document); err != nil {
@@ -29,6 +33,22 @@ func parseYAML(n *notes, f *file, text string) parsed {
 		}
 		y.document(&document, first)
 	}
+}
+
+// surrogates are what JSON writes for a character beyond U+FFFF, and all
+// escaped backslashes before them.
+var surrogates = regexp.MustCompile(`\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}`)
+
+// joinSurrogates writes such pairs as YAML has them, which knows no halves.
+func joinSurrogates(text string) string {
+	return surrogates.ReplaceAllStringFunc(text, func(pair string) string {
+		if len(pair) != len(`\ud83d\ude00`) {
+			return pair // an escaped backslash
+		}
+		high, _ := strconv.ParseUint(pair[2:6], 16, 16) // digits: the expression says so
+		low, _ := strconv.ParseUint(pair[8:12], 16, 16)
+		return fmt.Sprintf(`\U%08X`, utf16.DecodeRune(rune(high), rune(low)))
+	})
 }
 
 // yamlFile is a file while its nodes are sorted into sections.
