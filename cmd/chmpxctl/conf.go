@@ -29,7 +29,7 @@ func confCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, Usage: "configuration `file`; default: CHMCONFFILE, then CHMJSONCONF"},
 				&cli.StringFlag{Name: "json", Usage: "the configuration itself, as JSON `text`"},
-				&cli.UintFlag{Name: "ctlport", Usage: "control `port` of the node, in place of SELFCTLPORT"},
+				&cli.GenericFlag{Name: "ctlport", Value: new(port), Usage: "control `port` of the node, in place of SELFCTLPORT"},
 				&cli.StringFlag{Name: "cuk", Usage: "`text` that names the node, in place of SELFCUK"},
 				&cli.BoolFlag{Name: "any-host", Usage: "the nodes need not be on this host"},
 			},
@@ -37,14 +37,11 @@ func confCommand() *cli.Command {
 				if c.NArg() > 0 {
 					return fmt.Errorf("conf check: %q is no option; name a file with -conf", c.Args().First())
 				}
-				if c.Uint("ctlport") > 65535 {
-					return fmt.Errorf("-ctlport %d: use 1 to 65535", c.Uint("ctlport"))
-				}
 				source, err := config.FindSource(c.String("conf"), c.String("json"))
 				if err != nil {
 					return fmt.Errorf("which configuration? %w", err)
 				}
-				ck := check(source, int(c.Uint("ctlport")), c.String("cuk"), c.Bool("any-host"))
+				ck := check(source, int(ctlPortOf(c)), c.String("cuk"), c.Bool("any-host"))
 				return ck.print(c.App.Writer)
 			},
 		}},

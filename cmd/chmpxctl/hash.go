@@ -65,7 +65,7 @@ func keyOf(c *cli.Context) ([]byte, error) {
 
 // showOwners prints what can be known of the owners by what the options name.
 func showOwners(c *cli.Context, w io.Writer, hash uint64) error {
-	if c.Uint("ctlport") > 0 {
+	if ctlPortOf(c) > 0 {
 		t, err := targetOf(c)
 		if err != nil {
 			return err

@@ -31,7 +31,7 @@ func main() {
 }
 
 func newApp() *cli.App {
-	return &cli.App{
+	app := &cli.App{
 		Name:  "chmpxctl",
 		Usage: "ask and command the nodes of a ring",
 		Description: "Commands go to the control port of one node: -host and -ctlport name it, or\n" +
@@ -48,5 +48,21 @@ func newApp() *cli.App {
 		},
 		Commands:       []*cli.Command{statusCommand(), hashCommand(), confCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
+		OnUsageError:   wrongOption,
+	}
+	sayOnce(app.Commands)
+	return app
+}
+
+// wrongOption is in place of the help that hides an error about an option.
+func wrongOption(c *cli.Context, err error, _ bool) error {
+	return fmt.Errorf("%w; %s -h lists the options", err, c.Command.HelpName)
+}
+
+// sayOnce sets wrongOption for all commands.
+func sayOnce(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = wrongOption
+		sayOnce(c.Subcommands)
 	}
 }

@@ -76,15 +76,17 @@ func TestTargetOfConf(t *testing.T) {
 func TestTargetErrors(t *testing.T) {
 	for args, want := range map[string]string{
 		"status":                            "which node?",
-		"status -ctlport 70000":             "70000",
+		"status -ctlport 70000":             `"70000" for flag -ctlport: use a port from 1 to 65535`,
+		"status -ctlport 0":                 `"0" for flag -ctlport: use a port from 1 to 65535`,
+		"conf check -nope":                  "-nope; chmpxctl conf check -h lists the options",
 		"status -conf nofile.ini":           "nofile.ini",
 		"status -host 127.0.0.1 -ctlport 1": "no status of 127.0.0.1:1",
-		"status -ctlport abc":               "abc",
+		"status -ctlport abc":               `"abc" for flag -ctlport: use a port from 1 to 65535; chmpxctl status -h lists the options`,
 		"status extra -ctlport 8021":        `"extra" is no option`,
 		"stats":                             `unknown command "stats"`,
 	} {
-		if _, err := runArgs(t, strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want an error with %q", args, err, want)
+		if out, err := runArgs(t, strings.Fields(args)...); err == nil || out != "" || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error with %q and nothing else\n%s", args, err, want, out)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,12 +16,36 @@ type target struct {
 	ctlPort uint16
 }
 
+// port is the value of an option that names a port; 0: it is not given.
+type port uint16
+
+// Set implements flag.Value.
+func (p *port) Set(s string) error {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return errors.New("use a port from 1 to 65535")
+	}
+	*p = port(n)
+	return nil
+}
+
+// String implements flag.Value.
+func (p *port) String() string {
+	if *p == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*p))
+}
+
+// ctlPortOf returns the value of -ctlport, 0 if it is not given.
+func ctlPortOf(c *cli.Context) uint16 { return uint16(*c.Generic("ctlport").(*port)) }
+
 // targetFlags are the options of every verb that name its target.
 func targetFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, Usage: "configuration `file` of the node"},
 		&cli.StringFlag{Name: "host", Usage: "`name` or address of the node's host", Value: "localhost"},
-		&cli.UintFlag{Name: "ctlport", Usage: "control `port` of the node, in place of the one in -conf"},
+		&cli.GenericFlag{Name: "ctlport", Value: new(port), Usage: "control `port` of the node, in place of the one in -conf"},
 		&cli.StringFlag{Name: "cuk", Usage: "`text` that names the node in -conf, in place of SELFCUK"},
 	}
 }
@@ -28,12 +53,7 @@ func targetFlags() []cli.Flag {
 // targetOf reads what targetFlags say.
 func targetOf(c *cli.Context) (target, error) {
 	t := target{host: c.String("host")}
-	port := c.Uint("ctlport")
-	switch {
-	case port > 65535:
-		return t, fmt.Errorf("-ctlport %d: use 1 to 65535", port)
-	case port > 0:
-		t.ctlPort = uint16(port)
+	if t.ctlPort = ctlPortOf(c); t.ctlPort > 0 {
 		return t, nil
 	}
 	source, err := config.FindSource(c.String("conf"), "")
