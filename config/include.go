@@ -30,6 +30,7 @@ type section struct {
 type entry struct {
 	key, value string
 	at         pos
+	unread     bool // the key is there, what it says could not be read and is noted
 }
 
 // parsed is a file taken apart. An INCLUDE is not among the entries.

@@ -86,7 +86,7 @@ func TestIncludeErrors(t *testing.T) {
 	}{
 		"value": {files{"main.ini": "INCLUDE=a.ini\n[GLOBAL]\nFILEVERSION=1\nGROUP=G\nDELIVERMODE=x\n[SVRNODE]\nNAME=a\nPORT=1\nCTLPORT=2\n[SLVNODE]\nNAME=a\nCTLPORT=1\n",
 			"a.ini": "[GLOBAL]\n\nREPLICA=many\n"}, `a.ini:3: REPLICA = "many": use a whole number`, 2},
-		"syntax":         {files{"main.ini": "INCLUDE=a.yaml\n", "a.yaml": "GLOBAL:\n  A: [\n"}, "a.yaml:3: did not find expected node content", 1},
+		"syntax":         {files{"main.ini": "INCLUDE=a.yaml\n", "a.yaml": "GLOBAL:\n  A: [\n"}, "a.yaml:2: not YAML or JSON: did not find expected node content", 1},
 		"missing":        {files{"main.ini": "[GLOBAL]\nINCLUDE=no/such.ini\nPORT=0\n"}, `main.ini:2: INCLUDE = "no/such.ini": no/such.ini cannot be read: file does not exist`, 2},
 		"empty":          {files{"main.ini": "INCLUDE=a.ini\n", "a.ini": "\n# nothing\n"}, "a.ini: it is empty", 1},
 		"no path":        {files{"main.ini": "INCLUDE=\n"}, `main.ini:1: INCLUDE = "": use the path of a file`, 1},

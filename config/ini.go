@@ -12,6 +12,11 @@ import (
 func parseINI(n *notes, f *file, text string) parsed {
 	var p parsed
 	open, skip := false, false
+	if strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") {
+		n.errorf(pos{f, 1}, "the text is in UTF-16; save it as UTF-8")
+		n.partial = true
+		return p
+	}
 	for i, line := range strings.Split(text, "\n") {
 		at := pos{f, i + 1}
 		line = strings.TrimSpace(line)
@@ -37,9 +42,13 @@ func parseINI(n *notes, f *file, text string) parsed {
 				n.errorf(at, "%s: a line before the first section: put it below [GLOBAL], [SVRNODE] or [SLVNODE]", clip(line))
 			case err != nil:
 				n.errorf(at, "%v", err)
-			default:
+			}
+			if open && e.key != keyInclude {
+				e.unread = err != nil
 				last := &p.sections[len(p.sections)-1]
-				last.entries = append(last.entries, e)
+				if !e.unread || find(e.key, last.name) != nil {
+					last.entries = append(last.entries, e)
+				}
 			}
 		}
 	}
@@ -67,16 +76,20 @@ func cutComment(line string) string {
 	return line
 }
 
-// parseEntry reads "KEY = value": the first '=' separates.
+// parseEntry reads "KEY = value": the first '=' separates. With an error the
+// entry has the key that seems to be meant.
 func parseEntry(line string) (entry, error) {
 	key, rest, ok := strings.Cut(line, "=")
-	key = strings.TrimSpace(key)
+	if word, err := parseValue(key); err == nil {
+		key = word // without blanks and quotes
+	}
 	if !ok || key == "" || strings.Contains(key, "#") {
-		return entry{}, fmt.Errorf("%s: neither a section, nor a comment, nor KEY = value", clip(line))
+		key, _, _ = strings.Cut(key, ":")
+		return entry{key: strings.TrimSpace(key)}, fmt.Errorf("%s: neither a section, nor a comment, nor KEY = value", clip(line))
 	}
 	value, err := parseValue(rest)
 	if err != nil {
-		return entry{}, fmt.Errorf("%s: %w", clip(line), err)
+		return entry{key: key}, fmt.Errorf("%s: %w", clip(line), err)
 	}
 	return entry{key: key, value: value}, nil
 }

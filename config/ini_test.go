@@ -58,3 +58,37 @@ func TestParseLines(t *testing.T) {
 		}
 	}
 }
+
+// A line, or a value, that cannot be read is one error: its key is not called
+// missing as well. A key may stand in quotes, as in CHMPX.
+func TestOneErrorPerMistake(t *testing.T) {
+	for line, want := range map[string]string{
+		`GROUP = "G`:     "a.ini:3: \"GROUP = \\\"G\": a quote is not closed",
+		`GROUP = G \# x`: `a.ini:3: "GROUP = G \\# x": put a value`,
+		`GROUP : G`:      `a.ini:3: "GROUP : G": neither`,
+		`GROUP`:          `a.ini:3: "GROUP": neither`,
+		`"GROUP" = G`:    "",
+		`'GROUP'= G`:     "",
+	} {
+		_, warnings, err := loadText("a.ini", strings.Replace(shortINI, "GROUP=G", line, 1))
+		switch {
+		case want == "" && (err != nil || len(warnings) > 0):
+			t.Errorf("%s: %v, %v", line, warnings, err)
+		case want != "" && (err == nil || strings.Contains(err.Error(), "\n") || !strings.HasPrefix(err.Error(), want)):
+			t.Errorf("%s: got\n%v\nwant %s", line, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		strings.Replace(shortYAML, "GROUP: G", "GROUP: [G]", 1): "GROUP = a list",
+		strings.Replace(shortYAML, "localhost", "[a, b]", 1):    "NAME = a list",
+		strings.Replace(shortYAML, "localhost", "[.]*", 1):      "needs quotes",
+		"GLOBAL:\n\tFILEVERSION: 1\n":                           "not tabs",
+	} {
+		if _, _, err := loadText("a.yaml", text); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got\n%v\nwant %s", text, err, want)
+		}
+	}
+	if _, _, err := loadText("a.ini", "\xff\xfe[\x00G\x00"); err == nil || err.Error() != "a.ini:1: the text is in UTF-16; save it as UTF-8" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -37,6 +37,11 @@ func (k *keys) add(n *notes, s section) {
 			n.warnf(e.at, "%s", strangeKey(e.key, s.name))
 			continue
 		}
+		if e.unread {
+			k.tried[e.key] = e.at
+			delete(k.values, e.key)
+			continue
+		}
 		if at, ok := k.tried[e.key]; ok && !at.file.includedBy(e.at.file) {
 			n.warnf(e.at, "%s is also in %s; this one counts", e.key, at.seenFrom(e.at))
 		}

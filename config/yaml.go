@@ -21,7 +21,7 @@ var familySections = []string{"K2HDKC"}
 // Names of sections and keys may be in any case.
 func parseYAML(n *notes, f *file, text string) parsed {
 	var p parsed
-	y := yamlFile{notes: n, file: f, to: &p}
+	y := yamlFile{notes: n, file: f, lines: 1 + strings.Count(strings.TrimRight(text, "\n"), "\n"), to: &p}
 	decoder := yaml.NewDecoder(strings.NewReader(joinSurrogates(text)))
 	for first := true; ; first = false {
 		var document yaml.Node
@@ -54,8 +54,9 @@ func joinSurrogates(text string) string {
 // yamlFile is a file while its nodes are sorted into sections.
 type yamlFile struct {
 	*notes
-	file *file
-	to   *parsed
+	file  *file
+	lines int // of the text
+	to    *parsed
 }
 
 // document takes a document, of which only the first may say something.
@@ -93,7 +94,7 @@ func (y yamlFile) broken(err error) {
 	y.partial = true
 	var where *yaml.LoadError
 	if errors.As(err, &where) {
-		y.errorf(pos{y.file, max(0, where.Mark.Line)}, "%s", where.Message)
+		y.errorf(pos{y.file, min(max(0, where.Mark.Line), y.lines)}, "not YAML or JSON: %s (indent with blanks, not tabs; a text like [.]* needs quotes)", where.Message)
 		return
 	}
 	y.errorf(pos{y.file, 0}, "%v", err)
@@ -177,8 +178,9 @@ func (y yamlFile) section(name string, at pos, mapping *yaml.Node) {
 			y.warnf(at, "%s", strangeKey(key, name))
 		case value.Kind != yaml.ScalarNode:
 			y.errorf(at, "%s = %s: use a text or a number; several go into one text with commas", key, kindOf(value))
+			s.entries = append(s.entries, entry{key: key, at: at, unread: true})
 		default:
-			s.entries = append(s.entries, entry{key, scalar(value), at})
+			s.entries = append(s.entries, entry{key: key, value: scalar(value), at: at})
 		}
 	})
 	y.to.sections = append(y.to.sections, s)
@@ -196,7 +198,7 @@ func (y yamlFile) include(at pos, value *yaml.Node) {
 			y.partial = true
 			continue
 		}
-		y.to.includes = append(y.to.includes, entry{keyInclude, scalar(path), y.at(path)})
+		y.to.includes = append(y.to.includes, entry{key: keyInclude, value: scalar(path), at: y.at(path)})
 	}
 }
 
