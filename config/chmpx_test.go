@@ -37,6 +37,7 @@ func TestNothingIsNoConfiguration(t *testing.T) {
 		"empty.yaml": "", "empty.json": "", "empty.ini": "", "comment.yaml": "# none\n", "comment.ini": "# none\n", "null.yaml": "null\n", "braces.json": "{}",
 		"mark.yaml": "---\n", "wrapped.yaml": "CHMPX:\n  " + strings.ReplaceAll(shortYAML, "\n", "\n  "), "wrapped.json": `{"chmpx": ` + shortJSON + "}",
 		"hollow.yaml": "GLOBAL: {}\nSVRNODE: []\nSLVNODE: []\n", "hollow.ini": "[GLOBAL]\n[SVRNODE]\n[SLVNODE]\n", "family.yaml": "K2HDKC: {A: b}\n",
+		"nodes.yaml": "SVRNODE: [{NAME: a, PORT: 1, CTLPORT: 2}]\n", "nodes.ini": "[SVRNODE]\nNAME=a\nPORT=1\nCTLPORT=2\n[SLVNODE]\nNAME=b\nCTLPORT=2\n",
 	} {
 		if c, _, err := loadText(name, text); err == nil {
 			t.Errorf("%s: got %+v", name, c)
@@ -62,8 +63,11 @@ func TestPorts(t *testing.T) {
 			}
 		}
 	}
-	if c := mustLoad(t, strings.Replace(shortINI, "8020", "65535", 1)); c.Servers[0].Port != 65535 {
-		t.Errorf("got %+v", c.Servers)
+	c := mustLoad(t, "[GLOBAL]\nFILEVERSION=1\nGROUP=G\nDELIVERMODE=hash\nPORT=65534\nCTLPORT=65533\nSELFCTLPORT=65533\n"+
+		"[SVRNODE]\nNAME=localhost\nENDPOINTS=a,b:65532\n[SLVNODE]\nNAME=b\nCTLPORT=65531\n")
+	self, err := c.SelfNode(0, "")
+	if err != nil || self.CtlPort != 65533 || self.Port != 65534 || c.Port != 65534 || c.CtlPort != 65533 || c.Slaves[0].CtlPort != 65531 || c.Servers[0].Endpoints != "a:65534,b:65532" {
+		t.Errorf("got %+v, %+v, %v", c, self, err)
 	}
 }
 

@@ -40,6 +40,7 @@ func TestStartErrors(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("[GLOBAL]\nFILEVERSION = 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	const highPorts = `{"GLOBAL": {"FILEVERSION": 1, "GROUP": "G"}, "SVRNODE": [{"NAME": "localhost", "PORT": 65533, "CTLPORT": 65535}]}`
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -51,6 +52,8 @@ func TestStartErrors(t *testing.T) {
 		"warning":           {[]string{"-json", `{"GLOBAL": {"REPLCIA": 1}}`}, "did you mean REPLICA?"},
 		"both":              {[]string{"-json", "{}", "-conf", "nofile.ini"}, "nofile.ini"},
 		"bad port":          {[]string{"-conf", bad, "-ctlport", "abc"}, `invalid value "abc"`},
+		"high port":         {[]string{"-json", highPorts, "-ctlport", "65534"}, "looked for CTLPORT 65534 on this host"},
+		"port above":        {[]string{"-json", highPorts, "-ctlport", "65536"}, `invalid value "65536": use 1 to 65535`},
 		"bad level":         {[]string{"-conf", bad, "-d", "loud"}, `"loud"`},
 		"empty JSON":        {[]string{"-json", "{}"}, "JSON text: it is empty"},
 		"bad JSON":          {[]string{"-json", "{\"GLOBAL\": {\"REPLICA\": true}}"}, "JSON text:1: REPLICA = \"true\""},
