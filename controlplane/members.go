@@ -124,7 +124,7 @@ func (p *Plane) addNonvoter(ctx context.Context, cluster []raft.Server, id raft.
 	if i := memberIndex(cluster, id); i >= 0 && (cluster[i].Address == addr || cluster[i].Suffrage == raft.Voter) {
 		return nil
 	}
-	if err := await(ctx, p.node.Load().AddNonvoter(id, addr, 0, memberTimeout)); err != nil {
+	if err := p.awaitChange(ctx, p.node.Load().AddNonvoter(id, addr, 0, memberTimeout)); err != nil {
 		return fmt.Errorf("add %s to raft: %w", id, err)
 	}
 	return nil
@@ -140,6 +140,31 @@ func await(ctx context.Context, f raft.Future) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// changeNudge is how often a change of raft's configuration that is not
+// committed yet is followed by an entry.
+const changeNudge = 500 * time.Millisecond
+
+// awaitChange waits for a change of raft's configuration within ctx. A server
+// that the change gives a vote may have stored the entry before raft counts its
+// vote; raft then does not count it before the next entry, and in a quiet ring
+// none comes. So a barrier is asked for until the change is committed.
+func (p *Plane) awaitChange(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends as that of await
+	tick := time.NewTicker(changeNudge)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-tick.C:
+			p.commits.raise()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -219,7 +244,7 @@ func (p *Plane) removeStraySlaves(ctx context.Context, since, now time.Time) {
 		if has || now.Sub(gone) < p.cfg.SlaveGC {
 			continue
 		}
-		if err := await(ctx, p.node.Load().RemoveServer(m.ID, 0, memberTimeout)); err != nil {
+		if err := p.awaitChange(ctx, p.node.Load().RemoveServer(m.ID, 0, memberTimeout)); err != nil {
 			p.log.Debug("stray slave not removed", "raft_id", string(m.ID), "err", err)
 			return
 		}
@@ -230,7 +255,7 @@ func (p *Plane) removeStraySlaves(ctx context.Context, since, now time.Time) {
 func (p *Plane) removeSlave(ctx context.Context, s fsm.Slave) error {
 	id := slaveRaftID(s.ID)
 	if memberIndex(p.clusterOf(), id) >= 0 {
-		if err := await(ctx, p.node.Load().RemoveServer(id, 0, memberTimeout)); err != nil {
+		if err := p.awaitChange(ctx, p.node.Load().RemoveServer(id, 0, memberTimeout)); err != nil {
 			return fmt.Errorf("remove %s: %w", id, err)
 		}
 	}

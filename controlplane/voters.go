@@ -177,7 +177,7 @@ func (p *Plane) changeMembers(ctx context.Context, away absence) error {
 	case c.demote != "":
 		what, change = "is a standby from now on", n.DemoteVoter
 	}
-	if err := await(ctx, change(id, 0, memberTimeout)); err != nil {
+	if err := p.awaitChange(ctx, change(id, 0, memberTimeout)); err != nil {
 		return fmt.Errorf("%s %s: %w", id, what, err)
 	}
 	p.log.Info("server "+what, "server", serverName(v, owner), "raft_id", string(id))
