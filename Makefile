@@ -2,19 +2,22 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test race lint fuzz bench compare demo soak clean help
+.PHONY: build build-faults test race lint fuzz bench compare demo soak clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
 
+build-faults: ## binaries with faults for tests into bin/faults/; see CONTRIBUTING.md
+	go build -tags faults -o bin/faults/ ./cmd/...
+
 test: ## every test; those with real processes last and alone, since they measure time
-	go test -count=1 $$(go list ./... | grep -v '/testcluster$$') && go test -count=1 ./testcluster
+	go test -count=1 $$(go list ./... | grep -v '/testcluster$$') && go test -count=1 ./testcluster && go test -tags faults -count=1 ./internal/fault ./internal/mux
 
 race: ## tests under the race detector; -short leaves out those with real processes
 	go test -race -short -count=1 ./...
 
-lint: ## gofmt, go vet, staticcheck
-	test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go run $(STATICCHECK) ./...
+lint: ## gofmt, go vet, staticcheck, the latter two also with the tag faults
+	test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go vet -tags faults ./... && go run $(STATICCHECK) ./... && go run $(STATICCHECK) -tags faults ./...
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	bash scripts/fuzz.sh $${FUZZTIME:-10s}
@@ -35,4 +38,4 @@ clean: ## remove what build made
 	rm -rf bin
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14

@@ -17,6 +17,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/chmpx/chmpx/internal/fault"
 )
 
 // Kind says what a connection carries.
@@ -89,7 +91,7 @@ type Dialer func(ctx context.Context, addr string) (net.Conn, error)
 // DialTCP is the Dialer of real nodes: TCP, host names resolved at each call.
 func DialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	var d net.Dialer
-	return d.DialContext(ctx, "tcp", addr)
+	return d.DialContext(ctx, "tcp", fault.Dial(addr))
 }
 
 // Dial connects to the mux at addr and sends the preamble of kind. The whole
