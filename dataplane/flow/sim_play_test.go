@@ -330,6 +330,10 @@ func (w *sim) settle() bool {
 		w.finish()
 		quiet = false
 	}
+	if len(w.last().lacks) > 0 { // else such a server never serves, and what only it may have waits for ever
+		w.edit(func(*tableEdit) {})
+		quiet = false
+	}
 	for _, n := range w.nodes {
 		if n.raft+1 < len(w.views) {
 			n.applyRaft(len(w.views) - 1)

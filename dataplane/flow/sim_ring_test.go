@@ -104,15 +104,15 @@ func (w *sim) add(e *tableEdit) {
 	w.views = append(w.views, v)
 }
 
-// addReplicas gives a slot further owners, some of them without its data. None
-// of them has it while the first one is down: it would act.
+// addReplicas gives a slot further owners, some of them without its data until
+// all is calm. None of them has it while the first one is down: it would act.
 func (w *sim) addReplicas(a *ring.Assignment, e *tableEdit, slot int, v *simView) {
 	first := e.owners[slot]
 	for k := 1; k < min(w.width, len(w.servers)); k++ {
 		n := w.servers[(first.idx+k)%len(w.servers)]
 		a.Owners[slot*w.width+k] = uint16(n.idx)
 		v.lacks[n] = true // unless it is found to have another slot
-		if e.up[first] && w.chance(.8) {
+		if e.up[first] && (w.calm || w.chance(.8)) {
 			a.InSync[slot] |= 1 << k
 			if e.up[n] {
 				v.copies[slot] = append(v.copies[slot], n)
