@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,7 +27,7 @@ func confCommand() *cli.Command {
 			Usage: "say everything that is wrong with a configuration",
 			Description: "All errors and warnings are printed, with file and line. The exit code is 1 if\n" +
 				"there is an error, or if the configuration has no node on this host that it\n" +
-				"could start (-any-host leaves that out).",
+				"could start (with -any-host: on any host).",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "conf", Aliases: []string{"f"}, Usage: "configuration `file`; default: CHMCONFFILE, then CHMJSONCONF"},
 				&cli.StringFlag{Name: "json", Usage: "the configuration itself, as JSON `text`"},
@@ -59,11 +61,13 @@ type checked struct {
 	source   config.Source
 	cfg      *config.Config // nil: it cannot be used at all
 	self     *config.Self   // nil: no node of this host
+	role     string         // SERVER or SLAVE, "" if it is not known
 	errs     []string
 	warnings []string
 }
 
-// check loads a configuration and looks for this host's node in it.
+// check loads a configuration and looks for this host's node in it; with anyHost
+// an entry with its control port, which may be another host's, will do.
 func check(source config.Source, ctlPort int, cuk string, anyHost bool) checked {
 	ck := checked{source: source}
 	cfg, warnings, err := config.Load(source)
@@ -74,7 +78,7 @@ func check(source config.Source, ctlPort int, cuk string, anyHost bool) checked 
 		ck.errs = texts(err)
 		return ck
 	}
-	ck.cfg = cfg
+	ck.cfg, ck.role = cfg, cfg.Mode
 	if cfg.SelfCtlPort == 0 && ctlPort == 0 {
 		ck.warnings = append(ck.warnings, source.String()+": SELFCTLPORT is missing: every node must be told its own with -ctlport")
 		return ck
@@ -82,8 +86,12 @@ func check(source config.Source, ctlPort int, cuk string, anyHost bool) checked 
 	self, err := cfg.SelfNode(ctlPort, cuk)
 	switch {
 	case err == nil:
-		ck.self = &self
-	case anyHost:
+		ck.self, ck.role = &self, "SLAVE"
+		if self.Server {
+			ck.role = "SERVER"
+		}
+	case anyHost && roleAnywhere(cfg, cmp.Or(ctlPort, cfg.SelfCtlPort)) != "":
+		ck.role = roleAnywhere(cfg, cmp.Or(ctlPort, cfg.SelfCtlPort))
 		ck.warnings = append(ck.warnings, texts(err)...)
 	default:
 		ck.errs = texts(err)
@@ -91,19 +99,20 @@ func check(source config.Source, ctlPort int, cuk string, anyHost bool) checked 
 	return ck
 }
 
+// roleAnywhere returns what the node with a control port is, SERVER or SLAVE, on
+// whatever host; "" if the configuration has none.
+func roleAnywhere(cfg *config.Config, ctlPort int) string {
+	switch {
+	case cfg.Mode != "SLAVE" && slices.ContainsFunc(cfg.Servers, func(s config.Server) bool { return s.CtlPort == ctlPort }):
+		return "SERVER"
+	case cfg.Mode != "SERVER" && slices.ContainsFunc(cfg.Slaves, func(s config.Slave) bool { return s.CtlPort == ctlPort }):
+		return "SLAVE"
+	}
+	return ""
+}
+
 // texts returns the lines of an error.
 func texts(err error) []string { return strings.Split(err.Error(), "\n") }
-
-// mode returns whether the node of this host is a server or a slave, "" if that is not known.
-func (ck checked) mode() string {
-	switch {
-	case ck.self == nil:
-		return ck.cfg.Mode
-	case ck.self.Server:
-		return "SERVER"
-	}
-	return "SLAVE"
-}
 
 // print writes everything for people; the error is errBad when there are errors.
 func (ck checked) print(w io.Writer) error {
@@ -126,7 +135,7 @@ func (ck checked) print(w io.Writer) error {
 	}
 	if ck.self != nil {
 		fmt.Fprintf(&b, "this host's node is the %s %s:%d, chmpxid %s\n",
-			strings.ToLower(ck.mode()), ck.self.Name, ck.self.CtlPort, selfID(ck.cfg, *ck.self))
+			strings.ToLower(ck.role), ck.self.Name, ck.self.CtlPort, selfID(ck.cfg, *ck.self))
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return err

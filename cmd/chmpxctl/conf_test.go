@@ -75,6 +75,8 @@ func TestConfTestOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := filepath.Join("testdata", "base.ini")
+	elsewhere := strings.Replace(confJSON, "localhost", "192.0.2.77", 1)
+	typo := strings.Replace(confJSON, `"SELFCTLPORT":8021`, `"SELFCTLPORT":8022`, 1)
 	for _, tc := range []struct {
 		name     string
 		args     []string
@@ -82,6 +84,9 @@ func TestConfTestOptions(t *testing.T) {
 		out, err string
 	}{
 		{"JSON", []string{"-json", confJSON}, 0, "GROUP           = J\n", ""},
+		{"another host's", []string{"-json", elsewhere}, 0, "MODE            = SERVER\n", ""},
+		{"another host's, with warnings", []string{"-json", elsewhere, "-d", "wan"}, 0, "MODE            = SERVER\n", "[CHMPX-WAN] JSON text: no [SVRNODE]"},
+		{"nobody's", []string{"-json", typo}, 1, "", "looked for CTLPORT 8022"},
 		{"two dashes, case, alias, unknown", []string{"--F", base, "-NO_CHECK_UPDATE", "-foo", "x"}, 0, "GROUP           = CFG\n", ""},
 		{"help", []string{"-help", "-d", "err"}, 0, "Usage: chmpxconftest", ""},
 		{"defaults", []string{"-print_default"}, 0, "MAXCHMPX             1024\n", ""},
@@ -180,6 +185,7 @@ func TestConfCheck(t *testing.T) {
 		{"-conf " + bad, true, []string{"error: " + bad + ":2: FILEVERSION", "error: " + bad + ":3: GROUP", "warning: " + bad + `:5: "GRUOP" is not a key`, "bad.ini is bad: 2 errors, 1 warning\n"}},
 		{"-conf " + elsewhere, true, []string{"elsewhere.ini is bad: 1 error"}},
 		{"-any-host -conf " + elsewhere, false, []string{"warning: ", "elsewhere.ini is good: ", "; 1 warning\n"}},
+		{"-any-host -conf " + typo, true, []string{"looked for CTLPORT 8022"}},
 		{"-conf " + typo, true, []string{"looked for CTLPORT 8022", "the file has server localhost:8021"}},
 		{"-ctlport 8031 -conf " + typo, true, []string{"MODE = SERVER, but no [SVRNODE] is this node"}},
 		{"-conf " + nobody, false, []string{"warning: " + nobody + ": SELFCTLPORT is missing"}},

@@ -96,9 +96,10 @@ func (t *confTest) act(c *cli.Context) error {
 	return t.watch()
 }
 
-// once prints the configuration, or what is wrong with it.
+// once prints the configuration, or what is wrong with it. Like CHMPX's it does
+// not ask whether the node is on this host.
 func (t *confTest) once() error {
-	ck := check(t.source, 0, "", false)
+	ck := check(t.source, 0, "", true)
 	if t.warn {
 		for _, text := range ck.warnings {
 			fmt.Fprintf(t.stderr, "[CHMPX-WAN] %s\n", text)
@@ -110,7 +111,7 @@ func (t *confTest) once() error {
 	if len(ck.errs) > 0 {
 		return errBad
 	}
-	return printConf(t.stdout, ck.cfg, ck.mode())
+	return printConf(t.stdout, ck.cfg, ck.role)
 }
 
 // watch prints the configuration now and after each change of its files, until
