@@ -236,10 +236,10 @@ func (c *Config) notSelf(l locality, ctlPort int, cuk string, why error) error {
 	}
 	var have []string
 	for _, s := range c.Servers {
-		have = append(have, fmt.Sprintf("server %s:%d", s.Name, s.CtlPort))
+		have = append(have, fmt.Sprintf("server %s:%d%s", s.Name, s.CtlPort, cukOf(s.CUK)))
 	}
 	for _, s := range c.Slaves {
-		have = append(have, fmt.Sprintf("slave %s:%d", s.NamePattern, s.CtlPort))
+		have = append(have, fmt.Sprintf("slave %s:%d%s", s.NamePattern, s.CtlPort, cukOf(s.CUK)))
 	}
 	return refusef("%s: %w (looked for %s on this host, %s; the file has %s)",
 		c.Source, why, wanted, l.hostname, listed(have, func(s string) string { return s }))

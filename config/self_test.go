@@ -80,6 +80,7 @@ func TestSelfNode(t *testing.T) {
 		{"two entries and a CUK", "", "web1:8021:x localhost:8021:y", any, 8021, "x", "server web1:8021"},
 		{"SELFCUK", "SELFCUK=y", "web1:8021:x localhost:8021:y", any, 8021, "", "server localhost:8021"},
 		{"no such CUK", "MODE=SERVER", "web1:8021:x", any, 8021, "z", `looked for CTLPORT 8021 and CUK "z" on this host, web1`},
+		{"the CUKs that there are", "", "web1:8021:x", "web1:8022:y", 8021, "z", `the file has server web1:8021 (CUK "x"), slave web1:8022 (CUK "y")`},
 		{"slave by name", "", "web2:8021", "web[1-3]:8022", 8022, "", "slave web1:8022"},
 		{"slave by localhost", "", "web2:8021", "localhost:8022", 8022, "", "slave localhost:8022"},
 		{"slave by address", "", "web2:8021", `^192\.0:8022`, 8022, "", "slave 192.0.2.1:8022"},
