@@ -56,6 +56,7 @@ var rules = map[string]rule{
 		own:   []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},
 	},
+	"testcluster/check": {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/anishathalye/porcupine", "golang.org/x/sys"}},
 	"cmd": {
 		own:   []string{"client", "cmd/internal/...", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/urfave/cli/v2", "golang.org/x/sys"},

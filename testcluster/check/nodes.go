@@ -1,0 +1,186 @@
+package check
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chmpx/chmpx/ring"
+)
+
+// span is a stretch of time, both ends included.
+type span struct{ from, to int64 }
+
+func (s span) meets(from, to int64) bool { return s.from <= to && from <= s.to }
+
+// node is what is known about one node: its starts, and what the ring and it
+// itself said about it.
+type node struct {
+	name  string
+	id    ring.ID
+	lives []span         // starts of its process; to: math.MaxInt64 if it lives
+	obs   []*Observation // its own answers, in order of time
+	downs []down         // when the ring took it for DOWN, in order of versions
+	// sick are the times in which it was not UP and in service, as far as that
+	// is seen: copies for it may have been given up.
+	sick    []span
+	evicted []span // when it forgot sessions
+	epochs  epochs
+}
+
+// down is one time at which the ring declared a server DOWN, seen by its status
+// or by another incarnation afterwards.
+type down struct {
+	span           // in which the change came to be seen: it was made in it or a little before
+	version uint64 // of the first table seen that shows it
+	knownNs int64  // from when on its own node knew, math.MaxInt64: never seen to
+}
+
+const (
+	// endSlack is how much earlier a process may have ended than it was seen to.
+	endSlack = int64(300 * time.Millisecond)
+	// verdictSlack is how much earlier the ring may have declared a server DOWN
+	// than the node that is seen to know it first was last seen not to know it.
+	verdictSlack = int64(time.Second)
+	// cutOffSlack is how long a program may need to notice that it is cut off.
+	cutOffSlack = int64(time.Second)
+)
+
+// learn collects what is known about nodes.
+func (j *judge) learn() {
+	j.nodes, j.byID = map[string]*node{}, map[ring.ID]*node{}
+	for _, p := range j.Processes {
+		if p.Program {
+			continue
+		}
+		to := p.EndNs
+		if to == 0 {
+			to = math.MaxInt64
+		}
+		n := j.node(p.Name)
+		n.lives = append(n.lives, span{p.StartNs, to})
+	}
+	for i := range j.Observations {
+		o := &j.Observations[i]
+		n := j.node(o.Node)
+		n.obs = append(n.obs, o)
+		n.id = o.State.ID
+		j.byID[n.id] = n
+	}
+	for _, n := range j.nodes {
+		slices.SortFunc(n.lives, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+		slices.SortStableFunc(n.obs, func(a, b *Observation) int { return cmp.Compare(a.DoneNs, b.DoneNs) })
+		n.epochs.observe(n.obs)
+	}
+	j.learnTraces()
+	j.learnDowns()
+}
+
+func (j *judge) node(name string) *node {
+	n := j.nodes[name]
+	if n == nil {
+		n = &node{name: name}
+		j.nodes[name] = n
+	}
+	return n
+}
+
+// learnDowns finds out when servers were DOWN, not in service, or forgot sessions.
+func (j *judge) learnDowns() {
+	for _, seer := range j.nodes {
+		for i := 1; i < len(seer.obs); i++ {
+			before, after := seer.obs[i-1], seer.obs[i]
+			if e := after.State.Data.Counters.Evicted; e > before.State.Data.Counters.Evicted {
+				seer.evicted = append(seer.evicted, span{before.AtNs, after.DoneNs})
+			}
+			if after.State.RingID == before.State.RingID && after.State.Version > before.State.Version {
+				j.learnChanges(before, after)
+			}
+		}
+		for _, o := range seer.obs {
+			for _, s := range o.State.Servers {
+				if n := j.byID[s.ID]; n != nil && (!strings.Contains(s.Status, "[SERVICE IN][UP]") || strings.Contains(s.Status, "[ADD]")) {
+					n.sick = append(n.sick, span{o.AtNs - verdictSlack, o.DoneNs})
+				}
+			}
+		}
+	}
+	for _, n := range j.nodes {
+		slices.SortFunc(n.downs, func(a, b down) int { return cmp.Compare(a.version, b.version) })
+		for i := range n.downs {
+			n.downs[i].knownNs = n.knows(n.downs[i].version)
+			n.sick = append(n.sick, n.downs[i].span)
+		}
+		for _, l := range n.lives {
+			if l.to != math.MaxInt64 {
+				n.sick = append(n.sick, span{l.to - endSlack, l.to})
+			}
+		}
+	}
+}
+
+// learnChanges compares two answers of one node.
+func (j *judge) learnChanges(before, after *Observation) {
+	for _, s := range after.State.Servers {
+		n := j.byID[s.ID]
+		was := serverOf(&before.State, s.ID)
+		if n == nil || was == nil || was.Incarnation == 0 {
+			continue
+		}
+		wentDown := strings.Contains(was.Status, "[UP]") && strings.Contains(s.Status, "[DOWN]")
+		if wentDown || was.Incarnation != s.Incarnation && strings.Contains(was.Status, "[UP]") {
+			n.downs = append(n.downs, down{span: span{before.AtNs - verdictSlack, after.DoneNs}, version: after.State.Version})
+		}
+	}
+}
+
+// knows returns from when on a node is known to know a version of the ring.
+func (n *node) knows(version uint64) int64 {
+	for _, o := range n.obs {
+		if o.State.Version >= version {
+			return o.DoneNs
+		}
+	}
+	return math.MaxInt64
+}
+
+// ended reports whether the node's process ended in a stretch of time.
+func (n *node) ended(from, to int64) bool {
+	return n != nil && slices.ContainsFunc(n.lives, func(l span) bool {
+		return l.to != math.MaxInt64 && span{l.to - endSlack, l.to}.meets(from, to)
+	})
+}
+
+// declaredDown reports whether the ring took the node for DOWN in a stretch of time.
+func (n *node) declaredDown(from, to int64) bool {
+	return n != nil && slices.ContainsFunc(n.downs, func(d down) bool { return d.meets(from, to) })
+}
+
+// unaware reports whether a program of the node may have taken something in a
+// stretch of time although the ring had replaced the node, because neither knew.
+func (n *node) unaware(from, to int64) bool {
+	if n == nil {
+		return false
+	}
+	late := func(known int64) int64 { // when the program knows
+		if known > math.MaxInt64-cutOffSlack {
+			return math.MaxInt64
+		}
+		return known + cutOffSlack
+	}
+	return slices.ContainsFunc(n.downs, func(d down) bool { return span{d.from, late(d.knownNs)}.meets(from, to) }) ||
+		slices.ContainsFunc(n.lives, func(l span) bool {
+			return l.to != math.MaxInt64 && span{l.to - endSlack, late(l.to)}.meets(from, to)
+		})
+}
+
+func serverOf(s *State, id ring.ID) *ServerState {
+	for i := range s.Servers {
+		if s.Servers[i].ID == id {
+			return &s.Servers[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package check
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/chmpx/chmpx/wire"
+)
+
+// Clause is one thing that is promised.
+type Clause string
+
+// The clauses. DESIGN.md says for each what is judged and what is excused.
+const (
+	Kept         Clause = "kept"          // an accepted message was never taken, and nobody was told
+	Known        Clause = "known"         // a message was taken that nobody sent, or another one than was sent
+	NotRefused   Clause = "not refused"   // a message was taken whose sender was told that it was not accepted
+	Marked       Clause = "marked"        // a message was taken again without mark
+	Cause        Clause = "cause"         // a message was taken again for no reason
+	Order        Clause = "order"         // messages of one session and hash were first taken in another order
+	OneOwner     Clause = "one owner"     // two servers took for a hash beside each other
+	NotDelivered Clause = "not delivered" // a message was taken that was reported as not delivered
+	Outcome      Clause = "outcome"       // a report of success without a take, or more than one report
+	OneReply     Clause = "one reply"     // more replies than receivers
+	Copies       Clause = "copies"        // a message to many was taken by too few or too many
+
+	Forward      Clause = "forward"      // an epoch, version, term or incarnation went back
+	Agreement    Clause = "agreement"    // two nodes showed the same version of the ring differently
+	Incarnation  Clause = "incarnation"  // two process starts had the same incarnation
+	Safe         Clause = "safe"         // a status is NOT SAFE
+	OneMerge     Clause = "one merge"    // two merges ran beside each other
+	Linearizable Clause = "linearizable" // commands and reads have no order in which they make sense
+	Bounded      Clause = "bounded"      // a node uses more than at the start
+	Alive        Clause = "alive"        // a process ended that nobody had ended
+)
+
+// Clauses lists all clauses in the order of reports.
+func Clauses() []Clause {
+	return []Clause{Kept, Known, NotRefused, Marked, Cause, Order, OneOwner, NotDelivered, Outcome, OneReply, Copies,
+		Forward, Agreement, Incarnation, Safe, OneMerge, Linearizable, Bounded, Alive}
+}
+
+// Report is what Judge found. Its zero value is the report about nothing.
+type Report struct {
+	Name       string
+	Numbers    Numbers
+	Count      map[Clause]int // violations, all of them
+	Violations []Violation    // the first of each clause, in full
+	Notes      []string       // what could not be judged, and why
+}
+
+// OK reports whether nothing was violated.
+func (r *Report) OK() bool { return len(r.Count) == 0 }
+
+// Numbers count what was judged.
+type Numbers struct {
+	Rounds       int
+	Messages     int // accepted
+	Kinds        map[wire.Kind]int
+	Refused      int // not accepted, and told so
+	Taken        int // messages that were taken, at least once
+	Repeated     int // takes after the first, marked
+	Unmarked     int // takes after the first, without mark: violations and Unaware together
+	Reordered    int // first takes that came too late
+	Lost         int // accepted, not taken, not told
+	Gone         int // not taken, but program and node of the sender had both ended
+	Unknown      int // not on record as taken, but a killed program may have taken it
+	Unaware      int // takes by programs of a server that was DOWN and may not have known it
+	GivenUp      int // told as not delivered
+	MaybeGivenUp int // told as perhaps not delivered
+	Replies      int
+	Observations int
+	Ops          int
+	Undecided    int // parts of the operators' history that could not be judged in time
+	Faults       map[string]int
+	Waits        map[string]Wait // per kind of fault; "none" for what waited without any
+	Judging      time.Duration
+}
+
+// Wait says how long messages waited during one kind of fault.
+type Wait struct {
+	Longest time.Duration // of all messages during such a fault
+	Alone   time.Duration // of those during no other kind
+}
+
+// Violation is one broken promise.
+type Violation struct {
+	Clause Clause
+	Text   string // one line
+	Round  string
+	AtNs   int64  // when it shows
+	Lines  []Line // what happened around it, in order of time
+	Page   []byte // HTML of its own that shows it, nil: none
+}
+
+// Line is one line of a timeline.
+type Line struct {
+	AtNs  int64
+	Group string // "program", "frame", "fault", "table", "command"
+	Where string
+	Text  string
+	Here  bool // the line that breaks the clause
+}
+
+// violationsMax bounds the violations of one clause that are kept in full.
+const violationsMax = 4
+
+// Add adds the report of another round.
+func (r *Report) Add(o Report) {
+	if r.Count == nil {
+		r.Count = map[Clause]int{}
+	}
+	for _, v := range o.Violations {
+		same := func(w Violation) bool { return w.Clause == v.Clause }
+		kept := slices.Collect(func(yield func(Violation) bool) {
+			for _, w := range r.Violations {
+				if same(w) && !yield(w) {
+					return
+				}
+			}
+		})
+		if len(kept) < violationsMax {
+			r.Violations = append(r.Violations, v)
+		}
+	}
+	for c, n := range o.Count {
+		r.Count[c] += n
+	}
+	for _, n := range o.Notes {
+		if !slices.Contains(r.Notes, n) {
+			r.Notes = append(r.Notes, n)
+		}
+	}
+	r.Numbers.add(&o.Numbers)
+}
+
+func (n *Numbers) add(o *Numbers) {
+	sums := func(m *Numbers) []*int {
+		return []*int{&m.Rounds, &m.Messages, &m.Refused, &m.Taken, &m.Repeated, &m.Unmarked, &m.Reordered, &m.Lost, &m.Gone,
+			&m.Unknown, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.Undecided}
+	}
+	from := sums(o)
+	for i, to := range sums(n) {
+		*to += *from[i]
+	}
+	n.Judging += o.Judging
+	n.Kinds = plus(n.Kinds, o.Kinds)
+	n.Faults = plus(n.Faults, o.Faults)
+	if n.Waits == nil {
+		n.Waits = map[string]Wait{}
+	}
+	for kind, w := range o.Waits {
+		n.Waits[kind] = Wait{max(w.Longest, n.Waits[kind].Longest), max(w.Alone, n.Waits[kind].Alone)}
+	}
+}
+
+// plus returns the sum of two counts; a is changed.
+func plus[K comparable](a, b map[K]int) map[K]int {
+	if a == nil {
+		return maps.Clone(b)
+	}
+	for k, n := range b {
+		a[k] += n
+	}
+	return a
+}
