@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -94,10 +95,16 @@ func handshake(conn *net.UnixConn, req *wire.AttachRequest, back *attachment) (*
 	if err := shm.SendFds(conn, b, handed...); err != nil {
 		return nil, fmt.Errorf("send request: %w", err)
 	}
+	if back == nil {
+		fault.Crash(fault.AttachSent)
+	} else {
+		fault.Crash(fault.HandBackSent)
+	}
 	reply, fds, err := readReply(conn)
 	if err != nil {
 		return nil, err
 	}
+	fault.Crash(fault.AttachAnswered)
 	return newAttachment(conn, reply, fds, back)
 }
 

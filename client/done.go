@@ -3,6 +3,7 @@ package client
 import (
 	"sync/atomic"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 )
 
@@ -33,7 +34,10 @@ func (r *receiver) done(m *Message) (bell shm.Doorbell, err error) {
 	if m.segment != r.open.segment || !r.open.done(m.ticket) || r.at == nil || r.closed {
 		return nil, nil // without a node: when there is one
 	}
-	return r.release(r.open.end(r.ring)), nil
+	fault.Crash(fault.DoneNoted)
+	bell = r.release(r.open.end(r.ring))
+	fault.Crash(fault.DoneReleased)
+	return bell, nil
 }
 
 // segments counts the segments of all Clients.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -213,6 +214,7 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 	if next.resumed {
 		if err = shm.Guard(func() error { ends = newProducers(next); return nil }); err == nil {
 			next.takeOver(old)
+			fault.Crash(fault.HandBackDone)
 			c.lookBack(next)
 		}
 		return ends, err
@@ -235,6 +237,7 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 		c.giveUpAfter(lastSeq, oldErr)
 		c.loseWatched(lastSeq)
 	}
+	fault.Crash(fault.CopyCommitted)
 	return ends, shm.Guard(func() error {
 		ends.requests.Publish()
 		ends.replies.Publish()

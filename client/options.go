@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -128,7 +129,7 @@ func (o *CallOption) deadlineMs() int64 {
 	if o.deadline.IsZero() {
 		return 0
 	}
-	return max(o.deadline.UnixMilli(), 1)
+	return max(fault.Wall(o.deadline).UnixMilli(), 1)
 }
 
 // flags returns the flags of a message that does not go by hash.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -231,6 +232,7 @@ func (c *Client) drainControl(at *attachment) (worked bool, err error) {
 		if err := m.Get(rec); err != nil {
 			return worked, err
 		}
+		fault.Crash(fault.ControlRead)
 		at.release(at.control, end)
 		worked = true
 		c.told(m)

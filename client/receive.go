@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
@@ -162,7 +163,11 @@ func (r *receiver) next(m *Message) (ok, more bool, bell shm.Doorbell, err error
 	if r.ackOnDone {
 		m.ticket, m.segment = r.open.push(end), r.open.segment
 	}
-	return true, !r.ring.Empty(), r.release(r.open.end(r.ring)), nil
+	fault.Crash(fault.ReceiveCopied)
+	more = !r.ring.Empty()
+	bell = r.release(r.open.end(r.ring))
+	fault.Crash(fault.ReceiveReleased)
+	return true, more, bell, nil
 }
 
 // release gives room back and returns the doorbell to ring, nil for none; mu is held.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -163,7 +164,7 @@ func (c *Client) requestAsync(ctx context.Context, hash uint64, payload []byte, 
 // earliestMs returns the deadline of a request: that of ctx or of o, 0 for none.
 func earliestMs(ctx context.Context, o *CallOption) int64 {
 	if t, ok := ctx.Deadline(); ok && (o.deadline.IsZero() || t.Before(o.deadline)) {
-		return max(t.UnixMilli(), 1)
+		return max(fault.Wall(t).UnixMilli(), 1)
 	}
 	return o.deadlineMs()
 }

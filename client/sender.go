@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -169,10 +170,12 @@ func (c *Client) putRequest(m *message) (seq uint64, bell shm.Doorbell, err erro
 	if err != nil {
 		return 0, nil, err
 	}
+	fault.Crash(fault.SendReserved)
 	r := wire.OutRequest{Seq: s.seq + 1, Hash: m.hash, DeadlineUnixMs: m.deadlineMs, Flags: m.flags, Kind: m.kind}
 	r.Put(rec)
 	copy(rec[wire.OutRequestBytes:], m.payload)
 	end := s.prod.Commit()
+	fault.Crash(fault.SendCommitted)
 	s.seq++
 	seq = s.seq
 	switch { // before it is published: the answer may come at once
@@ -184,7 +187,9 @@ func (c *Client) putRequest(m *message) (seq uint64, bell shm.Doorbell, err erro
 	if watch {
 		c.watch(seq, m.hash, end)
 	}
-	return seq, s.publish(), nil
+	bell = s.publish()
+	fault.Crash(fault.SendPublished)
+	return seq, bell, nil
 }
 
 // writeReply is writeRequest for replies.
@@ -205,12 +210,16 @@ func (c *Client) putReply(m *Message, payload []byte) (bell shm.Doorbell, err er
 	if err != nil {
 		return nil, err
 	}
+	fault.Crash(fault.ReplyReserved)
 	r := wire.OutReply{Seq: s.seq + 1, ToNode: m.From, ToSession: m.Session, ToSeq: m.Seq, DeadlineUnixMs: m.deadlineMs}
 	r.Put(rec)
 	copy(rec[wire.OutReplyBytes:], payload)
 	s.prod.Commit()
+	fault.Crash(fault.ReplyCommitted)
 	s.seq++
-	return s.publish(), nil
+	bell = s.publish()
+	fault.Crash(fault.ReplyPublished)
+	return bell, nil
 }
 
 // reserve returns room for a record, or errNoRoom after it has told the node

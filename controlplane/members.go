@@ -11,6 +11,7 @@ import (
 
 	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -218,7 +219,7 @@ func (p *Plane) watchSlaves(ctx context.Context, since time.Time) {
 			if err == nil {
 				p.log.Info("slave is down", "slave", s.Name, "ctlport", int(s.CtlPort))
 			}
-		case !up && now.Sub(time.UnixMicro(s.StatusTime)) >= p.cfg.SlaveGC && now.Sub(gone) >= p.cfg.SlaveGrace:
+		case !up && fault.Wall(now).Sub(time.UnixMicro(s.StatusTime)) >= p.cfg.SlaveGC && now.Sub(gone) >= p.cfg.SlaveGrace:
 			err = p.removeSlave(ctx, s)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -160,7 +161,7 @@ func (p *Plane) ask(ctx context.Context, addr string, req *request) (*response, 
 // token is held: numbers reach the log in their order.
 func (p *Plane) encode(body fsm.Body) ([]byte, error) {
 	p.number++
-	return fsm.Encode(fsm.Command{Proposer: p.boot, Number: p.number, TimeUs: time.Now().UnixMicro(), Body: body})
+	return fsm.Encode(fsm.Command{Proposer: p.boot, Number: p.number, TimeUs: fault.Now().UnixMicro(), Body: body})
 }
 
 // takeTurn takes the proposing token; giveTurn gives it back.
@@ -199,7 +200,7 @@ func (p *Plane) propose(ctx context.Context, body fsm.Body) error {
 func (p *Plane) proposeHere(ctx context.Context, body fsm.Body) (fsm.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
-	b, err := fsm.Encode(fsm.Command{TimeUs: time.Now().UnixMicro(), Body: body})
+	b, err := fsm.Encode(fsm.Command{TimeUs: fault.Now().UnixMicro(), Body: body})
 	var res fsm.Result
 	if err == nil {
 		res, err = p.apply(ctx, b)

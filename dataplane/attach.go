@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
@@ -181,6 +182,7 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 		rep.Code, rep.Text = code, err.Error()
 		return nil, errors.Join(err, answer(conn, &rep, nil))
 	}
+	fault.Crash(fault.NodeAttached)
 	rep.Session, rep.RingBytes, rep.Resumed = a.id, uint32(a.seg.RingBytes()), a.handed != nil
 	a.handed, a.process = nil, who
 	err = answer(conn, &rep, fds)
@@ -338,6 +340,7 @@ func (a *attachment) reopen(memfd int) (err error) {
 	if err != nil {
 		return fmt.Errorf("take segment back: %w", err)
 	}
+	fault.Crash(fault.NodeHandBackChecked)
 	return nil
 }
 

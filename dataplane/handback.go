@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -125,6 +126,7 @@ func (h *handedBack) settle(keep []bool) (kept int, err error) {
 			if err := h.taker.Void(pos); err != nil {
 				return kept, err
 			}
+			fault.Crash(fault.NodeHandBackStruck)
 			continue
 		}
 		kept++
@@ -138,6 +140,7 @@ func (h *handedBack) settle(keep []bool) (kept int, err error) {
 		}
 		q.Flags |= wire.FlagMaybeRepeat
 		q.Put(rec)
+		fault.Crash(fault.NodeHandBackMarked)
 	}
 	return kept, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -276,7 +277,7 @@ func (p *Plane) deadlineNs(now, unixMs int64) int64 {
 	if unixMs == 0 {
 		return 0
 	}
-	left := min(unixMs-time.Now().UnixMilli(), deadlineMsMax) // unixMs is not negative
+	left := min(unixMs-fault.Now().UnixMilli(), deadlineMsMax) // unixMs is not negative
 	return max(now+left*int64(time.Millisecond), 1)
 }
 
@@ -287,6 +288,7 @@ func (a *attachment) lookTaken(now int64) {
 	}
 	head, err := a.taken()
 	if head != a.head {
+		fault.Crash(fault.NodeTakenSeen)
 		a.head, a.p.moved = head, true
 		a.p.core.Taken(now, a.session, head)
 	}

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -125,21 +125,25 @@ func (a *attachment) deliver(d *flow.Delivery) (end uint64, ok bool, err error) 
 		a.seg.WantRoom(shm.NodeSide)
 		return 0, false, nil
 	}
+	fault.Crash(fault.NodeDeliverReserved)
 	if d.Stream == flow.Replies {
 		wire.PutInReply(rec, d.Seq)
 	} else {
 		q := wire.InRequest{Seq: d.Seq, Hash: d.Hash, From: inboundID(d.From), Session: d.Session, Flags: d.Flags, Kind: d.Kind}
 		if d.DeadlineMs != 0 {
-			q.DeadlineUnixMs = time.Now().UnixMilli() + int64(d.DeadlineMs)
+			q.DeadlineUnixMs = fault.Now().UnixMilli() + int64(d.DeadlineMs)
 		}
 		q.Put(rec)
 	}
 	copy(rec[head:], d.Payload)
-	return to.Commit(), true, nil
+	end = to.Commit()
+	fault.Crash(fault.NodeDelivered)
+	return end, true, nil
 }
 
 func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
 	a := s.Handle.(*attachment)
+	fault.Crash(fault.NodeSettled)
 	a.settled[st], a.released = end, true // publish gives the room back, after the control records
 	a.touch()
 	if a.stalled[st] || a.ended && !a.detached {

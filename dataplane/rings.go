@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -155,17 +156,20 @@ func (a *attachment) publish() (wake bool, err error) {
 	if a.wrote {
 		a.wrote = false
 		a.toCtl.Publish()
+		fault.Crash(fault.NodeControlPublished)
 		if !a.ended { // what was not taken is withdrawn
 			a.toRep.Publish()
 			a.toReq.Publish()
 		}
 		wake = a.seg.WakeNeeded(shm.ProgramSide)
+		fault.Crash(fault.NodePublished)
 	}
 	if a.released && len(a.owed) == 0 && !a.deaf {
 		a.released = false
 		a.fromReq.Release(a.settled[flow.Requests])
 		a.fromRep.Release(a.settled[flow.Replies])
 		wake = a.seg.RoomWanted(shm.ProgramSide) || wake
+		fault.Crash(fault.NodeReleased)
 	}
 	return wake && !a.ended, nil
 }

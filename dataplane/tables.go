@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -105,6 +106,9 @@ func (s *tableStore) write() {
 
 // writeFile replaces a file as a whole: a crash leaves the old one or the new one.
 func writeFile(path string, b []byte) error {
+	if err := fault.Disk(); err != nil {
+		return fmt.Errorf("write table: %w", err)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".table-*")
 	if err != nil {
 		return fmt.Errorf("write table: %w", err)
@@ -116,8 +120,10 @@ func writeFile(path string, b []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
+	fault.Crash(fault.NodeTableWritten)
 	if err := os.Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("replace table: %w", err)
 	}
+	fault.Crash(fault.NodeTableKept)
 	return nil
 }

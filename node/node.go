@@ -19,6 +19,7 @@ import (
 	"github.com/chmpx/chmpx/controlplane/ctlport"
 	"github.com/chmpx/chmpx/dataplane"
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -72,6 +73,9 @@ func New(o Options) (_ *Node, err error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{opts: o, log: o.Logger}
+	if fault.Enabled {
+		n.log.Warn("this binary is built for tests and has faults", "on", fault.Describe())
+	}
 	cfg, warnings, err := config.Load(o.Config)
 	if err != nil {
 		return nil, config.WithWarnings(err, warnings) // names its file, once a line

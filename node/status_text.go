@@ -13,6 +13,7 @@ import (
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane/ctlport"
 	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -35,7 +36,7 @@ type statusText struct {
 
 func (n *Node) newStatusText(idType ring.IDType) *statusText {
 	return &statusText{
-		group: n.cfg.Group, idType: idType, self: n.self, id: n.id, servers: n.cfg.Servers, start: time.Now(),
+		group: n.cfg.Group, idType: idType, self: n.self, id: n.id, servers: n.cfg.Servers, start: fault.Now(),
 		table:      func() *ring.Table { return n.data.View().Table },
 		data:       n.data.Status,
 		portSocket: descriptor(n.portLn), ctlSocket: descriptor(n.ctlLn),

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/chmpx/chmpx/internal/fault"
 )
 
 // Producer is the writing end of a ring. It belongs to one goroutine at a time.
@@ -45,6 +47,7 @@ func (p *Producer) Reserve(n int) (rec []byte, ok bool, err error) {
 	}
 	if pad > 0 {
 		putHeader(p.buf[off:], pad-recordHeaderBytes, markPad)
+		fault.Crash(fault.RingPadded)
 		off = 0
 	}
 	p.reserved, p.length = p.next+uint64(pad), n
@@ -84,6 +87,7 @@ func (p *Producer) Publish() {
 	if p.next != p.published {
 		p.published = p.next
 		atomic.StoreUint64(p.tail, p.next)
+		fault.Crash(fault.RingPublished)
 	}
 }
 
@@ -223,6 +227,7 @@ func (c *Consumer) Release(end uint64) {
 	if end > c.released {
 		c.released = end
 		atomic.StoreUint64(c.head, end)
+		fault.Crash(fault.RingReleased)
 	}
 }
 
