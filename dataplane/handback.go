@@ -115,6 +115,7 @@ func (a *attachment) takeBack(now int64) (kept int, err error) {
 	if a.server && len(h.untaken) > 0 {
 		a.p.core.Restore(now, a.session, h.untaken, keep)
 	}
+	a.traceHandedBack(h.untaken, keep)
 	return h.settle(keep)
 }
 

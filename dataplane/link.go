@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/internal/rawio"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
@@ -219,6 +220,7 @@ func (p *Plane) handle(now int64, from carrier, peer *flow.Peer, name string, h 
 		}
 		p.tableFromPeer(t)
 	default:
+		p.traceFrame(fault.FrameReceived, from, h)
 		p.core.Frame(now, peer, h, payload)
 	}
 }
@@ -425,6 +427,7 @@ func (o *loop) deliver(p *Plane, from *flow.Peer) {
 		if err := h.Get(b); err != nil {
 			panic("BUG: own frame does not decode: " + err.Error())
 		}
+		p.traceFrame(fault.FrameReceived, o, &h)
 		p.core.Frame(now, from, &h, b[wire.HeaderBytes:wire.HeaderBytes+int(h.Length)])
 	}
 	if o.full {

@@ -67,9 +67,10 @@ type attachment struct {
 	broken   bool           // the segment holds nonsense: its rings are read no more
 	lost     bool           // a record that must be sent again cannot be read
 	ended    bool           // the program is gone: the segment lives on until everything is settled
-	detached bool           // the core knows that it is gone
-	cut      bool           // it was this node that ended it: the program may be alive
-	dead     error          // why it was killed
+	traced   traced
+	detached bool  // the core knows that it is gone
+	cut      bool  // it was this node that ended it: the program may be alive
+	dead     error // why it was killed
 }
 
 // kill makes the attachment's goroutine end; it never blocks, p.mu may be held.
@@ -225,6 +226,7 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		if pos < a.again {
 			q.Flags |= wire.FlagMaybeRepeat
 		}
+		a.traceSubmitted(flow.Requests, q.Seq, end)
 		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Requests, &flow.Record{
 				Seq: q.Seq, Position: pos, End: end, Size: uint32(size), Hash: q.Hash, Kind: q.Kind, Flags: q.Flags,
@@ -256,6 +258,7 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 		if err == nil && !ok {
 			return false
 		}
+		a.traceSubmitted(flow.Replies, q.Seq, end)
 		if err == nil {
 			err = a.p.core.Submit(now, a.session, flow.Replies, &flow.Record{
 				Seq: q.Seq, Position: pos, End: end, Size: uint32(size),
@@ -290,6 +293,7 @@ func (a *attachment) lookTaken(now int64) {
 	if head != a.head {
 		fault.Crash(fault.NodeTakenSeen)
 		a.head, a.p.moved = head, true
+		a.traceTaken(head)
 		a.p.core.Taken(now, a.session, head)
 	}
 	if err != nil {
@@ -420,6 +424,7 @@ func (p *Plane) attach(a *attachment) (code wire.AttachCode, err error) {
 	a.session.Handle = a
 	a.serving = -1
 	p.attached[a.id] = a
+	a.traceAttached(fault.Attached)
 	if h := a.handed; h != nil {
 		a.again = h.outEnd
 		kept, err := a.takeBack(p.nowNs())
@@ -449,6 +454,7 @@ func (p *Plane) detach(a *attachment) {
 		return
 	}
 	a.ended = true
+	a.traceAttached(fault.Detached)
 	p.note(slog.LevelInfo, "program detached", "program", a.name, "session", a.id, "reason", a.dead)
 	if a.server {
 		p.programsChanged(-1)
@@ -456,12 +462,14 @@ func (p *Plane) detach(a *attachment) {
 	now := p.nowNs()
 	if a.server && p.core.Delivered(a.session) {
 		head, err := a.taken() // what it took last counts
+		a.traceTaken(head)
 		p.core.Taken(now, a.session, head)
 		if err != nil {
 			a.corrupt(err)
 		}
 	}
 	a.deaf, a.owed = a.deaf || len(a.owed) > 0, nil // nobody makes room
+	a.traceWithdrawn()
 	p.core.Withdraw(now, a.session, a.cut || a.onDone)
 	a.resume() // what it wrote last was accepted, too
 }

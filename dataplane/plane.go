@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -110,7 +111,8 @@ type Plane struct {
 	relays      map[relayID]*relay  // tunnels of others through this node
 	relayStats  RelayStats
 	attached    map[wire.SessionID]*attachment
-	programs    int // attached server programs
+	programs    int    // attached server programs
+	attachments uint32 // ever; for the trace
 	shmBytes    int64
 	serving     int // distinct acting servers, as programs are told
 	loopOut     loop
@@ -249,6 +251,7 @@ func (p *Plane) SetView(v ring.View, self ring.Incarnation) {
 	}
 	p.applyView(v)
 	if changed {
+		p.trace(fault.Event{What: fault.Admitted})
 		p.announceIncarnation()
 	}
 	p.finishUnlock(&batch{})
@@ -277,6 +280,7 @@ func (p *Plane) tableFromPeer(t *ring.Table) {
 // applyView makes v the view of the node; mu is held.
 func (p *Plane) applyView(v ring.View) {
 	if v.Table != p.view.Table {
+		p.traceTable(v.Table)
 		p.store.save(v.Table)
 	}
 	p.view = v

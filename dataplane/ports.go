@@ -17,6 +17,7 @@ var _ flow.Ports = (*ports)(nil)
 type ports Plane
 
 func (o *ports) Transmit(peer *flow.Peer, h *wire.Header, urgent bool) {
+	(*Plane)(o).traceFrame(fault.FrameSent, peer.Handle, h)
 	switch to := peer.Handle.(type) {
 	case *link:
 		to.put(h, nil, urgent)
@@ -51,6 +52,7 @@ func (o *ports) TransmitRecord(peer *flow.Peer, h *wire.Header, s *flow.Session,
 		return false
 	}
 	before := len(*buf)
+	a.p.traceFrame(fault.FrameSent, peer.Handle, h)
 	if err := a.transmit(peer.Handle, h, st, r); err != nil {
 		*buf = (*buf)[:before] // a fault may have left half a frame
 		a.lost = true
@@ -104,6 +106,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 	case err != nil:
 		a.corrupt(err)
 	case ok:
+		a.traceDelivered(fault.Delivered, d, end)
 		a.wrote, o.moved = true, true
 		a.touch()
 	}
@@ -144,6 +147,7 @@ func (a *attachment) deliver(d *flow.Delivery) (end uint64, ok bool, err error) 
 func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
 	a := s.Handle.(*attachment)
 	fault.Crash(fault.NodeSettled)
+	a.traceSettled(st, end)
 	a.settled[st], a.released = end, true // publish gives the room back, after the control records
 	a.touch()
 	if a.stalled[st] || a.ended && !a.detached {
@@ -154,6 +158,7 @@ func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
 func (o *ports) Outcome(s *flow.Session, seq uint64, delivered, maybe bool) {
 	c := wire.Control{Type: wire.ControlSettled, Value: seq}
 	if !delivered {
+		s.Handle.(*attachment).traceGivenUp(seq, maybe)
 		c.Type = wire.ControlUndelivered
 		if maybe {
 			c.Detail = 1

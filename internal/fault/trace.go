@@ -23,22 +23,34 @@ const (
 	// FrameReceived: a frame came from Peer and is about to be acted on.
 	FrameReceived
 	// Delivered: a message or reply was written into the in-ring of a program.
-	// Session and Seq are the message's; Peer is the node of its sender, or
-	// of a reply 0; Attempt numbers the program.
+	// Session and Seq are the message's, or of a reply the request's that it
+	// answers; Peer is the node of its sender, 0 for a reply; Type tells the two
+	// apart; Attempt is the number of the program, see Attached.
 	Delivered
 	// Taken: the head of a program's in-ring has passed a message: it is acknowledged. As Delivered.
 	Taken
 	// Withdrawn: a program ended, or was cut off, with a message untaken. As Delivered.
 	Withdrawn
-	// Settled: the room of messages in the out-ring of Session may be given
-	// back. Seq: cursor up to which; Kind 1 for replies.
+	// Restored: a program that came back had a message untaken, which stays in
+	// its in-ring. As Delivered.
+	Restored
+	// Struck: as Restored, but it was struck out.
+	Struck
+	// Settled: all messages of Session up to Seq are settled, their room may be
+	// given back. Kind 1: its replies, by their own sequences. Seq 0: none that this
+	// process has read.
 	Settled
-	// TableInstalled: the node goes by another table. Epoch is the table's, Seq its version.
+	// GivenUp: a message of Session was given up and is about to be told so.
+	// Flags: as wire.FlagMaybeRepeat if it may have been taken.
+	GivenUp
+	// TableInstalled: the node goes by another table. The epoch is the table's, Seq
+	// its version, Hash the ring's id.
 	TableInstalled
 	// Admitted: the ring knows this process under another incarnation, 0: no more.
 	Admitted
-	// Attached: a program has attached; Attempt numbers it, Session is its own.
-	// Flags: bit 0 server, bit 1 it handed a segment back, bit 2 it takes by Done.
+	// Attached: a program has attached, whose Session is its own. Attempt is the
+	// number that this process gave it. Flags: 1 it is a server program, 2 it handed a
+	// segment back, 4 it takes by Done.
 	Attached
 	// Detached: a program has ended. As Attached.
 	Detached
@@ -48,8 +60,8 @@ const (
 
 // String returns a lower-case word.
 func (w What) String() string {
-	words := [whatEnd]string{"", "started", "frame sent", "frame received", "delivered", "taken", "withdrawn", "settled",
-		"table installed", "admitted", "attached", "detached"}
+	words := [whatEnd]string{"", "started", "frame sent", "frame received", "delivered", "taken", "withdrawn", "restored", "struck",
+		"settled", "given up", "table installed", "admitted", "attached", "detached"}
 	if w == 0 || w >= whatEnd {
 		return fmt.Sprintf("event %d", uint8(w))
 	}
@@ -73,8 +85,8 @@ type Event struct {
 	Hash    uint64 // of an acknowledgement the mask: bit i stands for Seq+i
 	Attempt uint32
 
-	// Era and Index are the epoch in a frame that has one, else that of the
-	// node's table.
+	// Era and Index are the epoch in a frame that has one (a message, MOVED),
+	// else that of the node's table at that time.
 	Era   uint32
 	Index uint64
 
@@ -112,7 +124,7 @@ const (
 // ErrTrace is wrapped by every error about a file that is no trace.
 var ErrTrace = errors.New("fault: invalid trace")
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+func checksum(b []byte) uint32 { return crc32.Checksum(b[:92], crc32.MakeTable(crc32.Castagnoli)) }
 
 // Put encodes an event into b, which must hold RecordBytes.
 func (e *Event) Put(b []byte) {
@@ -132,7 +144,7 @@ func (e *Event) Put(b []byte) {
 	le.PutUint64(b[80:], e.Incarnation)
 	le.PutUint16(b[88:], e.LowDelta)
 	le.PutUint16(b[90:], e.PredDelta)
-	le.PutUint32(b[92:], crc32.Checksum(b[:92], castagnoli))
+	le.PutUint32(b[92:], checksum(b))
 }
 
 // Get decodes an event and reports whether b holds one: whole, with a number
@@ -149,7 +161,7 @@ func (e *Event) Get(b []byte) bool {
 		Era: le.Uint32(b[72:]), Index: le.Uint64(b[64:]),
 		LowDelta: le.Uint16(b[88:]), PredDelta: le.Uint16(b[90:]), Incarnation: le.Uint64(b[80:]),
 	}
-	return e.Number != 0 && e.What != 0 && e.What < whatEnd && le.Uint32(b[92:]) == crc32.Checksum(b[:92], castagnoli)
+	return e.Number != 0 && e.What != 0 && e.What < whatEnd && le.Uint32(b[92:]) == checksum(b)
 }
 
 // putHead encodes the head of a file with so many records.
