@@ -81,11 +81,12 @@ type ServiceOut struct {
 
 // PendingTable installs the table that the next merge leads to. Delta is the
 // difference from the base assignment (ring.Assignment.Delta). Refusals:
-// ErrOperating, ErrBaseChanged (Base is not the present epoch), ErrInvalid,
-// ErrTooManyParts.
+// ErrOperating, ErrBaseChanged (Base and Version are not those of the present
+// table), ErrInvalid, ErrTooManyParts.
 type PendingTable struct {
-	Base  ring.Epoch `json:"base"`
-	Delta []byte     `json:"delta"`
+	Base    ring.Epoch `json:"base"`
+	Version uint64     `json:"version,omitempty"` // of the table; 0: only Base counts
+	Delta   []byte     `json:"delta"`
 }
 
 // MergeStart starts the merge to the pending table; the merge's id is the
@@ -145,6 +146,20 @@ type MergeAbort struct {
 type SuspendMerge struct {
 	On bool `json:"on"`
 }
+
+// MergeRequest is MERGE: one entry that installs the table which the leader
+// planned and starts the merge to it, so that a repeated proposal does not find
+// its own merge in the way. Without a Delta there was nothing to merge, and
+// the entry changes nothing. Version is that of the table the plan was made
+// from. Refusals: those of PendingTable and of MergeStart.
+type MergeRequest struct {
+	Version uint64 `json:"version"`
+	Delta   []byte `json:"delta,omitempty"`
+}
+
+// MergeComplete is COMPMERGE: it seals the merge that runs. When none runs, or
+// it is sealed already, it changes nothing. Refusal: ErrNotReady.
+type MergeComplete struct{}
 
 // SlaveUp lists a slave node as UP.
 type SlaveUp struct {
@@ -209,6 +224,12 @@ func (MergeAbort) Type() CommandType { return CommandMergeAbort }
 
 // Type implements Body.
 func (SuspendMerge) Type() CommandType { return CommandSuspendMerge }
+
+// Type implements Body.
+func (MergeRequest) Type() CommandType { return CommandMergeRequest }
+
+// Type implements Body.
+func (MergeComplete) Type() CommandType { return CommandMergeComplete }
 
 // Type implements Body.
 func (SlaveUp) Type() CommandType { return CommandSlaveUp }

@@ -33,6 +33,8 @@ const (
 	CommandMergeUnseal
 	CommandMergeAbort
 	CommandSuspendMerge
+	CommandMergeRequest
+	CommandMergeComplete
 
 	CommandSlaveUp
 	CommandSlaveDown
@@ -201,6 +203,8 @@ func init() {
 		CommandMergeUnseal:     command("MergeUnseal", (*State).mergeUnseal),
 		CommandMergeAbort:      command("MergeAbort", (*State).mergeAbort),
 		CommandSuspendMerge:    command("SuspendMerge", (*State).suspendMerge),
+		CommandMergeRequest:    command("MergeRequest", (*State).mergeRequest),
+		CommandMergeComplete:   command("MergeComplete", (*State).mergeComplete),
 		CommandSlaveUp:         command("SlaveUp", (*State).slaveUp),
 		CommandSlaveDown:       command("SlaveDown", (*State).slaveDown),
 		CommandSlaveForget:     command("SlaveForget", (*State).slaveForget),

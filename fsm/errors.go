@@ -37,9 +37,30 @@ var (
 	ErrNotReady         = errors.New("fsm: not every transfer of the merge is ready for it")  // MergeSeal before Ready, MergeCommit before Final
 )
 
-// refusals are the sentinels that are remembered with a proposal.
+// Refusal returns the sentinel with this text, nil if there is none: refusals
+// travel between nodes as text.
+func Refusal(text string) error {
+	for _, r := range refusals {
+		if r.Error() == text {
+			return r
+		}
+	}
+	return nil
+}
+
+// RefusalText returns the text of the sentinel that err wraps, "" if there is none.
+func RefusalText(err error) string {
+	for _, r := range refusals {
+		if errors.Is(err, r) {
+			return r.Error()
+		}
+	}
+	return ""
+}
+
+// refusals are the sentinels that are remembered with a proposal, and travel.
 var refusals = []error{
 	ErrInvalid, ErrNoRing, ErrRingExists, ErrUnknownNode, ErrTooMany, ErrStale, ErrOperating, ErrStatusNotAllowed,
 	ErrAlreadyOut, ErrLastServer, ErrBaseChanged, ErrNothingPlanned, ErrDonorMissing, ErrReceiverMissing,
-	ErrTooManyParts, ErrNoMerge, ErrUnknownTransfer, ErrNotReady,
+	ErrTooManyParts, ErrNoMerge, ErrUnknownTransfer, ErrNotReady, ErrOvertaken,
 }

@@ -31,25 +31,35 @@ func (s *State) pendingTable(e *entry, b PendingTable) error {
 	if operating(s.merge) {
 		return ErrOperating
 	}
-	if b.Base != s.epoch {
-		return fmt.Errorf("%w: planned from %v, now %v", ErrBaseChanged, b.Base, s.epoch)
+	if b.Base != s.epoch || b.Version != 0 && b.Version != s.tableVersion {
+		return fmt.Errorf("%w: planned from %v version %d, now %v version %d", ErrBaseChanged, b.Base, b.Version, s.epoch, s.tableVersion)
 	}
-	p, err := ring.ApplyDelta(s.base, b.Delta)
+	p, err := s.plannedBy(b.Delta)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if err := s.checkPending(p); err != nil {
-		return err
-	}
-	if members := s.owning(); s.params.chmpx() && !slices.Equal(p.Owners, ring.Modulo(p.Width, members).Owners) {
-		return fmt.Errorf("%w: not the assignment of PLACEMENT chmpx to %d servers", ErrInvalid, len(members))
-	}
-	if _, err := divide(s.base, p); err != nil {
 		return err
 	}
 	s.pending = p
 	s.setMerge(e, &ring.Merge{Phase: ring.MergePlanned})
 	return nil
+}
+
+// plannedBy returns the assignment that a delta from the base leads to, if it
+// may be merged to.
+func (s *State) plannedBy(delta []byte) (*ring.Assignment, error) {
+	p, err := ring.ApplyDelta(s.base, delta)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := s.checkPending(p); err != nil {
+		return nil, err
+	}
+	if members := s.owning(); s.params.chmpx() && !slices.Equal(p.Owners, ring.Modulo(p.Width, members).Owners) {
+		return nil, fmt.Errorf("%w: not the assignment of PLACEMENT chmpx to %d servers", ErrInvalid, len(members))
+	}
+	if _, err := divide(s.base, p); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // checkPending checks that p is an assignment of this ring to servers that may
@@ -105,10 +115,16 @@ func (s *State) mergeStart(e *entry, _ MergeStart) error {
 	if s.merge == nil {
 		return ErrNothingPlanned
 	}
-	transfers, err := transfersFor(s.table, s.pending, s.params.DoMerge)
+	return s.startMerge(e, s.pending)
+}
+
+// startMerge starts the merge to an assignment, or changes nothing.
+func (s *State) startMerge(e *entry, pending *ring.Assignment) error {
+	transfers, err := transfersFor(s.table, pending, s.params.DoMerge)
 	if err != nil {
 		return err
 	}
+	s.pending = pending
 	for i := range s.servers {
 		v := &s.servers[i]
 		switch {

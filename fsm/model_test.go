@@ -47,7 +47,7 @@ func (w *world) draw() Body {
 	if v.Merge != nil {
 		mergeID = v.Merge.ID
 	}
-	switch rapid.IntRange(0, 24).Draw(w.rt, "what") {
+	switch rapid.IntRange(0, 26).Draw(w.rt, "what") {
 	case 0, 1:
 		return w.serverUp(n, rapid.Bool().Draw(w.rt, "reboot"))
 	case 2:
@@ -72,6 +72,10 @@ func (w *world) draw() Body {
 		return SuspendMerge{On: rapid.Bool().Draw(w.rt, "on")}
 	case 14:
 		return w.slave(ring.ID(n + 1))
+	case 15:
+		return RequestMerge(v)
+	case 16:
+		return MergeComplete{}
 	}
 	if operating(v.Merge) && rapid.IntRange(0, 3).Draw(w.rt, "report") > 0 {
 		return w.report(v)

@@ -86,7 +86,7 @@ func PlanMerge(v View) (Command, bool) {
 	if p == nil || err != nil {
 		return Command{}, false
 	}
-	return Command{Body: PendingTable{Base: v.Table.Epoch, Delta: p.Delta(v.Table.Base)}}, true
+	return Command{Body: PendingTable{Base: v.Table.Epoch, Version: v.Table.Version, Delta: p.Delta(v.Table.Base)}}, true
 }
 
 // MergeBlocked says why a merge that is wanted cannot start (ErrDonorMissing,
@@ -100,7 +100,8 @@ func MergeBlocked(v View) error {
 	return err
 }
 
-// plan returns the assignment to merge to, nil if there is no reason to.
+// plan returns the assignment to merge to, nil if there is no reason to, and
+// why a merge to it cannot start now.
 func plan(v View) (*ring.Assignment, error) {
 	if v.Table == nil || v.Operating() {
 		return nil, nil
@@ -135,10 +136,10 @@ func plan(v View) (*ring.Assignment, error) {
 		p = ring.Plan(base, members, v.Params.width())
 	}
 	transfers, err := transfersFor(v.Table, p, v.Params.DoMerge)
-	if err != nil || !moves && len(transfers) == 0 {
-		return nil, err
+	if err == nil && !moves && len(transfers) == 0 {
+		return nil, nil
 	}
-	return p, nil
+	return p, err
 }
 
 // anyLacks reports whether a server that could serve a slot lacks its data.

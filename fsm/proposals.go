@@ -2,13 +2,13 @@ package fsm
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 )
 
-// strangersMax bounds the proposers remembered that are not the boot of a
-// known node: starts that were never admitted, or not yet.
+// strangersMax bounds the proposers remembered that are neither the boot of a
+// known node nor its operators (Operator): starts that were never admitted, or
+// not yet, and the operators of starts that are over.
 const strangersMax = 64
 
 // proposal is the last one applied of a proposer.
@@ -35,12 +35,7 @@ func (s *State) repeated(c Command) (bool, error) {
 	if c.Number < s.proposals[i].Number {
 		return true, fmt.Errorf("%w: number %d after %d", ErrOvertaken, c.Number, s.proposals[i].Number)
 	}
-	for _, r := range refusals {
-		if s.proposals[i].Refusal == r.Error() {
-			return true, r
-		}
-	}
-	return true, nil
+	return true, Refusal(s.proposals[i].Refusal)
 }
 
 // remember notes the command as its proposer's last one, with its refusal if
@@ -49,13 +44,7 @@ func (s *State) remember(c Command, index uint64, refused error) {
 	if c.Proposer == 0 {
 		return
 	}
-	p := proposal{Proposer: c.Proposer, Number: c.Number, Index: index}
-	for _, r := range refusals {
-		if errors.Is(refused, r) {
-			p.Refusal = r.Error()
-			break
-		}
-	}
+	p := proposal{Proposer: c.Proposer, Number: c.Number, Index: index, Refusal: RefusalText(refused)}
 	i, known := slices.BinarySearchFunc(s.proposals, c.Proposer, compareProposal)
 	if known {
 		s.proposals[i] = p
@@ -69,10 +58,10 @@ func (s *State) remember(c Command, index uint64, refused error) {
 func (s *State) boundStrangers() {
 	boots := make(map[uint64]bool, len(s.servers)+len(s.slaves))
 	for i := range s.servers {
-		boots[s.servers[i].Boot] = true
+		boots[s.servers[i].Boot], boots[Operator(s.servers[i].Boot)] = true, true
 	}
 	for i := range s.slaves {
-		boots[s.slaves[i].Boot] = true
+		boots[s.slaves[i].Boot], boots[Operator(s.slaves[i].Boot)] = true, true
 	}
 	var strangers []proposal
 	for _, p := range s.proposals {
