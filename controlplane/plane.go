@@ -8,7 +8,8 @@
 // plane goes on without it.
 //
 // All methods of Plane may be called from any goroutine, at any time between
-// New and the end of Run; none of them waits for a commit except Leave.
+// New and the end of Run; none of them waits for a commit except Leave, Command,
+// Consistent and Refresh.
 package controlplane
 
 import (
@@ -67,8 +68,8 @@ type Plane struct {
 
 	leading atomic.Bool // this node leads and has applied everything committed before it did
 
-	proposing chan struct{} // token: one proposal of this node at a time, in order of Number
-	number    uint64        // of the last proposal; owned by the token's holder
+	own       proposer      // of what this node says of itself
+	operators proposer      // of what its operators ask for
 	applying  chan struct{} // tokens: bound of raft.Apply under way
 
 	mu        sync.Mutex // guards what follows; nothing blocks under it
@@ -106,7 +107,6 @@ func New(cfg Config) (*Plane, error) {
 		client:  newRPCClient(cfg.Dial),
 		fatal:   make(chan error, 1),
 		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(), outlived: newSignal(),
-		proposing: make(chan struct{}, 1),
 		applying:  make(chan struct{}, appliesMax),
 		noneSince: time.Now(),
 		ranAt:     time.Now(),
@@ -114,6 +114,7 @@ func New(cfg Config) (*Plane, error) {
 		reach:     make(map[ring.ID]bool),
 		observed:  make(map[ring.ID]observer),
 	}
+	p.own, p.operators = newProposer(p.boot), newProposer(fsm.Operator(p.boot))
 	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))
 	p.server = newRPCServer(p.handle)
 	p.sessions = mux.NewSessions(p.log, p.admitSession)

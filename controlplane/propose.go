@@ -83,11 +83,12 @@ func (p *Plane) addressOf(id ring.ID) string {
 	return ""
 }
 
-// toLeader brings a request to the leader, wherever it is by now, until ctx ends.
+// toLeader brings a request to the leader, wherever it is by now, until ctx
+// ends. ErrUncertain: an attempt may have been heard that was not answered.
 func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 	last := ErrNoLeader
 	wait := retryMin
-	hint := ""
+	hint, heard := "", false
 	for i := 0; ctx.Err() == nil; i++ {
 		_, addr := p.leader()
 		if hint != "" {
@@ -103,6 +104,9 @@ func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 		}
 		resp, err := p.ask(ctx, addr, req)
 		hint = ""
+		if req.Op != opRead {
+			heard = heard || err != nil && !errors.Is(err, errNoConnection) || err == nil && resp.Uncertain
+		}
 		switch {
 		case err != nil:
 			last = err
@@ -111,6 +115,8 @@ func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 			last = resp.err()
 		case resp.Code == codeNotLeader || resp.Code == codeFailed:
 			last = resp.err()
+		case heard && resp.Code != codeOK && resp.Refusal == "":
+			return nil, uncertain(resp.err()) // refused by somebody who does not know what became of it
 		default:
 			return resp, resp.err()
 		}
@@ -119,7 +125,18 @@ func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 			wait = min(2*wait, retryMax)
 		}
 	}
+	if heard {
+		last = uncertain(last)
+	}
 	return nil, fmt.Errorf("%s: no success before the time was over: %w", req.Op, last)
+}
+
+// uncertain says that what failed with err may have happened all the same.
+func uncertain(err error) error {
+	if errors.Is(err, ErrUncertain) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUncertain, err)
 }
 
 // findLeader asks all other servers at once who leads and returns the first
@@ -147,45 +164,40 @@ func (p *Plane) findLeader(ctx context.Context) string {
 	return ""
 }
 
-// ask sends a request to one server, which may be this one.
+// ask sends a request to one server, which may be this one. What operators ask
+// goes over a connection of its own: one that could not be made has changed
+// nothing, while a kept one may break after the request has arrived.
 func (p *Plane) ask(ctx context.Context, addr string, req *request) (*response, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	timeout, call := attemptTimeout, p.client.call
+	if req.Op == opCommand || req.Op == opRead {
+		timeout, call = commandAttempt, p.client.callAnew
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if addr == p.cfg.Self.Addr {
 		return p.handle(ctx, req), nil
 	}
-	return p.client.call(ctx, addr, req)
+	return call(ctx, addr, req)
 }
 
-// encode gives a command this node's name and the next number. The proposing
-// token is held: numbers reach the log in their order.
-func (p *Plane) encode(body fsm.Body) ([]byte, error) {
-	p.number++
-	return fsm.Encode(fsm.Command{Proposer: p.boot, Number: p.number, TimeUs: fault.Now().UnixMicro(), Body: body})
-}
-
-// takeTurn takes the proposing token; giveTurn gives it back.
-func (p *Plane) takeTurn(ctx context.Context) error {
-	select {
-	case p.proposing <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (p *Plane) giveTurn() { <-p.proposing }
-
-// propose has the leader commit a command of this node. It retries until ctx
-// ends; ErrRefused is final.
+// propose has the leader commit a command of this node about itself. It
+// retries until ctx ends; ErrRefused is final.
 func (p *Plane) propose(ctx context.Context, body fsm.Body) error {
-	if err := p.takeTurn(ctx); err != nil {
-		return fmt.Errorf("propose %s: %w", body.Type(), err)
+	return p.proposeAs(ctx, &p.own, opPropose, body)
+}
+
+// proposeAs is propose under any name of this node.
+func (p *Plane) proposeAs(ctx context.Context, as *proposer, o op, body fsm.Body) error {
+	select {
+	case as.turn <- struct{}{}:
+		defer func() { <-as.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("propose %s: wait for earlier proposals: %w", body.Type(), ctx.Err())
 	}
-	defer p.giveTurn()
-	b, err := p.encode(body)
+	as.number++
+	b, err := fsm.Encode(fsm.Command{Proposer: as.name, Number: as.number, TimeUs: fault.Now().UnixMicro(), Body: body})
 	if err == nil {
-		_, err = p.toLeader(ctx, p.request(opPropose, proposeBody{Command: b}))
+		_, err = p.toLeader(ctx, p.request(o, proposeBody{Command: b}))
 	}
 	if err != nil {
 		return fmt.Errorf("propose %s: %w", body.Type(), err)
@@ -214,8 +226,9 @@ func (p *Plane) proposeHere(ctx context.Context, body fsm.Body) (fsm.Result, err
 	return res, nil
 }
 
-// apply commits an encoded command on the leader. Its error means that nothing
-// is known about the command; refusals are in the result.
+// apply commits an encoded command on the leader. Refusals are in the result;
+// ErrUncertain means that the command may be in the log all the same, any other
+// error that it is not.
 func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
 	n := p.node.Load()
 	if n == nil {
@@ -235,7 +248,11 @@ func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
 		defer func() { <-p.applying }()
 		f := n.Apply(b, applyTimeout)
 		if err := f.Error(); err != nil {
-			done <- outcome{err: fmt.Errorf("commit: %w", err)}
+			err = fmt.Errorf("commit: %w", err)
+			if !errors.Is(err, raft.ErrNotLeader) && !errors.Is(err, raft.ErrEnqueueTimeout) && !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+				err = uncertain(err)
+			}
+			done <- outcome{err: err}
 			return
 		}
 		res, ok := f.Response().(fsm.Result)
@@ -252,6 +269,6 @@ func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
 	case o := <-done:
 		return o.res, o.err
 	case <-ctx.Done():
-		return fsm.Result{}, fmt.Errorf("wait for the commit: %w", ctx.Err())
+		return fsm.Result{}, uncertain(fmt.Errorf("wait for the commit: %w", ctx.Err()))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -24,6 +25,10 @@ const (
 	rpcWriteLimit  = 5 * time.Second
 )
 
+// errNoConnection is wrapped when no new connection could be made. Of callAnew
+// it says that the request was not sent at all.
+var errNoConnection = errors.New("controlplane: no connection")
+
 // errRPC is wrapped by errors about bytes that are no rpc of ours.
 var errRPC = errors.New("controlplane: invalid rpc")
 
@@ -35,6 +40,8 @@ const (
 	opProbe      op = "probe"       // who are you, have you a ring; probeAnswer
 	opWho        op = "who"         // who answers at my address; whoAnswer
 	opPropose    op = "propose"     // proposeBody; proposeAnswer; leader only
+	opCommand    op = "command"     // proposeBody; proposeAnswer; leader only; of operators
+	opRead       op = "read"        // readAnswer; leader only
 	opEvidence   op = "evidence"    // evidenceBody; leader only
 	opJoinServer op = "join-server" // joinServerBody; joinAnswer; leader only
 	opJoinSlave  op = "join-slave"  // joinSlaveBody; leader only
@@ -65,10 +72,14 @@ type request struct {
 }
 
 type response struct {
-	Code   code            `json:"code,omitempty"`
-	Text   string          `json:"text,omitempty"`
-	Leader string          `json:"leader,omitempty"` // host:port
-	Body   json.RawMessage `json:"body,omitempty"`
+	Code   code   `json:"code,omitempty"`
+	Text   string `json:"text,omitempty"`
+	Leader string `json:"leader,omitempty"` // host:port
+	// Refusal is the text of fsm's sentinel, with codeRefused: the entry is in the log.
+	Refusal string `json:"refusal,omitempty"`
+	// Uncertain: the request failed, and may have been done all the same.
+	Uncertain bool            `json:"uncertain,omitempty"`
+	Body      json.RawMessage `json:"body,omitempty"`
 }
 
 // err returns what a response that is not OK means to the caller.
@@ -79,6 +90,9 @@ func (r *response) err() error {
 	case codeNotLeader:
 		return fmt.Errorf("%w: the server asked does not lead", ErrNoLeader)
 	case codeRefused:
+		if is := fsm.Refusal(r.Refusal); is != nil {
+			return fmt.Errorf("%w: %w", ErrRefused, &refusal{text: r.Text, is: is})
+		}
 		return fmt.Errorf("%w: %s", ErrRefused, r.Text)
 	case codeOtherRing, codeGroup:
 		return fmt.Errorf("%w: %s", ErrOtherRing, r.Text)
@@ -152,7 +166,7 @@ func (c *rpcClient) call(ctx context.Context, addr string, req *request) (*respo
 func (c *rpcClient) callAnew(ctx context.Context, addr string, req *request) (*response, error) {
 	conn, err := mux.Dial(ctx, c.dial, addr, mux.KindRPC)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNoConnection, err)
 	}
 	return c.exchange(ctx, addr, conn, req)
 }

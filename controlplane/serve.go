@@ -49,6 +49,10 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 	switch req.Op {
 	case opPropose:
 		return p.servePropose(ctx, req)
+	case opCommand:
+		return p.serveCommand(ctx, req)
+	case opRead:
+		return p.serveRead(ctx)
 	case opEvidence:
 		return p.serveEvidence(req)
 	case opJoinServer:
@@ -66,9 +70,9 @@ func (p *Plane) reply(body any, err error) *response {
 		return &response{Code: codeRefused, Text: err.Error()}
 	case errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost):
 		_, addr := p.leader()
-		return &response{Code: codeNotLeader, Leader: addr}
+		return &response{Code: codeNotLeader, Leader: addr, Uncertain: errors.Is(err, ErrUncertain)}
 	case err != nil:
-		return &response{Code: codeFailed, Text: err.Error()}
+		return &response{Code: codeFailed, Text: err.Error(), Uncertain: errors.Is(err, ErrUncertain)}
 	}
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -101,13 +105,9 @@ func (p *Plane) answerProbe(req *request) probeAnswer {
 }
 
 func (p *Plane) servePropose(ctx context.Context, req *request) *response {
-	var body proposeBody
-	if err := json.Unmarshal(req.Body, &body); err != nil {
-		return &response{Code: codeRefused, Text: "decode request: " + err.Error()}
-	}
-	c, err := fsm.Decode(body.Command) // a bad entry in the log would stop every node
+	c, err := proposed(req)
 	if err != nil {
-		return &response{Code: codeRefused, Text: err.Error()}
+		return p.reply(nil, err)
 	}
 	if !mayPropose(req, c.Body) {
 		return &response{Code: codeRefused, Text: fmt.Sprintf("%s may not propose this %s", req.From, c.Type())}
@@ -117,9 +117,32 @@ func (p *Plane) servePropose(ctx context.Context, req *request) *response {
 			return p.reply(nil, err)
 		}
 	}
-	res, err := p.apply(ctx, body.Command)
+	b, err := fsm.Encode(c)
+	if err != nil {
+		return p.reply(nil, err)
+	}
+	res, err := p.apply(ctx, b)
+	return p.proposeReply(res, err)
+}
+
+// proposed decodes the command in a request: a bad entry in the log would stop
+// every node.
+func proposed(req *request) (fsm.Command, error) {
+	var body proposeBody
+	if err := json.Unmarshal(req.Body, &body); err != nil {
+		return fsm.Command{}, fmt.Errorf("%w: decode request: %w", ErrRefused, err)
+	}
+	c, err := fsm.Decode(body.Command)
+	if err != nil {
+		return fsm.Command{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return c, nil
+}
+
+// proposeReply makes a response of what apply returned.
+func (p *Plane) proposeReply(res fsm.Result, err error) *response {
 	if err == nil && res.Err != nil {
-		err = fmt.Errorf("%w: %w", ErrRefused, res.Err)
+		return &response{Code: codeRefused, Text: res.Err.Error(), Refusal: fsm.RefusalText(res.Err)}
 	}
 	return p.reply(proposeAnswer{Index: res.Index}, err)
 }

@@ -21,6 +21,7 @@ type Status struct {
 	RingID      uint64           `json:"ring_id,string"`
 	Epoch       ring.Epoch       `json:"epoch"`
 	Version     uint64           `json:"version"`
+	Index       uint64           `json:"index"`            // of the log: this status shows at least what was committed up to here
 	Params      *fsm.Params      `json:"params,omitempty"` // ring-wide values; nil: no ring yet
 	Incarnation ring.Incarnation `json:"incarnation"`      // of this process start; 0: not admitted
 	Programs    int              `json:"programs"`         // as last reported by the data plane
@@ -28,7 +29,12 @@ type Status struct {
 	Quorum      QuorumStatus     `json:"quorum"`
 	Servers     []ServerStatus   `json:"servers"`
 	Slaves      []SlaveStatus    `json:"slaves"`
-	Merge       *MergeStatus     `json:"merge,omitempty"`
+	// SuspendMerge: SUSPENDMERGE is on, AUTOMERGE is ignored.
+	SuspendMerge bool `json:"suspend_merge"`
+	// MergeHeld: ABORTMERGE or NOSUSPENDMERGE was the last word; nothing starts by
+	// itself before the next command or change of membership.
+	MergeHeld bool         `json:"merge_held"`
+	Merge     *MergeStatus `json:"merge,omitempty"`
 }
 
 // RaftStatus is the state of raft on this node.
@@ -60,7 +66,12 @@ type ServerStatus struct {
 	Name        string           `json:"name"`
 	CtlPort     uint16           `json:"ctlport"`
 	Addr        string           `json:"addr"`
-	Status      string           `json:"status"` // CHMPX's words
+	Status      string           `json:"status"`    // CHMPX's words
+	Service     string           `json:"service"`   // "in" or "out"
+	Up          bool             `json:"up"`        // false: DOWN
+	Suspended   bool             `json:"suspended"` // no server program is attached
+	Action      string           `json:"action"`    // "none", "add" or "delete": what the next merge makes of it
+	Operate     string           `json:"operate"`   // "nothing", "pending", "doing" or "done": its part in the merge
 	Incarnation ring.Incarnation `json:"incarnation"`
 	BaseHash    int32            `json:"base_hash"`
 	PendingHash int32            `json:"pending_hash"`
@@ -96,9 +107,11 @@ type TransferStatus struct {
 // Status returns what this node knows. It does not block on the network or the
 // disk.
 func (p *Plane) Status() Status {
+	index := p.fsm.Load().Applied() // before the view, which shows at least this
 	v := p.view()
 	cluster := p.clusterOf()
 	st := Status{
+		Index: index, SuspendMerge: v.SuspendMerge, MergeHeld: v.MergeHeld,
 		ID: p.cfg.Self.ID, Name: p.cfg.Self.Name, Group: p.cfg.Group, Role: "server",
 		RingID: v.RingID, Incarnation: p.incarnation(v),
 		Raft:    p.raftStatus(v, cluster),
@@ -145,8 +158,13 @@ func (p *Plane) Status() Status {
 func (p *Plane) serverStatus(s ring.Server, link ring.LinkState, cluster []raft.Server, leader ring.ID) ServerStatus {
 	out := ServerStatus{
 		ID: s.ID, Name: s.Name, CtlPort: s.CtlPort, Addr: s.Addr, Status: s.Status.String(),
+		Service: "out", Up: s.Status.Live() == ring.Up, Suspended: s.Status.Suspended(),
+		Action: actionWords[s.Status.Action()], Operate: operateWords[s.Status.Operate()],
 		Incarnation: s.Incarnation, BaseHash: s.BaseHash, PendingHash: s.PendingHash, StatusTime: s.StatusTime,
 		Link: link.String(), Raft: "none", Leader: s.ID == leader,
+	}
+	if s.Status.Ring() == ring.ServiceIn {
+		out.Service = "in"
 	}
 	if s.ID == p.cfg.Self.ID {
 		out.Link = "self"
@@ -158,6 +176,12 @@ func (p *Plane) serverStatus(s ring.Server, link ring.LinkState, cluster []raft.
 	}
 	return out
 }
+
+// The parts of a status for programs.
+var (
+	actionWords  = map[ring.Status]string{ring.NoAct: "none", ring.Add: "add", ring.Delete: "delete"}
+	operateWords = map[ring.Status]string{ring.Nothing: "nothing", ring.Pending: "pending", ring.Doing: "doing", ring.Done: "done"}
+)
 
 // suffrage returns the word for a member's right to vote.
 func suffrage(m raft.Server) string {

@@ -19,6 +19,7 @@ type RaftFSM struct {
 	onFatal func(error)
 	failed  error
 	view    atomic.Pointer[View] // the last one handed to onApply
+	applied atomic.Uint64        // log index of the last entry, stored after view
 }
 
 var _ raft.FSM = (*RaftFSM)(nil)
@@ -37,6 +38,10 @@ func NewRaftFSM(onApply func(View), onFatal func(error)) *RaftFSM {
 // View returns the newest view.
 func (f *RaftFSM) View() View { return *f.view.Load() }
 
+// Applied returns the log index of the last command that was applied or
+// restored: View shows it and everything before.
+func (f *RaftFSM) Applied() uint64 { return f.applied.Load() }
+
 // Apply implements raft.FSM. What it returns is always a Result.
 func (f *RaftFSM) Apply(l *raft.Log) any {
 	if f.failed != nil {
@@ -53,6 +58,7 @@ func (f *RaftFSM) Apply(l *raft.Log) any {
 	if res.Changed {
 		f.publish()
 	}
+	f.applied.Store(l.Index)
 	return res
 }
 
@@ -87,6 +93,7 @@ func (f *RaftFSM) Restore(r io.ReadCloser) error {
 		return err
 	}
 	f.publish()
+	f.applied.Store(f.state.index)
 	return nil
 }
 

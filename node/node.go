@@ -174,9 +174,10 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	if n.mux != nil {
 		n.mux.Handle(mux.KindData, n.data.HandleConn)
 	}
+	asked := n.newCommands(idType)
 	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
-		Command: n.newStatusText(idType).answers(n.opts.Version).Answer, Logger: n.log,
-		Status: func() any { return n.Status() },
+		Command: n.newStatusText(idType).answers(n.opts.Version, asked.change).Answer, Logger: n.log,
+		Status: func() any { return n.Status() }, Consistent: asked.consistent,
 		Names:  n.names(),
 		Owners: func(hash uint64) ctlport.Owners { return ctlport.OwnersOf(n.data.View().Table, hash) },
 	})

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -56,9 +57,12 @@ func (n *Node) names() []string {
 	return all
 }
 
-// answers returns what the control port answers to text commands.
-func (s *statusText) answers(version string) ctlport.Answers {
-	return ctlport.Answers{Version: versionLine(version), Slave: !s.self.Server, Self: s.showSelf, All: s.showAll}
+// answers returns what the control port answers to text commands; change does
+// those that change the ring.
+func (s *statusText) answers(version string, change func(context.Context, ctlport.Change) ctlport.Outcome) ctlport.Answers {
+	return ctlport.Answers{
+		Version: versionLine(version), Slave: !s.self.Server, IDType: s.idType, Self: s.showSelf, All: s.showAll, Change: change,
+	}
 }
 
 // versionLine is what VERSION prints: number, commit, TLS library.

@@ -143,7 +143,8 @@ func TestTextWithoutLeader(t *testing.T) {
 			fmt.Sprintf("Internal ID               = 0x%x\n", uint64(n.id)), "    To Servers            = 3\n", "    On Control port       = ",
 			fmt.Sprintf("    Control Port(socket)  = %d(", s.ctlPort), fmt.Sprintf("    Port(socket)          = %d(", s.port),
 		},
-		"MERGE": {"ERROR: "},
+		"MERGE":                  {"ERROR: Failed to start merging.\nREASON: no leader: waiting for 2 of 3 servers: 127.0.0.1:"},
+		"SERVICEOUT 127.0.0.1:9": {"ERROR: There is no such as server.\nREASON: no server of the ring or the configuration is called \"127.0.0.1\" with control port 9\n"},
 	} {
 		answer := ask(command)
 		for _, want := range wants {
@@ -162,7 +163,7 @@ func TestShowSlave(t *testing.T) {
 	if s.Name != "s" || !s.Slave || s.Port != -1 || s.Status != ring.Slave|ring.Up || s.ToServers != 3 {
 		t.Errorf("%+v", s)
 	}
-	if got := text.answers("V").Answer(ctlport.ParseCommand([]byte("servicein")), 1); !strings.Contains(got, "slave node") {
+	if got := text.answers("V", nil).Answer(t.Context(), ctlport.ParseCommand([]byte("servicein")), 1); !strings.Contains(got, "slave node") {
 		t.Errorf("SERVICEIN: %q", got)
 	}
 }

@@ -1,9 +1,12 @@
 package ctlport
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 // Command is a text command as it came in.
@@ -29,32 +32,25 @@ func ParseCommand(line []byte) Command {
 func Unknown(c Command) string { return fmt.Sprintf("Unknown command(%s)\n", c.Word) }
 
 // Answers is what a node answers to text commands. Its functions may be called
-// from many goroutines at once and must not block.
+// from many goroutines at once. Only Change may block, until its context ends.
 type Answers struct {
 	Version string // what VERSION prints
 	Slave   bool
+	IDType  ring.IDType // says how servers are called
 	Self    func() Self // what SELFSTATUS shows; OnControlPort comes from the port
 	All     func() All  // what ALLSTATUS shows
+	Change  func(context.Context, Change) Outcome
 }
 
-// Commands that CHMPX has. serverOnly are those that a slave refuses.
-var (
-	serverOnly = []string{"SERVICEIN", "SUSPENDMERGE", "NOSUSPENDMERGE", "UPDATESTATUS"}
-	elsewhere  = []string{"SERVICEOUT", "MERGE", "ABORTMERGE", "COMPMERGE", "DUMP", "TRACE", "TRACEVIEW"}
-)
-
-// Replies, in CHMPX's words.
-const (
-	replyWrongParameters = "ERROR: Parameters are wrong.\n"
-	replySlave           = "ERROR: The command can not be executed on the slave node.\n"
-)
+// missing are the commands that CHMPX has and this version has not.
+var missing = []string{"DUMP", "TRACE", "TRACEVIEW"}
 
 // Answer returns the reply to a command; open is the number of connections to
 // the control port.
-func (a Answers) Answer(c Command, open int) string {
+func (a Answers) Answer(ctx context.Context, c Command, open int) string {
 	switch {
 	case c.Cut && len(c.Args) > 0:
-		return replyWrongParameters + fmt.Sprintf("REASON: the command has more than %d bytes.\n", commandBytesMax)
+		return replyParameters + fmt.Sprintf("REASON: the command has more than %d bytes.\n", commandBytesMax)
 	case c.Cut:
 		return Unknown(c) // of a word that long there is none
 	case c.Name == "VERSION":
@@ -65,10 +61,27 @@ func (a Answers) Answer(c Command, open int) string {
 		return s.String()
 	case c.Name == "ALLSTATUS":
 		return a.All().String()
-	case a.Slave && slices.Contains(serverOnly, c.Name):
-		return replySlave
-	case slices.Contains(serverOnly, c.Name) || slices.Contains(elsewhere, c.Name):
+	case slices.Contains(missing, c.Name):
 		return fmt.Sprintf("ERROR: %s is not available in this version.\n", c.Name)
 	}
-	return Unknown(c)
+	if _, ok := changes[c.Name]; !ok {
+		return Unknown(c)
+	}
+	return a.change(ctx, c)
+}
+
+// change returns the reply to a command that changes the ring.
+func (a Answers) change(ctx context.Context, c Command) string {
+	if reply := changes[c.Name].onSlave; a.Slave && reply != "" {
+		return reply
+	}
+	what := Change{Name: c.Name}
+	if c.Name == "SERVICEOUT" {
+		ref, reply := parseServer(c.Args, a.IDType)
+		if reply != "" {
+			return reply
+		}
+		what.Server = ref
+	}
+	return a.Change(ctx, what).Reply(c.Name)
 }

@@ -34,14 +34,16 @@ const (
 )
 
 // Config says what the port answers. All functions may be called from many
-// goroutines at once and must not block for long.
+// goroutines at once. Those with a context may block until it ends, at the
+// latest with Run; the others must not block for long.
 type Config struct {
-	Allowed func(remote net.Addr) bool       // hosts that are read at all; nil: everybody
-	Command func(c Command, open int) string // answer to a text command, with open connections, "" = close without one; nil: all are unknown
-	Status  func() any                       // what GET /v1/status returns as JSON
-	Owners  func(hash uint64) Owners         // what GET /v1/owners returns as JSON
-	Logger  *slog.Logger                     // nil: discards
-	Names   []string                         // of this node, beside its addresses and localhost: what Host may say in HTTP
+	Allowed    func(remote net.Addr) bool                            // hosts that are read at all; nil: everybody
+	Command    func(ctx context.Context, c Command, open int) string // answer to a text command, with open connections, "" = close without one; nil: all are unknown
+	Status     func() any                                            // what GET /v1/status returns as JSON
+	Consistent func(ctx context.Context) error                       // returns when Status shows what is committed; nil: there is no ?consistent=1
+	Owners     func(hash uint64) Owners                              // what GET /v1/owners returns as JSON
+	Logger     *slog.Logger                                          // nil: discards
+	Names      []string                                              // of this node, beside its addresses and localhost: what Host may say in HTTP
 }
 
 // Server is a control port. Create it with New and Run it once.
@@ -86,7 +88,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 			wg.Go(func() { // ended by shut, awaited above
 				defer s.untrack(conn)
-				s.serve(conn)
+				s.serve(ctx, conn)
 			})
 		case ctx.Err() != nil:
 			return nil
@@ -103,7 +105,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-func (s *Server) serve(conn net.Conn) {
+func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	if s.cfg.Allowed != nil && !s.cfg.Allowed(conn.RemoteAddr()) {
 		s.warn("control connection denied", "remote", conn.RemoteAddr().String())
@@ -118,9 +120,9 @@ func (s *Server) serve(conn net.Conn) {
 	head := peekMethod(conn, r)
 	if isHTTP(head) {
 		_ = conn.SetReadDeadline(time.Now().Add(stepTimeout))
-		s.serveHTTP(conn, r)
+		s.serveHTTP(ctx, conn, r)
 	} else {
-		s.serveText(conn, r)
+		s.serveText(ctx, conn, r)
 	}
 	linger(conn)
 }
@@ -173,7 +175,7 @@ func couldBeHTTP(head []byte) bool {
 	return false
 }
 
-func (s *Server) serveText(conn net.Conn, r *bufio.Reader) {
+func (s *Server) serveText(ctx context.Context, conn net.Conn, r *bufio.Reader) {
 	line, ended, cut := readCommand(conn, r)
 	if len(line) == 0 && !ended {
 		return // nothing came
@@ -182,7 +184,7 @@ func (s *Server) serveText(conn net.Conn, r *bufio.Reader) {
 	c.Cut = cut
 	reply := Unknown(c)
 	if s.cfg.Command != nil {
-		reply = s.cfg.Command(c, s.open())
+		reply = s.cfg.Command(ctx, c, s.open())
 	}
 	if reply == Unknown(c) {
 		s.warn("unknown control command", "remote", conn.RemoteAddr().String(), "command", c.Word[:min(len(c.Word), 40)])

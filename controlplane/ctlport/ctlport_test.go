@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -202,7 +205,7 @@ func TestDenied(t *testing.T) {
 	ran := make(chan string, 1)
 	addr := serve(t, Config{
 		Allowed: func(net.Addr) bool { return false },
-		Command: func(c Command, _ int) string { ran <- c.Name; return "x" },
+		Command: func(_ context.Context, c Command, _ int) string { ran <- c.Name; return "x" },
 	})
 	c := dial(t, addr)
 	_, _ = io.WriteString(c, "VERSION\n") // may fail: the other side closes at once
@@ -272,7 +275,7 @@ func pipe(t *testing.T, s *Server) (c net.Conn, served chan struct{}) {
 	t.Helper()
 	c, far := net.Pipe()
 	served = make(chan struct{})
-	go func() { defer close(served); s.serve(far) }() // ends at the latest when c is closed
+	go func() { defer close(served); s.serve(t.Context(), far) }() // ends at the latest when c is closed
 	t.Cleanup(func() { c.Close() })
 	return c, served
 }
@@ -298,7 +301,7 @@ func TestSilentClients(t *testing.T) {
 // the next one, and has room again when one has ended.
 func TestFull(t *testing.T) {
 	running, release := make(chan struct{}, connsMax), make(chan struct{})
-	addr := serve(t, Config{Command: func(Command, int) string {
+	addr := serve(t, Config{Command: func(context.Context, Command, int) string {
 		select {
 		case running <- struct{}{}:
 		default:
@@ -337,37 +340,162 @@ func TestFull(t *testing.T) {
 
 // TestCommands proves what servers and slaves answer to CHMPX's commands.
 func TestCommands(t *testing.T) {
+	const needs = "ERROR: SERVICEOUT command must have parameter as server/ctlport.(ex: \"SERVICEOUT servername.fqdn:ctlport\")\n"
+	const slaves = "ERROR: The command can not be executed on the slave node.\n"
+	const nobody = "SUCCEED: There no server on RING.\n"
+	did := func(name string) string { return asked(Change{Name: name}).Reply(name) }
+	out := func(host string) string {
+		return asked(Change{Name: "SERVICEOUT", Server: ServerRef{Host: host, CtlPort: 8021}}).Reply("SERVICEOUT")
+	}
 	for _, tc := range []struct {
 		send          string
 		server, slave string
 	}{
 		{"ALLSTATUS", "RING Name              = G\n", "RING Name              = G\n"},
-		{"servicein", "ERROR: SERVICEIN is not available in this version.\n", replySlave},
-		{"SUSPENDMERGE", "ERROR: SUSPENDMERGE is not available in this version.\n", replySlave},
-		{"MERGE", "ERROR: MERGE is not available in this version.\n", "ERROR: MERGE is not available in this version.\n"},
+		{"servicein", did("SERVICEIN"), slaves},
+		{"SERVICEIN junk", did("SERVICEIN"), slaves},
+		{"SUSPENDMERGE", did("SUSPENDMERGE"), slaves},
+		{"NOSUSPENDMERGE", did("NOSUSPENDMERGE"), slaves},
+		{"UPDATESTATUS", did("UPDATESTATUS"), slaves},
+		{"MERGE", did("MERGE"), nobody},
+		{"COMPMERGE", did("COMPMERGE"), nobody},
+		{"AbortMerge", did("ABORTMERGE"), nobody},
+		{"SERVICEOUT", needs, needs},
+		{"SERVICEOUT a", needs, needs},
+		{"SERVICEOUT a 8021", needs, needs},
+		{"SERVICEOUT a:8021:x:y", needs, needs},
+		{"SERVICEOUT :8021", "ERROR: Parameters are wrong.\n", "ERROR: Parameters are wrong.\n"},
+		{"SERVICEOUT a:", "ERROR: Parameters are wrong.\n", "ERROR: Parameters are wrong.\n"},
+		{"SERVICEOUT a:abc", "ERROR: There is no such as server.\nREASON: \"abc\" is no port from 1 to 65535\n", "ERROR: There is no such as server.\nREASON: \"abc\" is no port from 1 to 65535\n"},
+		{"serviceout a:8021 extra", out("a"), out("a")},
+		{"SERVICEOUT a:8021:ignored", out("a"), out("a")},
+		{"SERVICEOUT [::1]:8021", out("::1"), out("::1")},
+		{"SERVICEOUT [::1]8021", needs, needs},
+		{"SERVICEOUT [::1", needs, needs},
+		{"DUMP", "ERROR: DUMP is not available in this version.\n", "ERROR: DUMP is not available in this version.\n"},
 		{"TRACE foo", "ERROR: TRACE is not available in this version.\n", "ERROR: TRACE is not available in this version.\n"},
 		{"HELP", "Unknown command(HELP)\n", "Unknown command(HELP)\n"},
 	} {
 		for slave, want := range map[bool]string{false: tc.server, true: tc.slave} {
-			if got := answers(slave)(ParseCommand([]byte(tc.send)), 1); got != want {
+			if got := answers(slave)(t.Context(), ParseCommand([]byte(tc.send)), 1); got != want {
 				t.Errorf("%s, slave %t: %q, want %q", tc.send, slave, got, want)
 			}
 		}
 	}
 }
 
+// asked is an outcome that shows what was asked for.
+func asked(c Change) Outcome { return Outcome{Verdict: Failed, Reason: fmt.Sprint(c)} }
+
+// TestReplies proves the first line of each outcome, and that only what was not
+// done has a reason, in one line.
+func TestReplies(t *testing.T) {
+	for _, tc := range []struct {
+		command string
+		verdict Verdict
+		want    string
+	}{
+		{"SERVICEIN", Done, "SUCCEED\n"},
+		{"SERVICEIN", DoneAlone, "SUCCEED: Send status notice to no server on RING.\n"},
+		{"MERGE", DoneAlone, "SUCCEED: There no server on RING.\n"},
+		{"SUSPENDMERGE", DoneAlone, "SUCCEED\n"},
+		{"SERVICEOUT", AlreadyOut, "SUCCEED: Already server has been SERVICEOUT.\n"},
+		{"SERVICEOUT", LastServer, "ERROR: Failed to send status notice to other servers.\nREASON: why so\n"},
+		{"SERVICEOUT", NoSuchServer, "ERROR: There is no such as server.\nREASON: why so\n"},
+		{"SERVICEIN", Operating, "ERROR: Could not change status, because server is operating now.\nREASON: why so\n"},
+		{"SERVICEIN", WrongStatus, "ERROR: Could not change status, because status is not allowed.\nREASON: why so\n"},
+		{"COMPMERGE", SomeServers, "ERROR: Could not change status, because some servers could not be changed its status now.\nREASON: why so\n"},
+		{"SERVICEIN", Failed, "ERROR: Something error is occured in sending/receiving data on RING.\nREASON: why so\n"},
+		{"MERGE", Failed, "ERROR: Failed to start merging.\nREASON: why so\n"},
+		{"ABORTMERGE", Failed, "ERROR: Failed to stop merging.\nREASON: why so\n"},
+		{"COMPMERGE", Failed, "ERROR: Failed to complete merging.\nREASON: why so\n"},
+		{"SUSPENDMERGE", Failed, "ERROR: Could not suspend merge automatically.\nREASON: why so\n"},
+		{"NOSUSPENDMERGE", Failed, "ERROR: Could not nosuspend merge automatically.\nREASON: why so\n"},
+		{"UPDATESTATUS", Failed, "ERROR: Could not send self status to other servers in RING.\nREASON: why so\n"},
+	} {
+		if got := (Outcome{tc.verdict, "why\nso"}).Reply(tc.command); got != tc.want {
+			t.Errorf("%s, verdict %d: %q, want %q", tc.command, tc.verdict, got, tc.want)
+		}
+	}
+}
+
+// TestServerRef proves what the third part of a server's name means, which
+// depends on CHMPXIDTYPE.
+func TestServerRef(t *testing.T) {
+	s := ring.Identity{Name: "a", CtlPort: 8021, CUK: "k", CtlEndpoints: "a:1,b:2", CustomSeed: "s"}
+	for _, tc := range []struct {
+		param string
+		t     ring.IDType
+		reply string // empty: it can be read
+		is    bool
+	}{
+		{"a:8021:x", ring.IDByName, "", true},
+		{"a:8022", ring.IDByName, "", false},
+		{"a:8021:k", ring.IDByCUK, "", true},
+		{"a:8021:x", ring.IDByCUK, "", false},
+		{"a:8021", ring.IDByCUK, "", true},
+		{"a:8021:a:1,b:2", ring.IDByCtlEndpoints, "", true},
+		{"a:8021:a:1", ring.IDByCtlEndpoints, "", false},
+		{"a:8021:s", ring.IDByCustom, "", true},
+		{"a:8021:s:x", ring.IDByCustom, replyNeedsServer, false},
+		{"a:0", ring.IDByName, replyNoSuchServer, false},
+		{"a:65536", ring.IDByName, replyNoSuchServer, false},
+	} {
+		ref, reply := parseServer([]string{tc.param}, tc.t)
+		if (reply == "") != (tc.reply == "") || !strings.HasPrefix(reply, tc.reply) {
+			t.Errorf("%s, %v: %q, want %q", tc.param, tc.t, reply, tc.reply)
+		} else if got := ref.Matches(tc.t, s); reply == "" && got != tc.is {
+			t.Errorf("%s, %v: matches %t, want %t", tc.param, tc.t, got, tc.is)
+		}
+	}
+}
+
+// TestConsistent proves that the status waits for what is committed when asked
+// to, says why it cannot be had, and ends with the port.
+func TestConsistent(t *testing.T) {
+	s := New(nil, Config{
+		Status: func() any { return 1 },
+		Consistent: func(ctx context.Context) error {
+			if ctx.Err() != nil {
+				return errors.New("no quorum")
+			}
+			return nil
+		},
+	})
+	over, end := context.WithCancel(t.Context())
+	end()
+	for _, tc := range []struct {
+		ctx  context.Context
+		path string
+		code int
+		body string
+	}{
+		{t.Context(), "/v1/status?consistent=1", 200, "1"},
+		{over, "/v1/status?consistent=true", 503, `{"error":"no quorum"}`},
+		{over, "/v1/status?consistent=0", 200, "1"},
+		{over, "/v1/status", 200, "1"},
+		{over, "/v1/status?consistent=yes", 400, `{"error":"consistent: \"yes\" is neither 1 nor 0"}`},
+	} {
+		code, body := s.route(tc.ctx, httptest.NewRequest(http.MethodGet, "http://localhost"+tc.path, nil))
+		if got := strings.TrimSpace(string(body)); code != tc.code || got != tc.body {
+			t.Errorf("%s: %d %s, want %d %s", tc.path, code, got, tc.code, tc.body)
+		}
+	}
+}
+
 // answers returns the Command function of a node that shows an empty ring, and
 // the open connections as COUNT.
-func answers(slave bool) func(Command, int) string {
+func answers(slave bool) func(context.Context, Command, int) string {
 	a := Answers{
 		Version: "Version 1", Slave: slave,
 		Self: func() Self { return Self{Group: "G"} }, All: func() All { return All{Group: "G"} },
+		Change: func(_ context.Context, c Change) Outcome { return asked(c) },
 	}
-	return func(c Command, open int) string {
+	return func(ctx context.Context, c Command, open int) string {
 		if c.Name == "COUNT" {
 			return fmt.Sprintln(open)
 		}
-		return a.Answer(c, open)
+		return a.Answer(ctx, c, open)
 	}
 }
 

@@ -2,6 +2,7 @@ package ctlport
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,20 +20,20 @@ const headerBytesMax = 8191
 
 // serveHTTP answers one request and closes: the port is for operators, not for
 // load, and one request per connection keeps the count of connections honest.
-func (s *Server) serveHTTP(conn net.Conn, r *bufio.Reader) {
+func (s *Server) serveHTTP(ctx context.Context, conn net.Conn, r *bufio.Reader) {
 	limited := bufio.NewReader(io.LimitReader(r, headerBytesMax))
 	req, err := http.ReadRequest(limited)
 	if err != nil {
 		s.answer(conn, http.MethodGet, http.StatusBadRequest, errorBody("the request cannot be read: "+err.Error()))
 		return
 	}
-	code, body := s.route(req)
+	code, body := s.route(ctx, req)
 	s.answer(conn, req.Method, code, body)
 }
 
 // route decides about a request. A browser that was led here by a foreign page
 // says so with Origin or Sec-Fetch-Site, and gets nothing.
-func (s *Server) route(req *http.Request) (int, []byte) {
+func (s *Server) route(ctx context.Context, req *http.Request) (int, []byte) {
 	if _, has := req.Header["Origin"]; has {
 		return http.StatusForbidden, errorBody("requests with an Origin are refused")
 	}
@@ -58,12 +59,33 @@ func (s *Server) route(req *http.Request) (int, []byte) {
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return http.StatusMethodNotAllowed, errorBody("only GET and HEAD are allowed")
 	}
+	if consistent, err := wantsConsistent(req); err != nil {
+		return http.StatusBadRequest, errorBody(err.Error())
+	} else if consistent && s.cfg.Consistent != nil {
+		if err := s.cfg.Consistent(ctx); err != nil {
+			return http.StatusServiceUnavailable, errorBody(err.Error())
+		}
+	}
 	body, err := json.Marshal(show())
 	if err != nil {
 		s.cfg.Logger.Error("answer cannot be encoded", "path", req.URL.Path, "err", err)
 		return http.StatusInternalServerError, errorBody("the answer cannot be encoded")
 	}
 	return http.StatusOK, append(body, '\n')
+}
+
+// wantsConsistent reports whether a request for the status asks for what is
+// committed, instead of what this node has heard of so far.
+func wantsConsistent(req *http.Request) (bool, error) {
+	text := req.URL.Query().Get("consistent")
+	if text == "" || req.URL.Path != "/v1/status" {
+		return false, nil
+	}
+	want, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, fmt.Errorf("consistent: %.20q is neither 1 nor 0", text)
+	}
+	return want, nil
 }
 
 // named reports whether a request is meant for this node. A foreign page whose

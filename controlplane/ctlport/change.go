@@ -1,0 +1,154 @@
+package ctlport
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/chmpx/chmpx/ring"
+)
+
+// Change is what an operator asks of the ring.
+type Change struct {
+	Name   string    // of the command: SERVICEIN, SERVICEOUT, MERGE, COMPMERGE, ABORTMERGE, SUSPENDMERGE, NOSUSPENDMERGE or UPDATESTATUS
+	Server ServerRef // of SERVICEOUT: whom
+}
+
+// ServerRef is how an operator calls a server.
+type ServerRef struct {
+	Host    string // NAME, or what resolves to an address of it
+	CtlPort uint16
+	More    string // CUK, CTLENDPOINTS or CUSTOM_ID_SEED, by CHMPXIDTYPE; empty: not given, or of no meaning
+}
+
+// Matches reports whether what the reference says beside the host is true of a server.
+func (r ServerRef) Matches(t ring.IDType, s ring.Identity) bool {
+	if r.CtlPort != s.CtlPort {
+		return false
+	}
+	switch t {
+	case ring.IDByCUK:
+		return r.More == "" || r.More == s.CUK
+	case ring.IDByCtlEndpoints:
+		return r.More == "" || r.More == s.CtlEndpoints
+	case ring.IDByCustom:
+		return r.More == "" || r.More == s.CustomSeed
+	}
+	return true
+}
+
+// Verdict is how a change went.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Done         Verdict = iota // the ring has it
+	DoneAlone                   // so it is, and there is no other server that is up
+	AlreadyOut                  // SERVICEOUT of a server that is down and out of service: nothing to do
+	Operating                   // a merge runs
+	WrongStatus                 // the server's status does not allow it
+	SomeServers                 // the status of some servers does not allow it now
+	NoSuchServer                // the ring has no server of this name
+	LastServer                  // SERVICEOUT of the only server in service
+	Failed                      // no answer of the ring in time
+)
+
+// Outcome is how a change went and, unless it was done, why in plain words.
+type Outcome struct {
+	Verdict Verdict
+	Reason  string
+}
+
+// Replies, in CHMPX's words.
+const (
+	replyDone          = "SUCCEED\n"
+	replyNobody        = "SUCCEED: There no server on RING.\n"
+	replyAlone         = "SUCCEED: Send status notice to no server on RING.\n"
+	replyAlreadyOut    = "SUCCEED: Already server has been SERVICEOUT.\n"
+	replyParameters    = "ERROR: Parameters are wrong.\n"
+	replySlave         = "ERROR: The command can not be executed on the slave node.\n"
+	replyNeedsServer   = "ERROR: SERVICEOUT command must have parameter as server/ctlport.(ex: \"SERVICEOUT servername.fqdn:ctlport\")\n"
+	replyNoSuchServer  = "ERROR: There is no such as server.\n"
+	replyOperating     = "ERROR: Could not change status, because server is operating now.\n"
+	replyWrongStatus   = "ERROR: Could not change status, because status is not allowed.\n"
+	replySomeServers   = "ERROR: Could not change status, because some servers could not be changed its status now.\n"
+	replyLastServer    = "ERROR: Failed to send status notice to other servers.\n"
+	replyFailedOnRing  = "ERROR: Something error is occured in sending/receiving data on RING.\n"
+	replyFailedMerge   = "ERROR: Failed to start merging.\n"
+	replyFailedAbort   = "ERROR: Failed to stop merging.\n"
+	replyFailedComp    = "ERROR: Failed to complete merging.\n"
+	replyFailedSuspend = "ERROR: Could not suspend merge automatically.\n"
+	replyFailedResume  = "ERROR: Could not nosuspend merge automatically.\n"
+	replyFailedUpdate  = "ERROR: Could not send self status to other servers in RING.\n"
+)
+
+// replies are the first lines that do not depend on the command.
+var replies = map[Verdict]string{
+	Done: replyDone, AlreadyOut: replyAlreadyOut, Operating: replyOperating, WrongStatus: replyWrongStatus,
+	SomeServers: replySomeServers, NoSuchServer: replyNoSuchServer, LastServer: replyLastServer,
+}
+
+// change is a command that changes the ring.
+type change struct {
+	alone   string // reply to success when there is no other server
+	failed  string // reply when the ring did not answer
+	onSlave string // reply of a slave, which does not do it; empty: a slave hands it on
+}
+
+var changes = map[string]change{
+	"SERVICEIN":      {replyAlone, replyFailedOnRing, replySlave},
+	"SERVICEOUT":     {replyDone, replyFailedOnRing, ""},
+	"MERGE":          {replyNobody, replyFailedMerge, replyNobody},
+	"COMPMERGE":      {replyNobody, replyFailedComp, replyNobody},
+	"ABORTMERGE":     {replyNobody, replyFailedAbort, replyNobody},
+	"SUSPENDMERGE":   {replyDone, replyFailedSuspend, replySlave},
+	"NOSUSPENDMERGE": {replyDone, replyFailedResume, replySlave},
+	"UPDATESTATUS":   {replyNobody, replyFailedUpdate, replySlave},
+}
+
+// Reply returns what an operator reads: the first line is CHMPX's, a refusal
+// has a second one that says why.
+func (o Outcome) Reply(command string) string {
+	first := replies[o.Verdict]
+	switch o.Verdict {
+	case DoneAlone:
+		first = changes[command].alone
+	case Failed:
+		first = changes[command].failed
+	}
+	if o.Reason == "" || strings.HasPrefix(first, "SUCCEED") {
+		return first
+	}
+	return first + "REASON: " + strings.ReplaceAll(o.Reason, "\n", " ") + "\n"
+}
+
+// parseServer reads the parameter of SERVICEOUT: host:ctlport, with a third
+// part by CHMPXIDTYPE, of which control endpoints may hold colons. An IPv6
+// address goes in brackets. What is wrong is answered with reply.
+func parseServer(args []string, t ring.IDType) (ref ServerRef, reply string) {
+	if len(args) == 0 {
+		return ref, replyNeedsServer
+	}
+	host, rest, ok := strings.Cut(args[0], ":")
+	if inner, bracket := strings.CutPrefix(args[0], "["); bracket {
+		if host, rest, ok = strings.Cut(inner, "]"); ok {
+			rest, ok = strings.CutPrefix(rest, ":")
+		}
+	}
+	if !ok {
+		return ref, replyNeedsServer
+	}
+	port, more, _ := strings.Cut(rest, ":")
+	switch {
+	case host == "" || port == "":
+		return ref, replyParameters
+	case strings.Contains(more, ":") && t != ring.IDByCtlEndpoints:
+		return ref, replyNeedsServer
+	case t == ring.IDByName:
+		more = ""
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return ref, replyNoSuchServer + "REASON: " + strconv.Quote(port) + " is no port from 1 to 65535\n"
+	}
+	return ServerRef{Host: host, CtlPort: uint16(n), More: more}, ""
+}

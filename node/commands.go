@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/controlplane/ctlport"
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// commands brings what operators ask of the control port to the ring. Its
+// methods may be called from any goroutine.
+type commands struct {
+	self   ring.ID
+	ring   *controlplane.Plane
+	table  func() *ring.Table // of the data plane: newest
+	called *directory
+	log    *slog.Logger
+}
+
+func (n *Node) newCommands(idType ring.IDType) *commands {
+	c := &commands{self: n.id, ring: n.control, table: func() *ring.Table { return n.data.View().Table }, log: n.log}
+	c.called = &directory{group: n.cfg.Group, idType: idType, self: n.id, servers: n.cfg.Servers, table: c.table, lookup: lookupHost}
+	return c
+}
+
+// change does what an operator asks for, within the time that an answer may take.
+func (c *commands) change(ctx context.Context, what ctlport.Change) ctlport.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, controlplane.CommandTimeout)
+	defer cancel()
+	target := c.self
+	if what.Name == "SERVICEOUT" {
+		id, err := c.called.find(ctx, what.Server)
+		if err != nil {
+			return ctlport.Outcome{Verdict: ctlport.NoSuchServer, Reason: err.Error()}
+		}
+		target = id
+	}
+	var err error
+	if what.Name == "UPDATESTATUS" {
+		err = c.ring.Refresh(ctx)
+	} else {
+		err = c.ring.Command(ctx, bodyOf(what.Name, target))
+	}
+	o := outcomeOf(what.Name, err, target == c.self)
+	if o.Verdict == ctlport.Done && alone(c.table(), c.self) {
+		o.Verdict = ctlport.DoneAlone
+	}
+	reply, _, _ := strings.Cut(o.Reply(what.Name), "\n")
+	c.log.Info("control command", "command", what.Name, "server", what.Server.Host, "reply", reply, "reason", o.Reason)
+	return o
+}
+
+// bodyOf returns the entry of a command about a server; nil for UPDATESTATUS,
+// which has none.
+func bodyOf(command string, about ring.ID) fsm.Body {
+	switch command {
+	case "SERVICEIN":
+		return fsm.ServiceIn{ID: about}
+	case "SERVICEOUT":
+		return fsm.ServiceOut{ID: about}
+	case "MERGE":
+		return fsm.MergeRequest{}
+	case "COMPMERGE":
+		return fsm.MergeComplete{}
+	case "ABORTMERGE":
+		return fsm.MergeAbort{Operator: true, Reason: "ABORTMERGE"}
+	case "SUSPENDMERGE", "NOSUSPENDMERGE":
+		return fsm.SuspendMerge{On: command == "SUSPENDMERGE"}
+	}
+	return nil
+}
+
+// outcomeOf says how a command went by the error of the control plane; self:
+// it is about this node.
+func outcomeOf(command string, err error, self bool) ctlport.Outcome {
+	is := func(refusals ...error) bool {
+		for _, r := range refusals {
+			if errors.Is(err, r) {
+				return true
+			}
+		}
+		return false
+	}
+	o := ctlport.Outcome{Verdict: ctlport.Failed, Reason: plain(err)}
+	switch {
+	case err == nil:
+		return ctlport.Outcome{}
+	case is(controlplane.ErrUncertain):
+	case is(fsm.ErrUnknownNode) && command == "SERVICEOUT" && !self:
+		o.Verdict = ctlport.AlreadyOut // configured and never a member: shown as SERVICE OUT and DOWN
+	case is(fsm.ErrUnknownNode):
+		o = ctlport.Outcome{Verdict: ctlport.WrongStatus, Reason: "the ring has not admitted this server yet"}
+	case is(fsm.ErrAlreadyOut):
+		o.Verdict = ctlport.AlreadyOut
+	case is(fsm.ErrOperating) && command != "MERGE":
+		o.Verdict = ctlport.Operating
+	case is(fsm.ErrStatusNotAllowed):
+		o.Verdict = ctlport.WrongStatus
+	case is(fsm.ErrLastServer):
+		o.Verdict = ctlport.LastServer
+	case is(fsm.ErrOperating, fsm.ErrNotReady, fsm.ErrDonorMissing, fsm.ErrReceiverMissing, fsm.ErrTooManyParts):
+		o.Verdict = ctlport.SomeServers
+	}
+	return o
+}
+
+// plain returns an error without the names of packages that say where it comes from.
+func plain(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if _, after, ok := strings.Cut(text, "fsm: "); ok && errors.Is(err, controlplane.ErrRefused) {
+		return after
+	}
+	return strings.ReplaceAll(text, "controlplane: ", "")
+}
+
+// alone reports whether no other server is up.
+func alone(t *ring.Table, self ring.ID) bool {
+	if t == nil {
+		return true
+	}
+	for _, s := range t.Servers {
+		if s.ID != self && s.Status.Live() == ring.Up {
+			return false
+		}
+	}
+	return true
+}
+
+// consistent waits until this node shows what is committed, for as long as an
+// answer may take.
+func (c *commands) consistent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, controlplane.CommandTimeout)
+	defer cancel()
+	if err := c.ring.Consistent(ctx); err != nil {
+		return fmt.Errorf("what is committed is not known here: %s", plain(err))
+	}
+	return nil
+}
