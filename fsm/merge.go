@@ -183,7 +183,7 @@ func (s *State) mergeSeal(e *entry, b MergeSeal) error {
 		return err
 	}
 	if i := slices.IndexFunc(m.Transfers, func(t ring.Transfer) bool { return !t.Ready }); i >= 0 {
-		return fmt.Errorf("%w: from %v to %v", ErrNotReady, m.Transfers[i].Donor, m.Transfers[i].Receiver)
+		return fmt.Errorf("%w: from %s to %s", ErrNotReady, s.called(m.Transfers[i].Donor), s.called(m.Transfers[i].Receiver))
 	}
 	m.Phase, m.Seal = ring.MergeSealed, e.index
 	s.setMerge(e, m)

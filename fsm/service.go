@@ -69,6 +69,14 @@ func (s *State) serviceChanged(e *entry) {
 	e.changed = true
 }
 
+// called returns how operators call a server.
+func (s *State) called(id ring.ID) string {
+	if v := s.find(id); v != nil {
+		return fmt.Sprintf("%s:%d", v.Name, v.CtlPort)
+	}
+	return id.String()
+}
+
 // staysWithout reports whether the ring keeps a server in service, or one
 // being added, when this one leaves.
 func (s *State) staysWithout(id ring.ID) bool {

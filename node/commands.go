@@ -110,12 +110,13 @@ func outcomeOf(command string, err error, self bool) ctlport.Outcome {
 	return o
 }
 
-// plain returns an error without the names of packages that say where it comes from.
+// plain returns an error as operators read it: without the names of packages
+// and what every status begins with.
 func plain(err error) string {
 	if err == nil {
 		return ""
 	}
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), "SAFE -> ", "")
 	if _, after, ok := strings.Cut(text, "fsm: "); ok && errors.Is(err, controlplane.ErrRefused) {
 		return after
 	}
