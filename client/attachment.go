@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/chmpx/chmpx/internal/fault"
@@ -23,7 +21,8 @@ const handshakeTimeout = 5 * time.Second
 // attachment is one connection to a node: a socket that lives as long as it,
 // a segment, and the doorbells. Who may touch the segment: see Client.
 type attachment struct {
-	conn     *net.UnixConn
+	sys      shm.System
+	conn     shm.Conn
 	reply    *wire.AttachReply
 	mem      []byte // nil until it is taken over, if resumed
 	memfd    int    // of mem: the next node may want it back
@@ -42,10 +41,10 @@ type attachment struct {
 
 // dial attaches through one of the paths. back, unless it is nil, is the ended
 // attachment whose segment is handed back.
-func dial(ctx context.Context, paths []string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
+func dial(ctx context.Context, sys shm.System, paths []string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
 	var errs []error
 	for _, path := range paths {
-		at, err := dialPath(ctx, path, req, back)
+		at, err := dialPath(ctx, sys, path, req, back)
 		if err == nil {
 			return at, nil
 		}
@@ -57,19 +56,18 @@ func dial(ctx context.Context, paths []string, req *wire.AttachRequest, back *at
 	return nil, errors.Join(errs...)
 }
 
-func dialPath(ctx context.Context, path string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
+func dialPath(ctx context.Context, sys shm.System, path string, req *wire.AttachRequest, back *attachment) (*attachment, error) {
 	if err := safeDirectory(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
+	conn, err := sys.Dial(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("connect to node: %w", err)
+		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	at, err := handshake(conn.(*net.UnixConn), req, back)
+	at, err := handshake(sys, conn, req, back)
 	if !stop() && err == nil {
 		at.end()
 		at.free()
@@ -82,7 +80,7 @@ func dialPath(ctx context.Context, path string, req *wire.AttachRequest, back *a
 	return at, nil
 }
 
-func handshake(conn *net.UnixConn, req *wire.AttachRequest, back *attachment) (*attachment, error) {
+func handshake(sys shm.System, conn shm.Conn, req *wire.AttachRequest, back *attachment) (*attachment, error) {
 	r, handed := *req, []int(nil)
 	if back != nil {
 		r.Flags |= wire.AttachHandBack
@@ -92,7 +90,7 @@ func handshake(conn *net.UnixConn, req *wire.AttachRequest, back *attachment) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := shm.SendFds(conn, b, handed...); err != nil {
+	if err := conn.Send(b, handed...); err != nil {
 		return nil, fmt.Errorf("send request: %w", err)
 	}
 	if back == nil {
@@ -100,19 +98,19 @@ func handshake(conn *net.UnixConn, req *wire.AttachRequest, back *attachment) (*
 	} else {
 		fault.Crash(fault.HandBackSent)
 	}
-	reply, fds, err := readReply(conn)
+	reply, fds, err := readReply(sys, conn)
 	if err != nil {
 		return nil, err
 	}
 	fault.Crash(fault.AttachAnswered)
-	return newAttachment(conn, reply, fds, back)
+	return newAttachment(sys, conn, reply, fds, back)
 }
 
 // readReply returns an accepting reply and its three descriptors.
-func readReply(conn *net.UnixConn) (*wire.AttachReply, []int, error) {
+func readReply(sys shm.System, conn shm.Conn) (*wire.AttachReply, []int, error) {
 	const descriptors = 3
 	buf := make([]byte, wire.AttachBytesMax)
-	n, fds, err := shm.RecvFds(conn, buf, descriptors)
+	n, fds, err := conn.Receive(buf, descriptors)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read reply: %w", err)
 	}
@@ -128,7 +126,7 @@ func readReply(conn *net.UnixConn) (*wire.AttachReply, []int, error) {
 	default:
 		return reply, fds, nil
 	}
-	closeFds(fds)
+	closeFds(sys, fds)
 	return nil, nil, err
 }
 
@@ -165,12 +163,12 @@ func (r *refusal) Unwrap() error { return ErrRefused }
 
 // newAttachment maps and checks what came with a reply: a new segment, or that
 // of back. It owns the descriptors.
-func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int, back *attachment) (at *attachment, err error) {
-	at = &attachment{conn: conn, reply: reply, memfd: -1, resumed: reply.Resumed}
+func newAttachment(sys shm.System, conn shm.Conn, reply *wire.AttachReply, fds []int, back *attachment) (at *attachment, err error) {
+	at = &attachment{sys: sys, conn: conn, reply: reply, memfd: -1, resumed: reply.Resumed}
 	var mem []byte
 	switch {
 	case !reply.Resumed:
-		if mem, err = shm.MapMemfd(fds[0]); err == nil {
+		if mem, err = sys.Map(fds[0]); err == nil {
 			at.mem, at.memfd, fds = mem, fds[0], fds[1:]
 		}
 	case back == nil:
@@ -179,20 +177,20 @@ func newAttachment(conn *net.UnixConn, reply *wire.AttachReply, fds []int, back 
 		mem = back.mem
 	}
 	if at.mem == nil { // an error, or we have our own descriptor
-		_ = syscall.Close(fds[0])
+		_ = sys.Close(fds[0])
 		fds = fds[1:]
 	}
 	if err != nil {
-		closeFds(fds)
+		closeFds(sys, fds)
 		return nil, err
 	}
-	if at.bell, err = shm.NewEventfdDoorbell(fds[0]); err != nil {
-		closeFds(fds)
+	if at.bell, err = sys.Doorbell(fds[0]); err != nil {
+		closeFds(sys, fds)
 		at.free()
 		return nil, err
 	}
-	if at.nodeBell, err = shm.NewEventfdDoorbell(fds[1]); err != nil {
-		closeFds(fds[1:])
+	if at.nodeBell, err = sys.Doorbell(fds[1]); err != nil {
+		closeFds(sys, fds[1:])
 		_ = at.bell.Close()
 		at.free()
 		return nil, err
@@ -254,14 +252,14 @@ func (at *attachment) end() {
 // free gives the segment back, if there is one. Nobody uses it any more.
 func (at *attachment) free() {
 	if at.mem != nil {
-		_ = shm.Unmap(at.mem)
-		_ = syscall.Close(at.memfd)
+		_ = at.sys.Unmap(at.mem)
+		_ = at.sys.Close(at.memfd)
 		at.mem, at.memfd = nil, -1
 	}
 }
 
-func closeFds(fds []int) {
+func closeFds(sys shm.System, fds []int) {
 	for _, fd := range fds {
-		_ = syscall.Close(fd)
+		_ = sys.Close(fd)
 	}
 }

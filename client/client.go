@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -23,6 +24,7 @@ import (
 // old one. Only the leader holds one of them (lead) while it takes another.
 type Client struct {
 	log             *slog.Logger
+	system          shm.System
 	paths           []string
 	request         wire.AttachRequest // how to attach again
 	messageBytesMax int
@@ -68,7 +70,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{log: o.Logger, paths: paths, closing: make(chan struct{}),
+	c := &Client{log: o.Logger, system: o.System, paths: paths, closing: make(chan struct{}),
 		request: wire.AttachRequest{Role: o.Role, PID: uint32(os.Getpid()), Name: o.Name}}
 	c.requests.room, c.replies.room = make(chan struct{}, 1), make(chan struct{}, 1)
 	c.in.standby, c.in.message, c.lost = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
@@ -103,7 +105,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 func (c *Client) firstAttach(ctx context.Context) (*attachment, error) {
 	pause := attachBackoffMin
 	for {
-		at, err := dial(ctx, c.paths, &c.request, nil)
+		at, err := dial(ctx, c.system, c.paths, &c.request, nil)
 		var refused *refusal
 		switch {
 		case err == nil:

@@ -154,11 +154,11 @@ func (c *Client) reattach(ctx context.Context, old *attachment) (*attachment, pr
 	var warned any // cause of the last warning
 	for wait(ctx, pause) {
 		pause = min(2*pause, attachBackoffMax)
-		next, err := dial(ctx, c.paths, &c.request, back)
+		next, err := dial(ctx, c.system, c.paths, &c.request, back)
 		if back != nil && causeOf(err) == wire.AttachRefusedSegment {
 			c.log.Warn("the node does not take the segment back, its records are copied into a new one", "error", err)
 			back = nil
-			next, err = dial(ctx, c.paths, &c.request, nil)
+			next, err = dial(ctx, c.system, c.paths, &c.request, nil)
 		}
 		if err == nil {
 			var ends producers

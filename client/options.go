@@ -8,6 +8,7 @@ import (
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/internal/fault"
+	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -48,6 +49,10 @@ type Options struct {
 	// (Stats.UndeliveredMissed).
 	Undelivered func(Undelivered)
 
+	// System is how the node is attached to; default shm.Kernel(). A ring within
+	// one process, for tests, has an shm.Heap. Its type may change in any version.
+	System shm.System
+
 	lostReplyWait time.Duration // of tests; default lostReplyWait
 }
 
@@ -57,6 +62,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.System == nil {
+		o.System = shm.Kernel()
 	}
 	if o.lostReplyWait == 0 {
 		o.lostReplyWait = lostReplyWait

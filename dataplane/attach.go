@@ -33,15 +33,15 @@ var ErrInUse = errors.New("dataplane: another chmpx process runs this node")
 type attachServer struct {
 	path string
 	lock *os.File
-	ln   *net.UnixListener
+	ln   shm.Listener
 	once sync.Once
 }
 
 // listenAttachIn claims the first directory of the list that can be used.
-func listenAttachIn(dirs []string, self ring.ID) (*attachServer, error) {
+func listenAttachIn(sys shm.System, dirs []string, self ring.ID) (*attachServer, error) {
 	var errs []error
 	for _, dir := range dirs {
-		s, err := listenAttach(dir, self)
+		s, err := listenAttach(sys, dir, self)
 		if err == nil || errors.Is(err, ErrInUse) {
 			return s, err
 		}
@@ -73,7 +73,7 @@ func ownDirectory(dir string) error {
 
 // listenAttach claims the run directory for this node. A socket that a dead
 // process left is replaced: the lock says that nobody serves it.
-func listenAttach(dir string, self ring.ID) (*attachServer, error) {
+func listenAttach(sys shm.System, dir string, self ring.ID) (*attachServer, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("create run directory: %w", err)
 	}
@@ -89,19 +89,10 @@ func listenAttach(dir string, self ring.ID) (*attachServer, error) {
 		_ = lock.Close()
 		return nil, fmt.Errorf("%w: %s is locked", ErrInUse, lock.Name())
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		_ = lock.Close()
-		return nil, fmt.Errorf("remove old attach socket: %w", err)
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	ln, err := sys.Listen(path)
 	if err != nil {
 		_ = lock.Close()
-		return nil, fmt.Errorf("listen for programs: %w", err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		_ = ln.Close()
-		_ = lock.Close()
-		return nil, fmt.Errorf("set mode of attach socket: %w", err)
+		return nil, err
 	}
 	return &attachServer{path: path, lock: lock, ln: ln}, nil
 }
@@ -117,7 +108,7 @@ func (s *attachServer) Close() error {
 func (s *attachServer) run(ctx context.Context, p *Plane) {
 	slots := make(chan struct{}, attachingMax)
 	for {
-		conn, err := s.ln.AcceptUnix()
+		conn, err := s.ln.Accept()
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 				p.log.Error("cannot accept programs", "error", err)
@@ -150,7 +141,7 @@ func (s *attachServer) run(ctx context.Context, p *Plane) {
 
 // accept reads the request of a program, makes its segment and answers. On an
 // error the caller closes conn.
-func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
+func (p *Plane) accept(conn shm.Conn) (*attachment, error) {
 	if err := conn.SetDeadline(time.Now().Add(attachTimeout)); err != nil {
 		return nil, fmt.Errorf("set deadline of attach: %w", err)
 	}
@@ -162,13 +153,13 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, memfd, code, err := readRequest(conn)
+	req, memfd, code, err := p.readRequest(conn)
 	var a *attachment
 	var fds []int
 	if err == nil {
 		a, fds, code, err = p.prepare(conn, req, memfd)
 	}
-	defer func() { closeFds(fds) }()
+	defer func() { p.closeFds(fds) }()
 	if err == nil {
 		code, err = p.attach(a)
 	}
@@ -200,12 +191,12 @@ func (p *Plane) accept(conn *net.UnixConn) (*attachment, error) {
 
 // readRequest reads the one message of a program, and the memfd that comes with
 // its first bytes if the program hands a segment back; -1 if not.
-func readRequest(conn *net.UnixConn) (req *wire.AttachRequest, memfd int, code wire.AttachCode, err error) {
+func (p *Plane) readRequest(conn shm.Conn) (req *wire.AttachRequest, memfd int, code wire.AttachCode, err error) {
 	buf := make([]byte, wire.AttachPrefixBytes)
-	n, fds, err := shm.RecvFds(conn, buf, 1)
+	n, fds, err := conn.Receive(buf, 1)
 	defer func() {
 		if err != nil {
-			closeFds(fds)
+			p.closeFds(fds)
 		}
 	}()
 	if err == nil && n == 0 {
@@ -240,7 +231,7 @@ func readRequest(conn *net.UnixConn) (req *wire.AttachRequest, memfd int, code w
 }
 
 // answer sends the reply of an attach, with its descriptors if it succeeded.
-func answer(conn *net.UnixConn, rep *wire.AttachReply, fds []int) error {
+func answer(conn shm.Conn, rep *wire.AttachReply, fds []int) error {
 	if len(rep.Text) > wire.AttachTextBytesMax {
 		rep.Text = rep.Text[:wire.AttachTextBytesMax]
 	}
@@ -248,7 +239,7 @@ func answer(conn *net.UnixConn, rep *wire.AttachReply, fds []int) error {
 	if err != nil {
 		return fmt.Errorf("encode attach reply: %w", err)
 	}
-	if err := shm.SendFds(conn, b, fds...); err != nil {
+	if err := conn.Send(b, fds...); err != nil {
 		return fmt.Errorf("send attach reply: %w", err)
 	}
 	return nil
@@ -257,11 +248,11 @@ func answer(conn *net.UnixConn, rep *wire.AttachReply, fds []int) error {
 // prepare makes, or takes back, the segment of a new attachment, and makes its
 // doorbells. fds are the program's copies; the caller closes them after sending,
 // or frees the attachment, unless it is nil, and closes them on an error.
-func (p *Plane) prepare(conn *net.UnixConn, req *wire.AttachRequest, memfd int) (a *attachment, fds []int, code wire.AttachCode, err error) {
+func (p *Plane) prepare(conn shm.Conn, req *wire.AttachRequest, memfd int) (a *attachment, fds []int, code wire.AttachCode, err error) {
 	size, code := shm.SegmentBytes(p.cfg.RingBytes), wire.AttachRefusedRoom
 	if memfd >= 0 {
 		fds = append(fds, memfd)
-		if size, err = shm.CheckMemfd(memfd); err != nil {
+		if size, err = p.cfg.System.Check(memfd); err != nil {
 			return nil, fds, wire.AttachRefusedSegment, fmt.Errorf("take segment back: %w", err)
 		}
 	}
@@ -279,23 +270,23 @@ func (p *Plane) prepare(conn *net.UnixConn, req *wire.AttachRequest, memfd int) 
 		fds = append(fds, memfd)
 	}
 	if err == nil {
-		a.memory, err = shm.IdentifyMemfd(memfd)
+		a.memory, err = p.cfg.System.Identify(memfd)
 	}
 	if err != nil {
 		return a, fds, code, err
 	}
 	for _, bell := range []*shm.Doorbell{&a.theirs, &a.own} {
-		fd, err := shm.NewEventfd()
+		fd, err := p.cfg.System.NewBell()
 		if err != nil {
 			return a, fds, wire.AttachRefusedRoom, fmt.Errorf("create doorbell: %w", err)
 		}
 		fds = append(fds, fd)
-		mine, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		mine, err := p.cfg.System.Duplicate(fd)
 		if err != nil {
 			return a, fds, wire.AttachRefusedRoom, fmt.Errorf("share doorbell: %w", err)
 		}
-		if *bell, err = shm.NewEventfdDoorbell(mine); err != nil {
-			_ = unix.Close(mine)
+		if *bell, err = p.cfg.System.Doorbell(mine); err != nil {
+			_ = p.cfg.System.Close(mine)
 			return a, fds, wire.AttachRefusedRoom, fmt.Errorf("create doorbell: %w", err)
 		}
 	}
@@ -320,7 +311,7 @@ func (p *Plane) reserve(size int, session wire.SessionID) error {
 
 // create makes a fresh segment; memfd is the program's, -1 if there is none.
 func (a *attachment) create(size int) (memfd int, err error) {
-	if memfd, a.mem, err = shm.CreateMemfd(size); err != nil {
+	if memfd, a.mem, err = a.p.cfg.System.Create(size); err != nil {
 		return -1, fmt.Errorf("create segment: %w", err)
 	}
 	if a.seg, err = shm.Format(a.mem, a.id, a.p.cfg.RingBytes); err != nil {
@@ -331,7 +322,7 @@ func (a *attachment) create(size int) (memfd int, err error) {
 
 // reopen maps and checks a segment that the program hands back.
 func (a *attachment) reopen(memfd int) (err error) {
-	if a.mem, err = shm.RemapMemfd(memfd); err == nil {
+	if a.mem, err = a.p.cfg.System.Remap(memfd); err == nil {
 		err = shm.Guard(func() (err error) { a.seg, err = shm.Open(a.mem); return err })
 	}
 	if err == nil {
@@ -344,10 +335,10 @@ func (a *attachment) reopen(memfd int) (err error) {
 	return nil
 }
 
-func closeFds(fds []int) {
+func (p *Plane) closeFds(fds []int) {
 	for _, fd := range fds {
 		if fd >= 0 {
-			_ = unix.Close(fd)
+			_ = p.cfg.System.Close(fd)
 		}
 	}
 }

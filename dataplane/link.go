@@ -3,17 +3,13 @@ package dataplane
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
 	"github.com/chmpx/chmpx/internal/fault"
-	"github.com/chmpx/chmpx/internal/rawio"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -43,11 +39,8 @@ type link struct {
 	name     string
 	accepted bool
 	conn     net.Conn
-	rc       syscall.RawConn
+	sock     socket      // of conn
 	blocked  chan []byte // what is left to write when the socket is full, capacity 1
-	rest     []byte      // of the writer: what is left, and why it failed
-	werr     error
-	writeNow func(fd uintptr) bool // tryWrite, made once
 	heardNs  atomic.Int64
 	pulledNs int64 // read goroutine and core calls, under p.mu
 
@@ -69,17 +62,12 @@ type link struct {
 
 // newLink wraps a connection whose hellos have been exchanged.
 func (p *Plane) newLink(conn net.Conn, id ring.ID, name string, accepted bool) (*link, error) {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil, fmt.Errorf("dataplane: connection of type %T has no descriptor", conn)
-	}
-	rc, err := sc.SyscallConn()
+	sock, err := newSocket(conn)
 	if err != nil {
-		return nil, fmt.Errorf("take descriptor of link: %w", err)
+		return nil, err
 	}
-	l := &link{p: p, id: id, name: name, accepted: accepted, conn: conn, rc: rc, blocked: make(chan []byte, 1)}
+	l := &link{p: p, id: id, name: name, accepted: accepted, conn: conn, sock: sock, blocked: make(chan []byte, 1)}
 	l.heardNs.Store(p.nowNs())
-	l.writeNow = l.tryWrite
 	return l, nil
 }
 
@@ -103,47 +91,38 @@ func (l *link) run(ctx context.Context) error {
 	return err
 }
 
-// read is the pump of a link: it stays inside one RawConn.Read for the life of
-// the connection, so that a wake-up costs one edge of the poller and no more.
+// read is the pump of a link. It says why the link ended.
 func (l *link) read() error {
-	b := &batch{}
-	buf := make([]byte, linkReadBytes)
-	have := 0
-	var failed error
-	err := l.rc.Read(func(fd uintptr) bool {
-		for {
-			n, errno := rawio.Read(fd, buf[have:])
-			switch {
-			case errno == syscall.EAGAIN:
-				return false
-			case errno == syscall.EINTR:
-				continue
-			case errno != 0:
-				failed = fmt.Errorf("read from %s: %w", l.name, errno)
-				return true
-			case n == 0:
-				failed = io.EOF
-				return true
-			}
-			have += n
-			used, need, err := l.forward(buf[:have], b)
-			if err != nil {
-				failed = err
-				return true
-			}
-			have = copy(buf, buf[used:have])
-			if need > len(buf) {
-				buf = append(make([]byte, 0, need), buf[:have]...)[:need]
-			}
-		}
-	})
-	if failed != nil {
-		return failed
-	}
-	if l.p.killReason(l) != nil {
-		return l.p.killReason(l)
+	err := l.sock.receive(&intake{l: l, buf: make([]byte, linkReadBytes)})
+	if why := l.p.killReason(l); why != nil {
+		return why
 	}
 	return err
+}
+
+// intake is what a link has read and not forwarded yet. Its read goroutine owns it.
+type intake struct {
+	l    *link
+	b    batch
+	buf  []byte
+	have int // bytes of buf that are read
+}
+
+// space returns where to read to; never empty.
+func (in *intake) space() []byte { return in.buf[in.have:] }
+
+// arrived forwards the complete frames after n more bytes were read into space.
+func (in *intake) arrived(n int) error {
+	in.have += n
+	used, need, err := in.l.forward(in.buf[:in.have], &in.b)
+	if err != nil {
+		return err
+	}
+	in.have = copy(in.buf, in.buf[used:in.have])
+	if need > len(in.buf) {
+		in.buf = append(make([]byte, 0, need), in.buf[:in.have]...)[:need]
+	}
+	return nil
 }
 
 func (p *Plane) killReason(l *link) error {
@@ -334,37 +313,6 @@ func (l *link) written() {
 	}
 }
 
-// writeSome writes what the socket takes without waiting.
-func (l *link) writeSome(data []byte) (rest []byte, err error) {
-	l.rest, l.werr = data, nil
-	if err := l.rc.Write(l.writeNow); err != nil {
-		return l.rest, err
-	}
-	return l.rest, l.werr
-}
-
-func (l *link) tryWrite(fd uintptr) bool {
-	l.rest, l.werr = writeNow(fd, l.rest)
-	return true
-}
-
-// writeNow writes until done, an error or a full socket.
-func writeNow(fd uintptr, data []byte) ([]byte, error) {
-	for len(data) > 0 {
-		n, errno := rawio.Write(fd, data)
-		switch errno {
-		case 0:
-			data = data[n:]
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return data, nil
-		default:
-			return data, fmt.Errorf("write: %w", errno)
-		}
-	}
-	return nil, nil
-}
-
 // runWriter waits for the socket on behalf of those who must not.
 func (l *link) runWriter(done <-chan struct{}) {
 	b := &batch{}
@@ -373,12 +321,7 @@ func (l *link) runWriter(done <-chan struct{}) {
 		case <-done:
 			return
 		case rest := <-l.blocked:
-			var err error
-			werr := l.rc.Write(func(fd uintptr) bool {
-				rest, err = writeNow(fd, rest)
-				return len(rest) == 0 || err != nil
-			})
-			if err = errors.Join(err, werr); err != nil {
+			if err := l.sock.write(rest); err != nil {
 				l.p.killLink(l, err)
 				return
 			}

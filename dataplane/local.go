@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/chmpx/chmpx/dataplane/flow"
@@ -34,7 +33,7 @@ type attachment struct {
 	server bool
 	onDone bool // it takes a message when it is done with it, so what is untaken may be in the works
 	name   string
-	conn   *net.UnixConn
+	conn   shm.Conn
 	mem    []byte
 	memory shm.MemfdID // of mem
 	seg    *shm.Segment
@@ -479,7 +478,7 @@ func (a *attachment) free() {
 	a.p.shmBytes -= a.reserved
 	a.reserved = 0
 	if a.mem != nil {
-		if err := shm.Unmap(a.mem); err != nil {
+		if err := a.p.cfg.System.Unmap(a.mem); err != nil {
 			a.p.note(slog.LevelWarn, "could not unmap a segment", "program", a.name, "error", err)
 		}
 		a.mem = nil

@@ -22,6 +22,7 @@ import (
 	"github.com/chmpx/chmpx/dataplane/flow"
 	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -59,7 +60,8 @@ type Config struct {
 	Reporter Reporter
 	Logger   *slog.Logger
 	// Dial opens a connection to a server's PORT, ready for data frames.
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	Dial   func(ctx context.Context, addr string) (net.Conn, error)
+	System shm.System // attaches programs; default shm.Kernel()
 	// Admit says whether a node that introduces itself may have a link.
 	Admit func(h *wire.Hello, from net.Addr) error
 
@@ -70,6 +72,9 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() {
+	if c.System == nil {
+		c.System = shm.Kernel()
+	}
 	if c.RingBytes == 0 {
 		c.RingBytes = 1 << 20
 	}
@@ -158,7 +163,7 @@ func New(cfg Config) (*Plane, error) {
 		return nil, err
 	}
 	p.store.log = cfg.Logger
-	if p.attch, err = listenAttachIn(cfg.RunDirs, cfg.Self); err != nil {
+	if p.attch, err = listenAttachIn(cfg.System, cfg.RunDirs, cfg.Self); err != nil {
 		return nil, err
 	}
 	p.log.Info("listening for programs", "socket", p.attch.path)
@@ -429,7 +434,7 @@ func (p *Plane) finishUnlock(b *batch) {
 		}
 		done := b.writes[:0]
 		for _, l := range b.writes {
-			rest, err := l.writeSome(l.spare)
+			rest, err := l.sock.writeSome(l.spare)
 			switch {
 			case err != nil:
 				p.killLink(l, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,9 +23,14 @@ type process struct {
 
 // peerProcess asks the kernel who connected. The pid alone could be another
 // process's by now; SO_PEERPIDFD (Linux 6.5) cannot, and before that the
-// descriptor is opened while the socket is fresh.
-func peerProcess(conn *net.UnixConn) (pr process, err error) {
-	raw, err := conn.SyscallConn()
+// descriptor is opened while the socket is fresh. A connection without
+// descriptor is within this process.
+func peerProcess(conn net.Conn) (pr process, err error) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return process{pid: int32(os.Getpid()), uid: uint32(os.Geteuid())}, nil
+	}
+	raw, err := sc.SyscallConn()
 	if err != nil {
 		return pr, fmt.Errorf("ask for peer of attach socket: %w", err)
 	}

@@ -23,6 +23,7 @@ type tableStore struct {
 	wake   chan struct{} // capacity 1
 
 	mu     sync.Mutex // guards below; leaf lock
+	frozen bool       // nothing is written any more
 	newest *ring.Table
 	of     *ring.Table // what bin encodes
 	bin    []byte
@@ -95,10 +96,20 @@ func (s *tableStore) run(ctx context.Context) {
 	}
 }
 
+// freeze leaves the file as it is.
+func (s *tableStore) freeze() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = true
+}
+
 func (s *tableStore) write() {
 	s.mu.Lock()
-	t := s.newest
+	t, frozen := s.newest, s.frozen
 	s.mu.Unlock()
+	if frozen {
+		return
+	}
 	if err := writeFile(s.path, s.encoded(t)); err != nil {
 		s.log.Warn("could not keep the table", "error", err)
 	}

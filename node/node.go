@@ -22,6 +22,7 @@ import (
 	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
+	"github.com/chmpx/chmpx/shm"
 )
 
 // leaveTimeout bounds the orderly part of a stop: reporting down, handing the lead over.
@@ -35,6 +36,25 @@ type Options struct {
 	Logger    *slog.Logger  // nil: discards
 	Version   string        // shown by the command VERSION
 	Bootstrap bool          // start a ring of one unless somebody answers with a ring of this group; servers only
+
+	// What follows is for rings within one process; see testcluster/story.
+
+	Listen func(port int) (net.Listener, error) // opens PORT and CTLPORT; nil: TCP on all addresses
+	Dial   mux.Dialer                           // connects to other servers; nil: mux.DialTCP
+	System shm.System                           // attaches programs; nil: shm.Kernel()
+	NoSync bool                                 // raft's log is not forced to disk
+}
+
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Listen == nil {
+		o.Listen = func(port int) (net.Listener, error) { return net.Listen("tcp", ":"+strconv.Itoa(port)) }
+	}
+	if o.Dial == nil {
+		o.Dial = mux.DialTCP
+	}
 }
 
 // Info is what a node says of itself at its start.
@@ -63,16 +83,17 @@ type Node struct {
 	data    *dataplane.Plane
 	control *controlplane.Plane
 	ctl     *ctlport.Server
+
+	crashing sync.Once
+	crashed  chan struct{} // closed by Crash
 }
 
 // New reads the configuration and claims everything that the node needs:
 // ports, data directory, run directory. On an error nothing stays claimed.
 // The errors of config, controlplane (ErrLocked) and dataplane (ErrInUse) show through.
 func New(o Options) (_ *Node, err error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	n := &Node{opts: o, log: o.Logger}
+	o.setDefaults()
+	n := &Node{opts: o, log: o.Logger, crashed: make(chan struct{})}
 	if fault.Enabled {
 		n.log.Warn("this binary is built for tests and has faults", "on", fault.Describe())
 	}
@@ -119,13 +140,13 @@ func New(o Options) (_ *Node, err error) {
 
 // listen claims the ports.
 func (n *Node) listen() (err error) {
-	if n.ctlLn, err = net.Listen("tcp", ":"+strconv.Itoa(n.self.CtlPort)); err != nil {
+	if n.ctlLn, err = n.opts.Listen(n.self.CtlPort); err != nil {
 		return fmt.Errorf("listen on CTLPORT %d (does this node run already?): %w", n.self.CtlPort, err)
 	}
 	if !n.self.Server {
 		return nil
 	}
-	if n.portLn, err = net.Listen("tcp", ":"+strconv.Itoa(n.self.Port)); err != nil {
+	if n.portLn, err = n.opts.Listen(n.self.Port); err != nil {
 		return fmt.Errorf("listen on PORT %d (does this node run already?): %w", n.self.Port, err)
 	}
 	n.mux = mux.New(n.portLn, n.log)
@@ -146,9 +167,9 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		Self: n.id, Name: n.self.Name, Group: n.cfg.Group, Slave: !n.self.Server, Servers: servers,
 		RunDirs: n.cfg.RunDirs(), DataDir: dir, Reporter: rep, Logger: n.log,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
-			return mux.Dial(ctx, mux.DialTCP, addr, mux.KindData)
+			return mux.Dial(ctx, n.opts.Dial, addr, mux.KindData)
 		},
-		Admit: n.admit, RingBytes: n.cfg.RingBytes, ShmBytesMax: n.cfg.ShmBytesMax, DownAfter: n.cfg.DownAfter,
+		System: n.opts.System, Admit: n.admit, RingBytes: n.cfg.RingBytes, ShmBytesMax: n.cfg.ShmBytesMax, DownAfter: n.cfg.DownAfter,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare data plane: %w", err)
@@ -161,9 +182,9 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	}
 	n.control, err = controlplane.New(controlplane.Config{
 		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
-		Bootstrap: n.opts.Bootstrap,
-		Params:    ringParams(n.cfg, idType),
-		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
+		Params: ringParams(n.cfg, idType),
+		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		// To the control plane 0 means its default, to the configuration at once.
 		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1),
 	})
@@ -235,12 +256,17 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.mux != nil {
 		start(&control, "port", func() error { return n.mux.Run(controlCtx) })
 	}
-	<-failed.Done()
+	select {
+	case <-failed.Done():
+	case <-n.crashed:
+	}
 
 	var err error
-	if cause := context.Cause(failed); ctx.Err() == nil {
+	switch cause := context.Cause(failed); {
+	case n.hasCrashed():
+	case ctx.Err() == nil:
 		err = cause
-	} else {
+	default:
 		n.leave(ctx)
 	}
 	stopData()
@@ -248,6 +274,26 @@ func (n *Node) Run(ctx context.Context) error {
 	stopControl()
 	control.Wait()
 	return err
+}
+
+// Crash ends Run as the end of the process would, for tests within one
+// process: nobody is told, the newest table is not written any more, and no segment is
+// touched after Crash has returned. Whoever gave the node its connections has cut them
+// before. Idempotent, any goroutine.
+func (n *Node) Crash() {
+	n.crashing.Do(func() {
+		close(n.crashed)
+		n.data.Crash()
+	})
+}
+
+func (n *Node) hasCrashed() bool {
+	select {
+	case <-n.crashed:
+		return true
+	default:
+		return false
+	}
 }
 
 // leave tells the ring that this node goes.
