@@ -41,7 +41,7 @@ func (j *judge) inOrder(ms []*message) {
 	var later *message // of those after the one that is looked at, the one taken first
 	for _, m := range slices.Backward(ms) {
 		first := m.takes[0]
-		if later != nil && later.takes[0].atNs < first.afterNs && !j.unseen(m, later) {
+		if later != nil && later.takes[0].atNs <= first.afterNs && !j.unseen(m, later) {
 			j.rep.Numbers.Reordered++
 			s := about(m, first.atNs)
 			s.messages = append(s.messages, later)
