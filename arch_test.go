@@ -53,7 +53,7 @@ var rules = map[string]rule{
 		other: []string{"golang.org/x/sys"}},
 	"internal/ringview": {own: []string{"controlplane"}},
 	"testcluster": {
-		own:   []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "wire"},
+		own:   []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "testcluster/check", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},
 	},
 	"testcluster/check": {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/anishathalye/porcupine", "golang.org/x/sys"}},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/chmpx/chmpx/internal/ringview"
 	"github.com/chmpx/chmpx/node"
+	"github.com/chmpx/chmpx/testcluster/check"
 )
 
 // ErrLeak is wrapped when a node uses more than before after what it should
@@ -21,16 +22,14 @@ import (
 var ErrLeak = errors.New("testcluster: a node leaks")
 
 const (
-	warmRounds  = 50 // not judged for leaks: pools and tables grow to their size
-	dieWithin   = 30 * time.Millisecond
-	attachWait  = 10 * time.Second // for a program that shall die
-	settleWait  = 30 * time.Second // until a node has given back what it used for the dead
-	soakKeys    = 48
-	soakRate    = 2000
-	soakPause   = 15 * time.Second // for answers that are missing when the load ends
-	loadAtMost  = 4_000_000        // requests, more than any soak sends
-	heapSpare   = 24 << 20         // bytes: what is remembered of senders' sessions is bounded by 18 MiB
-	countsSpare = 8                // goroutines and descriptors: connections of the status itself
+	warmRounds = 50 // not judged for leaks: pools and tables grow to their size
+	dieWithin  = 30 * time.Millisecond
+	attachWait = 10 * time.Second // for a program that shall die
+	settleWait = 30 * time.Second // until a node has given back what it used for the dead
+	soakKeys   = 48
+	soakRate   = 2000
+	soakPause  = 15 * time.Second // for answers that are missing when the load ends
+	loadAtMost = 4_000_000        // requests, more than any soak sends
 )
 
 // runPrograms lets programs die in the middle of messages and strangers write
@@ -42,7 +41,7 @@ func (s *soak) runPrograms(ctx context.Context) error {
 		return err
 	}
 	go drainProgress(progress) // ends with the program
-	var before []usage
+	var before []check.Usage
 	for i := range s.Rounds {
 		if i == min(warmRounds, s.Rounds/2) {
 			if before, err = s.usages(ctx); err != nil {
@@ -158,28 +157,15 @@ func (s *soak) die(ctx context.Context, name string, n *Node, role string, after
 	}
 }
 
-// usage is what one node's process uses, and what its data plane holds for programs.
-type usage struct {
-	node.ProcessStatus
-	attached int
-	shmBytes int64
-	rssKiB   int
-}
-
-func (u usage) String() string {
-	return fmt.Sprintf("goroutines %d, descriptors %d, heap %.1f MiB, resident %.1f MiB, programs %d, segments %.1f MiB",
-		u.Goroutines, u.Descriptors, float64(u.HeapBytes)/(1<<20), float64(u.rssKiB)/1024, u.attached, float64(u.shmBytes)/(1<<20))
-}
-
 // usages asks every node, when it holds nothing for dead programs.
-func (s *soak) usages(ctx context.Context) ([]usage, error) {
-	var all []usage
+func (s *soak) usages(ctx context.Context) ([]check.Usage, error) {
+	var all []check.Usage
 	for _, n := range s.Nodes() {
 		alive := 1 // server program
 		if n.slave {
 			alive = sessions
 		}
-		u, err := s.usage(ctx, n, func(u usage) bool { return u.attached <= alive })
+		u, err := s.usage(ctx, n, func(u check.Usage) bool { return u.Attached <= alive })
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +176,7 @@ func (s *soak) usages(ctx context.Context) ([]usage, error) {
 }
 
 // usage asks a node until the answer is settled.
-func (s *soak) usage(ctx context.Context, n *Node, settled func(usage) bool) (u usage, err error) {
+func (s *soak) usage(ctx context.Context, n *Node, settled func(check.Usage) bool) (u check.Usage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleWait)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -210,22 +196,24 @@ func (s *soak) usage(ctx context.Context, n *Node, settled func(usage) bool) (u 
 	}
 }
 
-func usageOf(ctx context.Context, n *Node) (usage, error) {
+func usageOf(ctx context.Context, n *Node) (check.Usage, error) {
 	_, body, err := ringview.Fetch(ctx, "localhost", n.CtlPort)
 	if err != nil {
-		return usage{}, err
+		return check.Usage{}, err
 	}
 	var st node.Status
 	if err := json.Unmarshal(body, &st); err != nil {
-		return usage{}, fmt.Errorf("read status: %w", err)
+		return check.Usage{}, fmt.Errorf("read status: %w", err)
 	}
-	u := usage{ProcessStatus: st.Process, attached: len(st.Data.Attached), shmBytes: st.Data.ShmBytes}
+	u := check.Usage{AtNs: check.Now(), Node: n.Name, PID: st.Process.PID, Goroutines: st.Process.Goroutines,
+		Descriptors: st.Process.Descriptors, HeapBytes: st.Process.HeapBytes, SegmentBytes: st.Data.ShmBytes, Attached: len(st.Data.Attached)}
 	text, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(st.Process.PID), "status"))
 	if err != nil {
-		return usage{}, fmt.Errorf("read memory of %s: %w", n.Name, err)
+		return check.Usage{}, fmt.Errorf("read memory of %s: %w", n.Name, err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &u.rssKiB); err == nil {
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &u.ResidentBytes); err == nil {
+			u.ResidentBytes *= 1024
 			break
 		}
 	}
@@ -234,14 +222,11 @@ func usageOf(ctx context.Context, n *Node) (usage, error) {
 
 // compare fails with ErrLeak unless every node comes back to what it used
 // before, less the programs that were alive then.
-func (s *soak) compare(ctx context.Context, before []usage) error {
+func (s *soak) compare(ctx context.Context, before []check.Usage) error {
 	var errs []error
 	for i, n := range s.Nodes() {
 		b := before[i]
-		u, err := s.usage(ctx, n, func(u usage) bool {
-			return u.Goroutines <= b.Goroutines+countsSpare && u.Descriptors <= b.Descriptors+countsSpare &&
-				u.HeapBytes <= b.HeapBytes+heapSpare && u.attached <= b.attached && u.shmBytes <= b.shmBytes
-		})
+		u, err := s.usage(ctx, n, func(u check.Usage) bool { return u.Exceeds(b) == nil })
 		s.say("%-2s %v", n.Name, u)
 		errs = append(errs, err)
 	}
