@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -23,7 +24,7 @@ func main() {
 	defer stop()
 	app := newApp()
 	if err := app.RunContext(ctx, os.Args); err != nil {
-		if !errors.Is(err, errBad) { // which has been printed
+		if !errors.Is(err, errBad) && !errors.Is(err, errRefused) { // which have been printed
 			fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
 		}
 		os.Exit(1)
@@ -46,7 +47,7 @@ func newApp() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands:       []*cli.Command{statusCommand(), hashCommand(), confCommand()},
+		Commands:       slices.Concat([]*cli.Command{statusCommand(), hashCommand(), confCommand()}, serviceCommands(), mergeCommands()),
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 		OnUsageError:   wrongOption,
 	}

@@ -26,6 +26,12 @@ func Print(w io.Writer, st controlplane.Status) error {
 	if st.WaitsFor != "" {
 		fmt.Fprintf(&b, "waits for  %s\n", st.WaitsFor)
 	}
+	switch {
+	case st.SuspendMerge:
+		b.WriteString("automerge  ignored: SUSPENDMERGE is on\n")
+	case st.MergeHeld && st.Params != nil && st.Params.AutoMerge:
+		b.WriteString("automerge  waits for the next command or change of membership, after ABORTMERGE or NOSUSPENDMERGE\n")
+	}
 	for _, warning := range st.Warnings {
 		fmt.Fprintf(&b, "warning    %s\n", warning)
 	}

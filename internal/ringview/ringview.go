@@ -1,5 +1,5 @@
-// Package ringview fetches the status of a node over its control port and
-// prints it for people: what "chmpxctl status" and the demonstration show. It
+// Package ringview asks and commands a node over its control port, and prints
+// its status for people: what chmpxctl and the demonstration show. It
 // keeps nothing and starts no goroutine; all functions may be called from any
 // goroutine.
 package ringview

@@ -51,6 +51,29 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// What keeps AUTOMERGE from working is said, where there is AUTOMERGE.
+func TestPrintAutoMerge(t *testing.T) {
+	for _, tc := range []struct {
+		suspended, held, auto bool
+		want                  string
+	}{
+		{true, true, true, "automerge  ignored: SUSPENDMERGE is on\n"},
+		{false, true, true, "automerge  waits for the next command"},
+		{false, true, false, ""},
+		{false, false, true, ""},
+	} {
+		st := example()
+		st.SuspendMerge, st.MergeHeld, st.Params.AutoMerge = tc.suspended, tc.held, tc.auto
+		var b strings.Builder
+		if err := Print(&b, st); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.String(); !strings.Contains(got, tc.want) || strings.Contains(got, "\nautomerge ") != (tc.want != "") {
+			t.Errorf("%+v:\n%s", tc, got)
+		}
+	}
+}
+
 // A node without a leader is not said to lack a quorum that it sees.
 func TestQuorum(t *testing.T) {
 	for want, q := range map[string]controlplane.QuorumStatus{

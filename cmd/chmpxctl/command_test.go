@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// commandNode answers every text command with the reply, and passes on what it was sent.
+func commandNode(t *testing.T, reply string) (port string, sent chan string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent = make(chan string, 100)
+	ended := make(chan struct{})
+	t.Cleanup(func() { ln.Close(); <-ended })
+	go func() { // ended by the listener
+		defer close(ended)
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			sent <- line
+			_, _ = io.WriteString(conn, reply)
+			conn.Close()
+		}
+	}()
+	_, port, err = net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port, sent
+}
+
+// Each verb sends its text command.
+func TestRingVerbs(t *testing.T) {
+	port, sent := commandNode(t, "SUCCEED\n")
+	for verb, want := range map[string]string{
+		"servicein": "SERVICEIN", "serviceout @ b:8021": "SERVICEOUT b:8021", "serviceout @ [::1]:8021:x": "SERVICEOUT [::1]:8021:x",
+		"merge start": "MERGE", "merge complete": "COMPMERGE", "merge abort": "ABORTMERGE",
+		"suspend": "SUSPENDMERGE", "nosuspend": "NOSUSPENDMERGE", "updatestatus": "UPDATESTATUS",
+	} {
+		if !strings.Contains(verb, "@") {
+			verb += " @"
+		}
+		args := strings.Fields(strings.Replace(verb, "@", "-host 127.0.0.1 -ctlport "+port, 1))
+		out, err := runArgs(t, args...)
+		if err != nil || out != "SUCCEED\n" {
+			t.Errorf("%s: %q, %v", verb, out, err)
+			continue
+		}
+		if got := <-sent; got != want+"\n" {
+			t.Errorf("%s sent %q, want %q", verb, got, want)
+		}
+	}
+}
+
+// A refusal is an error, with its reason; in JSON it is printed and an error all the same.
+func TestRingVerbRefused(t *testing.T) {
+	port, _ := commandNode(t, "ERROR: Failed to start merging.\nREASON: no quorum: missing b:8021\n")
+	out, err := runArgs(t, "merge", "start", "-host", "127.0.0.1", "-ctlport", port)
+	if err == nil || out != "" || err.Error() != "ERROR: Failed to start merging. (no quorum: missing b:8021)" {
+		t.Errorf("%q, %v", out, err)
+	}
+	out, err = runArgs(t, "merge", "start", "-host", "127.0.0.1", "-ctlport", port, "-json")
+	want := `{"command":"MERGE","ok":false,"reply":"ERROR: Failed to start merging.","reason":"no quorum: missing b:8021"}` + "\n"
+	if !errors.Is(err, errRefused) || out != want {
+		t.Errorf("-json: %q, %v", out, err)
+	}
+	port, _ = commandNode(t, "SUCCEED: There no server on RING.\n")
+	out, err = runArgs(t, "suspend", "-host", "127.0.0.1", "-ctlport", port, "-json")
+	if err != nil || out != `{"command":"SUSPENDMERGE","ok":true,"reply":"SUCCEED: There no server on RING."}`+"\n" {
+		t.Errorf("-json: %q, %v", out, err)
+	}
+}
+
+// What is missing or too much is said before anything is sent.
+func TestRingVerbErrors(t *testing.T) {
+	for args, want := range map[string]string{
+		"servicein":                              "which node?",
+		"servicein b:8021 -ctlport 1":            `"b:8021" is no option`,
+		"serviceout -ctlport 1":                  "which server?",
+		"serviceout -ctlport 1 a:1 b:2":          "one server is needed, not 2 words",
+		"merge start -host 127.0.0.1 -ctlport 1": "127.0.0.1:1",
+	} {
+		if out, err := runArgs(t, strings.Fields(args)...); err == nil || out != "" || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error with %q and nothing else\n%s", args, err, want, out)
+		}
+	}
+	if _, err := runArgs(t, "serviceout", "-ctlport", "1", "a:1\nMERGE"); err == nil || !strings.Contains(err.Error(), "no blanks") {
+		t.Errorf("two lines: %v", err)
+	}
+}

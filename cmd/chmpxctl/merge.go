@@ -1,0 +1,20 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// mergeCommands start and end merges, and switch AUTOMERGE.
+func mergeCommands() []*cli.Command {
+	return []*cli.Command{
+		{
+			Name: "merge", Usage: "start, complete or abort a merge",
+			Description: "SUCCEED means that the command is in the ring's log; \"chmpxctl status\" shows how far\nthe merge is.",
+			Subcommands: []*cli.Command{
+				ringVerb("start", "start the merge: data is copied, the owners serve on", "MERGE"),
+				ringVerb("complete", "let the slots change hands, once all servers are Done", "COMPMERGE"),
+				ringVerb("abort", "end the merge, or take a SERVICEOUT back", "ABORTMERGE"),
+			},
+		},
+		ringVerb("suspend", "have the ring ignore AUTOMERGE", "SUSPENDMERGE"),
+		ringVerb("nosuspend", "have the ring heed AUTOMERGE again", "NOSUSPENDMERGE"),
+	}
+}

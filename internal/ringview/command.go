@@ -1,0 +1,71 @@
+package ringview
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ErrNoAnswer is wrapped when a command was not answered: it may have been done.
+var ErrNoAnswer = errors.New("ringview: no answer")
+
+// Limits of a command: nodes answer within 5 s.
+const (
+	commandTimeout = 6 * time.Second
+	replyBytesMax  = 1 << 20
+)
+
+// Reply is what a node answers to a text command that changes the ring.
+type Reply struct {
+	OK     bool   `json:"ok"`               // SUCCEED
+	Reply  string `json:"reply"`            // first line, CHMPX's words
+	Reason string `json:"reason,omitempty"` // why it was not done
+}
+
+// Command sends a text command to the node at host and control port and
+// returns its answer, whatever it is. It ends with ctx, at the latest after 6 s.
+// Without an answer it returns ErrNoAnswer, or ErrStatus when the node could
+// not be reached.
+func Command(ctx context.Context, host string, ctlPort uint16, command string) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return Reply{}, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	text := ""
+	_, err = io.WriteString(conn, command+"\n")
+	if err == nil {
+		var b []byte
+		b, err = io.ReadAll(io.LimitReader(conn, replyBytesMax))
+		text = string(b)
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil || text == "" {
+		if err == nil {
+			err = errors.New("the node closed the connection")
+		}
+		return Reply{}, fmt.Errorf("%w of %s to %s, it may have been done: %w", ErrNoAnswer, addr, command, err)
+	}
+	return parseReply(text), nil
+}
+
+func parseReply(text string) Reply {
+	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return Reply{
+		OK: strings.HasPrefix(first, "SUCCEED"), Reply: strings.TrimSpace(first),
+		Reason: strings.TrimPrefix(strings.TrimSpace(rest), "REASON: "),
+	}
+}
