@@ -26,11 +26,11 @@ table { border-collapse: collapse; width: 100% } td { padding: .15em .8em .15em 
 .time { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 .lines { font-size: 13px } .lines td { border-top: 1px solid #eee } .where { white-space: nowrap }
 .clause { color: #b00020; text-transform: uppercase; margin-right: .5em }
-.program .group { color: #1a5fb4 } .frame { color: #666 } .fault { background: #fff3d6 } .table .group { color: #26734d }
+.program .group { color: #1a5fb4 } .frame { color: #666 } .fault { background: #fff3d6 } .ring .group { color: #26734d }
 .here { background: #ffd9dd; font-weight: 600 } .round { color: #666 }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } .numbers td:first-child, .frame, .round { color: #999 }
  .lines td { border-color: #333 } .fault { background: #3d3214 } .here { background: #571e26 } .clause { color: #ff7b8a }
- .program .group { color: #7ab0f5 } .table .group { color: #6fcf97 } }
+ .program .group { color: #7ab0f5 } .ring .group { color: #6fcf97 } }
 </style></head><body>
 <h1>{{.Headline}}</h1>
 <table class="numbers">{{range .Report.Numbers.Rows}}<tr><td>{{index . 0}}</td><td>{{index . 1}}</td></tr>{{end}}</table>

@@ -108,7 +108,7 @@ func (j *judge) linear(what string, m porcupine.Model, ops []Op, wait time.Durat
 		s := story{}
 		for i, o := range ops {
 			if i > culprit-opsShown && i <= culprit {
-				s.lines = append(s.lines, Line{AtNs: o.CallNs, Group: "command", Where: o.Node, Here: i == culprit, Text: fmt.Sprintf(
+				s.lines = append(s.lines, Line{AtNs: o.CallNs, Group: groupCommand, Where: o.Node, Here: i == culprit, Text: fmt.Sprintf(
 					"client %d: %s, %s after it began", o.Client, describe(&o), o.lasted())})
 			}
 		}
@@ -152,11 +152,11 @@ func (o *Op) lasted() string {
 
 func describeOp(in, _ any) string { return describe(in.(*Op)) }
 
-// flag is what is known of SUSPENDMERGE: nothing before the first read or command.
-type flag int
+// suspension is what is known of SUSPENDMERGE: nothing before the first read or command.
+type suspension int
 
 const (
-	flagUnknown flag = iota
+	flagUnknown suspension = iota
 	flagOff
 	flagOn
 )
@@ -175,10 +175,10 @@ var flagModel = porcupine.Model{
 		if o.Read.SuspendMerge {
 			shown = flagOn
 		}
-		return state.(flag) == flagUnknown || state.(flag) == shown, shown
+		return state.(suspension) == flagUnknown || state.(suspension) == shown, shown
 	},
 	DescribeOperation: describeOp,
-	DescribeState:     func(s any) string { return [...]string{"not known", "off", "on"}[s.(flag)] },
+	DescribeState:     func(s any) string { return [...]string{"not known", "off", "on"}[s.(suspension)] },
 }
 
 // versionModel: who reads later sees no older ring.

@@ -64,7 +64,7 @@ func (j *judge) known(m *message) bool {
 	t := m.takes[0]
 	switch {
 	case m.sender == nil:
-		if !j.Earlier[m.session] {
+		if !slices.Contains(j.Earlier, m.session.String()) {
 			j.violated(Violation{Clause: Known, AtNs: t.atNs,
 				Text: fmt.Sprintf("%v took %v of a session that no program of this round had", t.by, m.messageName)}, about(m, t.atNs))
 		}

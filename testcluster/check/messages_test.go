@@ -1,10 +1,6 @@
 package check
 
-import (
-	"testing"
-
-	"github.com/chmpx/chmpx/wire"
-)
+import "testing"
 
 // What is accepted is taken in the end, unless its sender was told or program
 // and node of the sender have ended.
@@ -101,7 +97,7 @@ func TestKnown(t *testing.T) {
 			s.add("r1", 12, Taken, 1, func(e *Event) { e.Session = sessionOf("x") })
 		}, []Clause{Known}},
 		{"of an earlier round", func(s *scene) {
-			s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+			s.Earlier = []string{sessionOf("x").String()}
 			s.add("r1", 12, Taken, 1, func(e *Event) { e.Session = sessionOf("x") })
 		}, nil},
 		{"another hash", func(s *scene) { s.send(10, 1); s.add("r1", 12, Taken, 1, hash(8)) }, []Clause{Known}},
@@ -131,7 +127,7 @@ func TestOutcome(t *testing.T) {
 			s.send(10, 1)
 			if take != 0 {
 				s.add("r1", 11, Taken, 2, func(e *Event) { e.Session = sessionOf("x") }) // it took something before
-				s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+				s.Earlier = []string{sessionOf("x").String()}
 				s.add("r1", take, Taken, 1)
 			}
 			for i, w := range then {

@@ -61,7 +61,7 @@ func TestOrder(t *testing.T) {
 			s.send(12, 2)
 			s.add("r2", 20, Taken, 2)
 			s.add("r1", 21, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-			s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+			s.Earlier = []string{sessionOf("x").String()}
 			s.add("r1", 30, Taken, 1)
 		}, []Clause{Order}},
 	})
@@ -75,7 +75,7 @@ func beside(s *scene) {
 	}
 	s.add("r1", 20, Taken, 1)
 	s.add("r1", 1050, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-	s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+	s.Earlier = []string{sessionOf("x").String()}
 	s.add("r2", 1025, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
 	s.add("r2", 1030, Taken, 2)
 	s.add("r1", 2020, Taken, 3)

@@ -12,7 +12,7 @@ func twice(by string, between func(s *scene)) func(*scene) {
 	return func(s *scene) {
 		s.send(10, 1)
 		s.add("r1", 15, Taken, 9, func(e *Event) { e.Session = sessionOf("x") }) // took something before
-		s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+		s.Earlier = []string{sessionOf("x").String()}
 		s.add("r1", 20, Taken, 1)
 		s.add(by, 400, Taken, 1, marked)
 		between(s)
@@ -59,7 +59,7 @@ func TestRepeats(t *testing.T) {
 			s.send(10, 1)
 			s.add("r2", 20, Taken, 1, marked)
 			s.add("r1", 25, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-			s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+			s.Earlier = []string{sessionOf("x").String()}
 			s.add("r1", 3000, Taken, 1)
 			s.end("s2", 2000, true)
 		}, []Clause{Marked}},
@@ -67,7 +67,7 @@ func TestRepeats(t *testing.T) {
 			s.send(10, 1)
 			s.add("r2", 2000, Taken, 1, marked)
 			s.add("r1", 2100, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-			s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+			s.Earlier = []string{sessionOf("x").String()}
 			s.add("r1", 3000, Taken, 1)
 			s.observe(5, "s1", 10, 10, "up:1 up:2 up:3")
 			s.observe(6, "s2", 10, 10, "up:1 up:2 up:3")
@@ -78,7 +78,7 @@ func TestRepeats(t *testing.T) {
 			s.send(10, 1)
 			s.add("r2", 2000, Taken, 1, marked)
 			s.add("r1", 5100, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-			s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+			s.Earlier = []string{sessionOf("x").String()}
 			s.add("r1", 6000, Taken, 1)
 			s.observe(5, "s1", 10, 10, "up:1 up:2 up:3")
 			s.observe(6, "s2", 10, 10, "up:1 up:2 up:3")
@@ -97,7 +97,7 @@ func TestRepeats(t *testing.T) {
 			s.send(10, 1, kind(wire.KindRandom))
 			s.add("r2", 100, Taken, 1, marked, kind(wire.KindRandom))
 			s.add("r1", 101, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-			s.Earlier = map[wire.SessionID]bool{sessionOf("x"): true}
+			s.Earlier = []string{sessionOf("x").String()}
 			s.add("r1", 200, Taken, 1, kind(wire.KindRandom))
 			s.end("c1", 50, true)
 			s.start("c1", 60)

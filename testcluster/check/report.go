@@ -94,10 +94,20 @@ type Violation struct {
 	Page   []byte // HTML of its own that shows it, nil: none
 }
 
+// The groups of lines.
+const (
+	groupProgram = "program"
+	groupFrame   = "frame"
+	groupFault   = "fault"
+	groupRing    = "ring"
+	groupCommand = "command"
+	groupLeftOut = "left out"
+)
+
 // Line is one line of a timeline.
 type Line struct {
 	AtNs  int64
-	Group string // "program", "frame", "fault", "table", "command"
+	Group string // "program", "frame", "fault", "ring", "command"
 	Where string
 	Text  string
 	Here  bool // the line that breaks the clause
@@ -112,15 +122,13 @@ func (r *Report) Add(o Report) {
 		r.Count = map[Clause]int{}
 	}
 	for _, v := range o.Violations {
-		same := func(w Violation) bool { return w.Clause == v.Clause }
-		kept := slices.Collect(func(yield func(Violation) bool) {
-			for _, w := range r.Violations {
-				if same(w) && !yield(w) {
-					return
-				}
+		kept := 0
+		for i := range r.Violations {
+			if r.Violations[i].Clause == v.Clause {
+				kept++
 			}
-		})
-		if len(kept) < violationsMax {
+		}
+		if kept < violationsMax {
 			r.Violations = append(r.Violations, v)
 		}
 	}

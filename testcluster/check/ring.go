@@ -88,7 +88,7 @@ func (j *judge) back(n *node, before, o *Observation, what string, was, is any) 
 func (j *judge) shown(obs ...*Observation) story {
 	var s story
 	for i, o := range obs {
-		s.lines = append(s.lines, Line{AtNs: o.DoneNs, Group: "table", Where: o.Node, Here: i == len(obs)-1, Text: fmt.Sprintf(
+		s.lines = append(s.lines, Line{AtNs: o.DoneNs, Group: groupRing, Where: o.Node, Here: i == len(obs)-1, Text: fmt.Sprintf(
 			"process %d, incarnation %d, term %d, routes by %v, shows %s", o.State.Process.PID, o.State.Incarnation, o.State.Raft.Term,
 			o.State.Data.Epoch, j.changeText(nil, &o.State))})
 	}

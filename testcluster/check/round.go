@@ -1,9 +1,6 @@
 package check
 
-import (
-	"github.com/chmpx/chmpx/ring"
-	"github.com/chmpx/chmpx/wire"
-)
+import "github.com/chmpx/chmpx/ring"
 
 // Round is everything that was written down in one round: faults, then calm
 // until nothing is open any more. All times are Now's.
@@ -14,8 +11,9 @@ type Round struct {
 	// Histories are those of all programs that lived in the round, also of those
 	// that were killed.
 	Histories []History
-	// Earlier are the sessions of earlier rounds: what is taken of them now is not judged.
-	Earlier map[wire.SessionID]bool
+	// Earlier are the sessions of earlier rounds, as in Header: what is taken of
+	// them now is not judged.
+	Earlier []string
 	// Processes are all nodes and programs that lived in the round. What a
 	// process owes after its end, and what its end excuses, is judged by them.
 	Processes []Process

@@ -31,7 +31,7 @@ func sessionOf(program string) (id wire.SessionID) {
 func newScene() *scene {
 	s := &scene{Round{Name: "scene", EndNs: 100_000 * msec}}
 	for i, n := range []string{"c1", "s1", "s2", "s3"} {
-		s.Processes = append(s.Processes, Process{Name: n, PID: 100 + i, StartNs: 1})
+		s.Processes = append(s.Processes, Process{Name: n, PID: 100 + i, StartNs: -10_000 * msec})
 	}
 	s.program("p", "c1")
 	s.program("r1", "s1")
@@ -43,8 +43,8 @@ func newScene() *scene {
 func (s *scene) program(name, node string) *History {
 	pid := 1000 + len(s.Histories)
 	s.Histories = append(s.Histories, History{Header: Header{Program: name, Node: node, Server: node[0] == 's', PID: pid,
-		Session: sessionOf(name).String(), StartNs: 2}})
-	s.Processes = append(s.Processes, Process{Name: name, Program: true, PID: pid, StartNs: 1})
+		Session: sessionOf(name).String(), StartNs: -9_000 * msec}})
+	s.Processes = append(s.Processes, Process{Name: name, Program: true, PID: pid, StartNs: -10_000 * msec})
 	return &s.Histories[len(s.Histories)-1]
 }
 

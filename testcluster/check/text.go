@@ -88,7 +88,8 @@ func (n *Numbers) Rows() [][2]string {
 	return rows
 }
 
-// RelativeLine is a Line with its time in milliseconds after the first one's.
+// RelativeLine is a Line with its time in milliseconds after the first that a
+// program or operator did.
 type RelativeLine struct {
 	Line
 	Ms string
@@ -96,9 +97,13 @@ type RelativeLine struct {
 
 // Relative returns the timeline with times that people can read.
 func (v *Violation) Relative() []RelativeLine {
+	if len(v.Lines) == 0 {
+		return nil
+	}
+	start := max(0, slices.IndexFunc(v.Lines, func(l Line) bool { return l.Group == groupProgram || l.Group == groupCommand }))
 	var lines []RelativeLine
 	for _, l := range v.Lines {
-		lines = append(lines, RelativeLine{l, fmt.Sprintf("%+.3f", float64(l.AtNs-v.Lines[0].AtNs)/1e6)})
+		lines = append(lines, RelativeLine{l, fmt.Sprintf("%+.3f", float64(l.AtNs-v.Lines[start].AtNs)/1e6)})
 	}
 	return lines
 }

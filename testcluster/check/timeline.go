@@ -59,7 +59,7 @@ func (j *judge) tell() {
 		lines = append(lines, j.faultLines(from-storyMargin, to+storyMargin)...)
 		lines = append(lines, j.ringLines(from-storyMargin, to+storyMargin)...)
 		for k := range lines {
-			lines[k].Here = lines[k].Here || s.at != 0 && lines[k].AtNs == s.at && lines[k].Group == "program"
+			lines[k].Here = lines[k].Here || s.at != 0 && lines[k].AtNs == s.at && lines[k].Group == groupProgram
 		}
 		slices.SortStableFunc(lines, func(a, b Line) int { return cmp.Compare(a.AtNs, b.AtNs) })
 		j.rep.Violations[i].Lines = shorten(lines)
@@ -76,7 +76,7 @@ func shorten(lines []Line) []Line {
 	for i, l := range lines {
 		switch middle := i >= linesMax/2 && i < linesMax/2+left; {
 		case i == linesMax/2:
-			short = append(short, Line{AtNs: l.AtNs, Group: "left out", Text: fmt.Sprintf("about %d lines", left)})
+			short = append(short, Line{AtNs: l.AtNs, Group: groupLeftOut, Text: fmt.Sprintf("about %d lines", left)})
 			fallthrough
 		case middle:
 			if l.Here {
@@ -96,7 +96,7 @@ func (j *judge) eventsOf(wanted map[messageName]bool) map[messageName][]Line {
 		for i := range p.Events {
 			e := &p.Events[i]
 			if n := (messageName{e.Session, e.Seq}); wanted[n] {
-				lines[n] = append(lines[n], Line{AtNs: e.AtNs, Group: "program", Where: p.String(), Text: j.eventText(e)})
+				lines[n] = append(lines[n], Line{AtNs: e.AtNs, Group: groupProgram, Where: p.String(), Text: j.eventText(e)})
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func (j *judge) framesOf(wanted map[messageName]bool) map[messageName][]Line {
 	lines := map[messageName][]Line{}
 	j.eachTrace(func(n *node, e *fault.Event) {
 		for _, name := range namesIn(e, wanted) {
-			lines[name] = append(lines[name], Line{AtNs: e.AtNs, Group: "frame", Where: n.name, Text: j.frameText(e, name)})
+			lines[name] = append(lines[name], Line{AtNs: e.AtNs, Group: groupFrame, Where: n.name, Text: j.frameText(e, name)})
 		}
 	})
 	return lines
@@ -203,17 +203,17 @@ func namesIn(e *fault.Event, wanted map[messageName]bool) []messageName {
 	return names
 }
 
-var frameWords = map[wire.Type]string{wire.TypeMessage: "message", wire.TypeAck: "ACK", wire.TypeLater: "LATER", wire.TypeMoved: "MOVED",
-	wire.TypeReply: "reply", wire.TypeRequestLost: "request lost"}
+var frameWords = map[wire.Type]string{wire.TypeMessage: "message", wire.TypeAck: "ACK of", wire.TypeLater: "LATER to", wire.TypeMoved: "MOVED to",
+	wire.TypeReply: "reply to", wire.TypeRequestLost: "word that no reply comes to"}
 
 // frameText says what a node did with a message.
 func (j *judge) frameText(e *fault.Event, name messageName) string {
 	var b strings.Builder
 	switch e.What {
 	case fault.FrameSent:
-		fmt.Fprintf(&b, "sends %s about %v to %s", frameWords[wire.Type(e.Type)], name, j.nameOf(ring.ID(e.Peer)))
+		fmt.Fprintf(&b, "sends %s %v to %s", frameWords[wire.Type(e.Type)], name, j.nameOf(ring.ID(e.Peer)))
 	case fault.FrameReceived:
-		fmt.Fprintf(&b, "gets %s about %v from %s", frameWords[wire.Type(e.Type)], name, j.nameOf(ring.ID(e.Peer)))
+		fmt.Fprintf(&b, "gets %s %v from %s", frameWords[wire.Type(e.Type)], name, j.nameOf(ring.ID(e.Peer)))
 	case fault.Delivered:
 		fmt.Fprintf(&b, "gives %v to program %d", name, e.Attempt)
 	default:
@@ -250,14 +250,14 @@ func (j *judge) faultLines(from, to int64) []Line {
 		if f.UntilNs != 0 {
 			text += fmt.Sprintf(", until %v later", millis(f.UntilNs-f.AtNs))
 		}
-		lines = append(lines, Line{AtNs: f.AtNs, Group: "fault", Where: strings.Join(f.Target, " "), Text: text})
+		lines = append(lines, Line{AtNs: f.AtNs, Group: groupFault, Where: strings.Join(f.Target, " "), Text: text})
 	}
 	for _, p := range j.Processes {
 		if p.StartNs >= from && p.StartNs <= to {
-			lines = append(lines, Line{AtNs: p.StartNs, Group: "fault", Where: p.Name, Text: fmt.Sprintf("process %d starts", p.PID)})
+			lines = append(lines, Line{AtNs: p.StartNs, Group: groupFault, Where: p.Name, Text: fmt.Sprintf("process %d starts", p.PID)})
 		}
 		if p.EndNs >= from && p.EndNs <= to && p.EndNs != 0 {
-			lines = append(lines, Line{AtNs: p.EndNs, Group: "fault", Where: p.Name, Text: fmt.Sprintf("process %d has ended", p.PID)})
+			lines = append(lines, Line{AtNs: p.EndNs, Group: groupFault, Where: p.Name, Text: fmt.Sprintf("process %d has ended", p.PID)})
 		}
 	}
 	return lines
@@ -273,7 +273,7 @@ func (j *judge) ringLines(from, to int64) []Line {
 		if !shown[o.State.Version] && (last == nil || o.State.Version > last.Version) {
 			shown[o.State.Version] = true
 			if o.DoneNs >= from && o.AtNs <= to {
-				lines = append(lines, Line{AtNs: o.DoneNs, Group: "table", Where: o.Node, Text: "shows " + j.changeText(last, &o.State)})
+				lines = append(lines, Line{AtNs: o.DoneNs, Group: groupRing, Where: o.Node, Text: "shows " + j.changeText(last, &o.State)})
 			}
 			last = &o.State
 		}

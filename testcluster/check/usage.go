@@ -52,8 +52,8 @@ func (j *judge) judgeUsage() {
 		if over := u.Exceeds(before); over != nil {
 			j.violated(Violation{Clause: Bounded, AtNs: u.AtNs, Text: fmt.Sprintf("%s uses more than at the start: %s", u.Node, strings.Join(over, ", "))},
 				story{from: u.AtNs, to: u.AtNs, lines: []Line{
-					{AtNs: before.AtNs, Group: "table", Where: u.Node, Text: before.String()},
-					{AtNs: u.AtNs, Group: "table", Where: u.Node, Text: u.String(), Here: true}}})
+					{AtNs: before.AtNs, Group: groupRing, Where: u.Node, Text: before.String()},
+					{AtNs: u.AtNs, Group: groupRing, Where: u.Node, Text: u.String(), Here: true}}})
 		}
 	}
 }
