@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -58,9 +59,10 @@ func (r *rig) serve() {
 
 // TestCommandsEverywhere proves that a command at any server changes the ring,
 // that a consistent read at any node, a slave too, shows it at once, and that a
-// slave's operators may take servers out and nothing else.
+// slave's operators may take servers out and nothing else. In real time, for
+// yamux keeps timers in a pool of the process.
 func TestCommandsEverywhere(t *testing.T) {
-	story(t, 3, func(r *rig) {
+	realStory(t, 3, func(r *rig) {
 		r.startAll()
 		s := r.start("s", nil)
 		r.formed("a", "b", "c")
@@ -295,6 +297,98 @@ func TestConsistentWaits(t *testing.T) {
 		r.await("caught up", patience, func() bool { return n.consistent() == nil })
 		if !n.plane.Status().SuspendMerge {
 			t.Error("the read is old")
+		}
+	})
+}
+
+// TestConsistentOfALeaderCutOff proves that a leader that has just lost the
+// others, and does not know yet, answers no consistent read: it may be old.
+func TestConsistentOfALeaderCutOff(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		leader := r.leader()
+		leader.plane.stream.Load().Hold(true)
+		if !leader.plane.leads() {
+			t.Fatal("it knows already")
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond) // before there can be another leader to ask
+		defer cancel()
+		if err := leader.plane.Consistent(ctx); err == nil {
+			t.Error("it answered")
+		}
+		leader.plane.stream.Load().Hold(false)
+	})
+}
+
+// TestCommandsWhileServersDie proves with random commands, each at a random
+// server, while servers die and answers are lost, that what was answered holds:
+// a change that was made is seen by every consistent read after it, one that was
+// not made by none, and none comes late or twice.
+func TestCommandsWhileServersDie(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		deaf := &deafNet{pipeNet: r.net}
+		restart := func(name string) { r.start(name, func(c *Config) { c.Dial = deaf.dial }) }
+		for _, m := range r.servers {
+			restart(m.Name)
+		}
+		r.formed("a", "b", "c")
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		random := rand.New(rand.NewPCG(seed, 0))
+		is, known := false, true
+		var done, undone, uncertain int
+		for range 80 {
+			var live []string
+			for _, m := range r.servers {
+				if r.nodes[m.Name] == nil && random.IntN(3) > 0 {
+					restart(m.Name)
+				}
+				if r.nodes[m.Name] != nil {
+					live = append(live, m.Name)
+				}
+			}
+			if len(live) == 0 {
+				continue
+			}
+			n := r.nodes[live[random.IntN(len(live))]]
+			var dying []string // while the command is on its way
+			for _, name := range live {
+				if r.nodes[name] != n && random.IntN(4) == 0 {
+					r.nodes[name].stop()
+					dying = append(dying, name)
+				}
+			}
+			deaf.lose.Store(random.Int32N(3))
+			on := random.IntN(2) == 0
+			began := time.Now()
+			switch err := n.command(fsm.SuspendMerge{On: on}); {
+			case err == nil:
+				is, known = on, true
+				done++
+			case errors.Is(err, ErrUncertain):
+				known = known && is == on
+				uncertain++
+			default:
+				undone++
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("a command took %v", took)
+			}
+			for _, name := range dying {
+				r.kill(name)
+			}
+			reader := r.nodes[r.servers[random.IntN(3)].Name]
+			if reader == nil || reader.consistent() != nil {
+				continue
+			}
+			if got := reader.plane.Status().SuspendMerge; known && got != is {
+				t.Fatalf("%s shows %t, want %t (%d done, %d uncertain, %d undone)", reader.name, got, is, done, uncertain, undone)
+			}
+		}
+		t.Logf("%d done, %d uncertain, %d undone", done, uncertain, undone)
+		if done < 10 {
+			t.Error("hardly a command was done")
 		}
 	})
 }
