@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build build-faults test race lint fuzz bench compare demo soak clean help
+.PHONY: build build-faults test race lint fuzz bench compare demo soak soak-programs clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
@@ -11,7 +11,7 @@ build-faults: ## binaries with faults for tests into bin/faults/; see CONTRIBUTI
 	go build -tags faults -o bin/faults/ ./cmd/...
 
 test: ## every test; those with real processes last and alone, since they measure time
-	go test -count=1 $$(go list ./... | grep -v '/testcluster$$') && go test -count=1 ./testcluster && go test -tags faults -count=1 ./internal/fault ./internal/mux
+	go test -count=1 $$(go list ./... | grep -v '/testcluster\(/run\)*$$') && go test -count=1 -p 1 ./testcluster ./testcluster/run && go test -tags faults -count=1 ./internal/fault ./internal/mux
 
 race: ## tests under the race detector; -short leaves out those with real processes
 	go test -race -short -count=1 ./...
@@ -31,7 +31,10 @@ compare: build ## figures of one client, slave, server and program, as JSON line
 demo: build ## a ring that delivers, loses a server and goes on delivering; under 60 s
 	bin/chmpx-testcluster demo
 
-soak: build ## 1,000 rounds of dying programs and garbage, 100 kills of nodes, judged; about 5 minutes
+soak: build-faults ## real processes under all faults, judged; DURATION=10m SEED=1 SOAK='more options'
+	bin/faults/chmpx-testcluster run --duration $${DURATION:-10m} --seed $${SEED:-0} --report bin/report $(SOAK)
+
+soak-programs: build ## 1,000 rounds of dying programs and garbage, 100 kills of nodes, judged; about 5 minutes
 	bin/chmpx-testcluster soak $(SOAK)
 
 clean: ## remove what build made

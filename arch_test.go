@@ -56,13 +56,19 @@ var rules = map[string]rule{
 		own:   []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "testcluster/check", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},
 	},
+	"testcluster/traffic": {own: []string{"client", "internal/fault", "testcluster/check", "wire"}},
+	"testcluster/netem":   {},
+	"testcluster/rig":     {own: []string{"internal/fault", "testcluster", "testcluster/check", "testcluster/netem"}},
+	"testcluster/fault":   {own: []string{"internal/fault", "testcluster", "testcluster/netem", "testcluster/rig"}},
+	"testcluster/run": {own: []string{"controlplane", "node", "testcluster", "testcluster/check", "testcluster/fault", "testcluster/rig",
+		"testcluster/traffic"}},
 	"testcluster/check": {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/anishathalye/porcupine", "golang.org/x/sys"}},
 	"cmd": {
 		own:   []string{"client", "cmd/internal/...", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/urfave/cli/v2", "golang.org/x/sys"},
 	},
 	"cmd/chmpx-testcluster": {
-		own:   []string{"client", "cmd/internal/...", "config", "internal/...", "node", "ops", "ring", "testcluster"},
+		own:   []string{"client", "cmd/internal/...", "config", "internal/...", "node", "ops", "ring", "testcluster", "testcluster/..."},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/urfave/cli/v2", "golang.org/x/sys"},
 	},
 }
@@ -176,7 +182,7 @@ func TestImportsForbidden(t *testing.T) {
 				t.Errorf("%s imports %s: the planes must not know each other", s.path, own)
 			case s.dir == "fsm" && !s.test && strings.HasPrefix(imp, "github.com/hashicorp/raft") && path.Base(s.path) != "raft.go":
 				t.Errorf("%s imports %s: only fsm/raft.go may", s.path, imp)
-			case to == "testcluster" && imp != own && s.dir != "testcluster" && s.dir != "cmd/chmpx-testcluster":
+			case to == "testcluster" && imp != own && top != "testcluster" && s.dir != "cmd/chmpx-testcluster":
 				t.Errorf("%s imports testcluster: only cmd/chmpx-testcluster may", s.path)
 			case to == "cmd" && imp != own && top != "cmd":
 				t.Errorf("%s imports %s: nobody imports commands", s.path, own)

@@ -106,7 +106,7 @@ func must(t *testing.T, err error) {
 // It returns the control port of the slave.
 func exampleDir(t *testing.T, c *Cluster) (slaveCtlPort uint16) {
 	t.Helper()
-	ports, err := freePorts(3)
+	ports, err := FreePorts(3)
 	must(t, err)
 	swap := []string{"[GLOBAL]", fmt.Sprintf("[GLOBAL]\nRUNDIR = %s\nDATADIR = %s", c.path("run"), c.path("data"))}
 	for i, p := range ports {
@@ -125,7 +125,7 @@ func exampleDir(t *testing.T, c *Cluster) (slaveCtlPort uint16) {
 // processes end on HUP with exit code 0.
 func TestFiveSteps(t *testing.T) {
 	c, ctx := newCluster(t, Options{Servers: 1, Slaves: 1}) // only for its directory
-	slaveNode := &Node{cluster: c, Name: "slave", CtlPort: exampleDir(t, c)}
+	slaveNode := &Node{cluster: c, Name: "slave", Host: "localhost", CtlPort: exampleDir(t, c)}
 	bench := strings.Fields("-l 0 -proccnt 1 -threadcnt 1 -ta -dl 128 -pr -g err -dummykey TEST")
 	server, err := c.Start("chmpx-server", nil, filepath.Join(bin, "chmpx"), "-conf", "test_server.ini")
 	must(t, err)

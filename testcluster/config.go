@@ -18,7 +18,7 @@ func (c *Cluster) configuration(n *Node) string {
 	keys := map[string]string{
 		"FILEVERSION": "1", "DATE": "Mon, 02 Nov 2026 09:00:00 +0000", "GROUP": "RING", "MODE": mode, "DELIVERMODE": "HASH",
 		"SELFCTLPORT": fmt.Sprint(n.CtlPort), "REPLICA": fmt.Sprint(c.opts.Replica), "DOMERGE": "on", "AUTOMERGE": "on",
-		"RUNDIR": c.path("run"), "DATADIR": c.path("data-" + n.Name),
+		"RUNDIR": c.path("run"), "DATADIR": n.DataDir(),
 	}
 	maps.Copy(keys, c.opts.Keys)
 	var b strings.Builder
@@ -27,10 +27,10 @@ func (c *Cluster) configuration(n *Node) string {
 		fmt.Fprintf(&b, "%s = %s\n", k, keys[k])
 	}
 	for _, s := range c.Servers {
-		fmt.Fprintf(&b, "\n[SVRNODE]\nNAME = localhost\nPORT = %d\nCTLPORT = %d\n", s.Port, s.CtlPort)
+		fmt.Fprintf(&b, "\n[SVRNODE]\nNAME = %s\nPORT = %d\nCTLPORT = %d\n", s.Host, s.Port, s.CtlPort)
 	}
 	for _, s := range c.Slaves {
-		fmt.Fprintf(&b, "\n[SLVNODE]\nNAME = localhost\nCTLPORT = %d\n", s.CtlPort)
+		fmt.Fprintf(&b, "\n[SLVNODE]\nNAME = %s\nCTLPORT = %d\n", s.Host, s.CtlPort)
 	}
 	if len(c.Slaves) == 0 { // the section is required
 		fmt.Fprintf(&b, "\n[SLVNODE]\nNAME = localhost\nCTLPORT = 1\n")
@@ -45,8 +45,8 @@ const (
 	portMost  = 32000
 )
 
-// freePorts returns n different ports that nobody listens on.
-func freePorts(n int) ([]uint16, error) {
+// FreePorts returns n different ports that nobody listens on.
+func FreePorts(n int) ([]uint16, error) {
 	var ports []uint16
 	for range 50 * (n + 1) {
 		if len(ports) == n {

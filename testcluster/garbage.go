@@ -23,9 +23,9 @@ const garbageWait = 200 * time.Millisecond
 // there and reads until the node hangs up or a moment has passed. The errors
 // are those of connecting: what becomes of the bytes is the node's affair.
 func (c *Cluster) Garbage(ctx context.Context, n *Node, random *rand.Rand) error {
-	targets := [][2]string{{"tcp", net.JoinHostPort("localhost", strconv.Itoa(int(n.CtlPort)))}}
+	targets := [][2]string{{"tcp", net.JoinHostPort(n.Host, strconv.Itoa(int(n.CtlPort)))}}
 	if !n.slave {
-		targets = append(targets, [2]string{"tcp", net.JoinHostPort("localhost", strconv.Itoa(int(n.Port)))})
+		targets = append(targets, [2]string{"tcp", net.JoinHostPort(n.Host, strconv.Itoa(int(n.Port)))})
 	}
 	sockets, err := filepath.Glob(c.path("run/*.sock"))
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -19,29 +20,42 @@ type Proc struct {
 	Name  string
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process has been waited for
-	err   error         // how it ended; read it after ended
 }
 
 // Start runs a program with its output in <Dir>/<name>.log, or with standard
 // output in stdout when that is not nil.
 func (c *Cluster) Start(name string, stdout *os.File, program string, args ...string) (*Proc, error) {
+	return c.StartWith(name, Launch{Stdout: stdout}, program, args...)
+}
+
+// Launch says how a program is started, besides its arguments.
+type Launch struct {
+	Stdout *os.File // nil: the log
+	Env    []string // further variables
+	Prefix []string // words before the program, as of a program that runs others
+}
+
+// StartWith is Start with more to choose.
+func (c *Cluster) StartWith(name string, l Launch, program string, args ...string) (*Proc, error) {
 	log, err := os.OpenFile(c.path(name+".log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	defer log.Close() // the process has its own
-	if stdout == nil {
-		stdout = log
+	if l.Stdout == nil {
+		l.Stdout = log
 	}
-	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = c.Dir, stdout, log
+	words := slices.Concat(l.Prefix, []string{program}, args)
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = c.Dir, l.Stdout, log
+	cmd.Env = append(os.Environ(), l.Env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Proc{Name: name, cmd: cmd, ended: make(chan struct{})}
 	go func() { // ends with the process, which Close kills
-		p.err = cmd.Wait()
+		_ = cmd.Wait() // State has it
 		close(p.ended)
 	}()
 	c.mu.Lock()
@@ -79,6 +93,17 @@ func (p *Proc) Kill() {
 	<-p.ended
 }
 
+// Ended returns a channel that is closed when the process has ended.
+func (p *Proc) Ended() <-chan struct{} { return p.ended }
+
+// State says how the process ended; nil while it runs.
+func (p *Proc) State() *os.ProcessState {
+	if p.Running() {
+		return nil
+	}
+	return p.cmd.ProcessState
+}
+
 // Wait waits for the end of the process and returns its exit code, -1 when a
 // signal ended it. When ctx ends first it returns ErrTimeout.
 func (p *Proc) Wait(ctx context.Context) (int, error) {
@@ -105,14 +130,36 @@ func (p *Proc) Stop(ctx context.Context) error {
 // Node is one chmpx node.
 type Node struct {
 	Name    string // a, b, ... or s0, s1, ...
+	Host    string // host name or address
 	Port    uint16 // 0 for a slave
 	CtlPort uint16
 
 	cluster *Cluster
 	slave   bool
-	mu      sync.Mutex // guards proc
+	mu      sync.Mutex // guards what follows
 	proc    *Proc      // the last one started, nil before
+	launch  Launch
 }
+
+// Slave reports whether it is a slave node.
+func (n *Node) Slave() bool { return n.slave }
+
+// SetLaunch says how the node's next processes are started, and its programs.
+func (n *Node) SetLaunch(l Launch) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.launch = l
+}
+
+// Launch returns what SetLaunch was given.
+func (n *Node) Launch() Launch {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.launch
+}
+
+// DataDir is where the node keeps what must survive its process.
+func (n *Node) DataDir() string { return n.cluster.path("data-" + n.Name) }
 
 // Conf returns the path of the node's configuration file.
 func (n *Node) Conf() string { return n.cluster.path(n.Name + ".ini") }
@@ -124,7 +171,7 @@ func (n *Node) Start(options ...string) error {
 	if level == "" {
 		level = "err"
 	}
-	p, err := n.cluster.Start(n.Name, nil, filepath.Join(n.cluster.opts.Bin, "chmpx"), append([]string{"-conf", n.Conf(), "-d", level}, options...)...)
+	p, err := n.cluster.StartWith(n.Name, n.Launch(), filepath.Join(n.cluster.opts.Bin, "chmpx"), append([]string{"-conf", n.Conf(), "-d", level}, options...)...)
 	if err != nil {
 		return err
 	}
@@ -167,6 +214,6 @@ func (n *Node) Status(ctx context.Context) (controlplane.Status, error) {
 	if !n.Running() {
 		return controlplane.Status{}, fmt.Errorf("%w: node %s", ErrEnded, n.Name)
 	}
-	st, _, err := ringview.Fetch(ctx, "localhost", n.CtlPort)
+	st, _, err := ringview.Fetch(ctx, n.Host, n.CtlPort)
 	return st, err
 }

@@ -2,18 +2,13 @@ package testcluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/chmpx/chmpx/internal/ringview"
-	"github.com/chmpx/chmpx/node"
 	"github.com/chmpx/chmpx/testcluster/check"
 )
 
@@ -107,13 +102,6 @@ func (s *soak) round(ctx context.Context, i int) error {
 	return errors.Join(errs...)
 }
 
-// forget drops a process that has ended.
-func (s *soak) forget(p *Proc) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.procs = slices.DeleteFunc(s.procs, func(o *Proc) bool { return o == p })
-}
-
 func (s *soak) procsOf(nodes []*Node) (procs []*Proc) {
 	for _, n := range nodes {
 		procs = append(procs, n.Proc())
@@ -137,7 +125,7 @@ func (s *soak) die(ctx context.Context, name string, n *Node, role string, after
 	defer os.Remove(s.path(name + ".log"))
 	defer func() {
 		p.Kill()
-		s.forget(p)
+		s.Forget(p)
 	}()
 	if err := r.SetReadDeadline(time.Now().Add(attachWait)); err != nil {
 		return fmt.Errorf("wait for %s to attach: %w", name, err)
@@ -182,7 +170,7 @@ func (s *soak) usage(ctx context.Context, n *Node, settled func(check.Usage) boo
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if u, err = usageOf(ctx, n); err == nil && settled(u) {
+		if u, err = n.Usage(ctx); err == nil && settled(u) {
 			return u, nil
 		}
 		select {
@@ -194,30 +182,6 @@ func (s *soak) usage(ctx context.Context, n *Node, settled func(check.Usage) boo
 			return u, err
 		}
 	}
-}
-
-func usageOf(ctx context.Context, n *Node) (check.Usage, error) {
-	_, body, err := ringview.Fetch(ctx, "localhost", n.CtlPort)
-	if err != nil {
-		return check.Usage{}, err
-	}
-	var st node.Status
-	if err := json.Unmarshal(body, &st); err != nil {
-		return check.Usage{}, fmt.Errorf("read status: %w", err)
-	}
-	u := check.Usage{AtNs: check.Now(), Node: n.Name, PID: st.Process.PID, Goroutines: st.Process.Goroutines,
-		Descriptors: st.Process.Descriptors, HeapBytes: st.Process.HeapBytes, SegmentBytes: st.Data.ShmBytes, Attached: len(st.Data.Attached)}
-	text, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(st.Process.PID), "status"))
-	if err != nil {
-		return check.Usage{}, fmt.Errorf("read memory of %s: %w", n.Name, err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &u.ResidentBytes); err == nil {
-			u.ResidentBytes *= 1024
-			break
-		}
-	}
-	return u, nil
 }
 
 // compare fails with ErrLeak unless every node comes back to what it used

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type Options struct {
 	Replica int               // REPLICA
 	Keys    map[string]string // further keys for [GLOBAL]
 	Level   string            // log level of the nodes; empty: err
+	// Host returns the host of a node by its place in Nodes; nil: all are localhost.
+	Host func(i int) string
 }
 
 // Cluster is one ring of processes.
@@ -59,7 +62,7 @@ func New(opts Options) (*Cluster, error) {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	c := &Cluster{Dir: dir, opts: opts}
-	ports, err := freePorts(2*opts.Servers + opts.Slaves)
+	ports, err := FreePorts(2*opts.Servers + opts.Slaves)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -68,6 +71,12 @@ func New(opts Options) (*Cluster, error) {
 	}
 	for i := range opts.Slaves {
 		c.Slaves = append(c.Slaves, &Node{cluster: c, Name: fmt.Sprintf("s%d", i), CtlPort: ports[2*opts.Servers+i], slave: true})
+	}
+	for i, n := range c.Nodes() {
+		n.Host = "localhost"
+		if opts.Host != nil {
+			n.Host = opts.Host(i)
+		}
 	}
 	for _, n := range c.Nodes() {
 		if err := os.WriteFile(n.Conf(), []byte(c.configuration(n)), 0o640); err != nil {
@@ -175,6 +184,13 @@ func (c *Cluster) KillAll() {
 	for _, p := range procs {
 		p.Kill()
 	}
+}
+
+// Forget drops a process that has ended from those that Close kills.
+func (c *Cluster) Forget(p *Proc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.procs = slices.DeleteFunc(c.procs, func(o *Proc) bool { return o == p })
 }
 
 // Close kills every process and removes the directory. It may be called again.

@@ -1,10 +1,12 @@
-// Command chmpx-testcluster runs rings of real processes on this host: a
-// demonstration and measurements. Each verb is a file of its own; verbs that
-// begin with "_" are the programs of those rings.
+// Command chmpx-testcluster runs rings of real processes on this host: it breaks
+// them and judges what became of their promises, demonstrates and measures.
+// Each verb is a file of its own; verbs that begin with "_" are the programs of
+// those rings.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -12,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/testcluster/run"
 )
 
 func main() {
@@ -20,14 +24,18 @@ func main() {
 	app := &cli.App{
 		Name:        "chmpx-testcluster",
 		Usage:       "run rings of real processes on this host",
-		Description: "Exit codes: 0 everything held, 1 something did not.",
+		Description: "Exit codes: 0 everything held; 2 run, replay and judge found broken promises; 1 anything else.",
 		HideVersion: true,
-		Commands: []*cli.Command{demoCommand(), benchCommand(), soakCommand(),
-			serverCommand(), clientCommand(), floodCommand()},
+		Commands: []*cli.Command{runCommand(), replayCommand(), listCommand(), judgeCommand(),
+			demoCommand(), benchCommand(), soakCommand(),
+			serverCommand(), clientCommand(), floodCommand(), senderCommand(), receiverCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // printed below
 	}
 	if err := app.RunContext(ctx, os.Args); err != nil {
 		fmt.Fprintf(os.Stderr, "chmpx-testcluster: %v\n", err)
+		if errors.Is(err, run.ErrViolated) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }

@@ -1,0 +1,150 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chmpx/chmpx/testcluster/check"
+	"github.com/chmpx/chmpx/testcluster/rig"
+)
+
+const (
+	commandWait  = 8 * time.Second // an answer comes within 5 s
+	operatorRest = 700 * time.Millisecond
+)
+
+// operators give commands to the control ports of random nodes.
+type operators struct{ *current }
+
+func newOperators(c *current) *operators { return &operators{c} }
+
+// start lets each operator work until ctx ends.
+func (o *operators) start(ctx context.Context, wg *sync.WaitGroup) {
+	for i := range o.Operators {
+		random := rand.New(rand.NewPCG(o.Seed, uint64(o.Number)<<8|uint64(i)|1<<62))
+		wg.Go(func() {
+			for pause(ctx, time.Duration(random.ExpFloat64()*float64(operatorRest))) {
+				o.one(ctx, i, random)
+			}
+		})
+	}
+}
+
+// one gives one command and notes what came of it.
+func (o *operators) one(ctx context.Context, client int, random *rand.Rand) {
+	hosts := o.rig.Hosts
+	h := hosts[random.IntN(len(hosts))]
+	op := check.Op{Client: client, Node: h.Name, Command: "READ"}
+	server := hosts[random.IntN(o.Servers)]
+	switch n := random.IntN(20); {
+	case n < 3:
+		op.Command = "SUSPENDMERGE"
+	case n < 6:
+		op.Command = "NOSUSPENDMERGE"
+	case n < 7:
+		op.Command, op.Target = "SERVICEOUT", server.Name
+	case n < 9: // a server gives this command about itself
+		op.Command, op.Target, op.Node, h = "SERVICEIN", server.Name, server.Name, server
+	}
+	op.CallNs = check.Now()
+	if op.Command == "READ" {
+		var st check.State
+		err := get(ctx, h, "/v1/status?consistent=1", commandWait, &st)
+		if err == nil {
+			op.OK, op.Read = true, &st
+		} else {
+			op.Reply = err.Error()
+		}
+	} else {
+		give(ctx, h, &op, server)
+	}
+	op.ReturnNs = check.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ops = append(o.ops, op)
+}
+
+// give gives a text command and understands the answer.
+func give(ctx context.Context, h *rig.Host, op *check.Op, server *rig.Host) {
+	line := op.Command
+	if op.Command == "SERVICEOUT" {
+		line += fmt.Sprintf(" %s:%d", server.Node.Host, server.Node.CtlPort)
+	}
+	reply, err := command(ctx, h, line)
+	op.Reply = strings.TrimSpace(reply)
+	switch {
+	case errors.Is(err, errNotGiven):
+		op.Reply = err.Error()
+	case strings.HasPrefix(reply, "SUCCEED"):
+		op.OK = true
+	case err != nil, !strings.HasPrefix(reply, "ERROR"), strings.Contains(reply, "may have happened"):
+		op.Unknown = true
+	}
+}
+
+// errNotGiven says that a command never reached the node.
+var errNotGiven = errors.New("not given")
+
+// command sends one line to a control port and returns the answer.
+func command(ctx context.Context, h *rig.Host, line string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandWait)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(h.Node.Host, strconv.Itoa(int(h.Node.CtlPort))))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errNotGiven, err)
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := io.WriteString(c, line+"\n"); err != nil {
+		return "", fmt.Errorf("give command: %w", err)
+	}
+	reply, err := io.ReadAll(io.LimitReader(c, 1<<20))
+	if err != nil {
+		return string(reply), fmt.Errorf("read answer: %w", err)
+	}
+	return string(reply), nil
+}
+
+// restoreFlags takes back what operators have changed: every server is in
+// service and merges begin by themselves.
+func restoreFlags(ctx context.Context, c *current) error {
+	if c.Operators == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, healWait)
+	defer cancel()
+	restorer := c.Operators // a client of its own
+	for {
+		for _, h := range c.rig.Hosts[:c.Servers] {
+			for _, word := range []string{"SERVICEIN", "NOSUSPENDMERGE", "MERGE"} {
+				if word != "SERVICEIN" && h != c.rig.Hosts[0] {
+					continue
+				}
+				op := check.Op{Client: restorer, Node: h.Name, Command: word, CallNs: check.Now()}
+				if word == "SERVICEIN" {
+					op.Target = h.Name
+				}
+				give(ctx, h, &op, h)
+				op.ReturnNs = check.Now()
+				c.mu.Lock()
+				c.ops = append(c.ops, op)
+				c.mu.Unlock()
+			}
+		}
+		wait, cancel := context.WithTimeout(ctx, 15*time.Second)
+		err := c.rig.Wait(wait, "all servers in service again", c.rig.Nodes(), inService(c.Servers))
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
