@@ -21,16 +21,40 @@ type commands struct {
 	table  func() *ring.Table // of the data plane: newest
 	called *directory
 	log    *slog.Logger
+	asking chan struct{} // tokens: bound of what waits for the ring
 }
 
+// askingMax leaves half of the control port's connections to those who only
+// look, while the ring answers nobody.
+const askingMax = 32
+
+// errBusy says that askingMax are waiting.
+var errBusy = fmt.Errorf("%d commands wait for the ring at this node already; nothing was done", askingMax)
+
+// begin takes a token; end gives it back.
+func (c *commands) begin() error {
+	select {
+	case c.asking <- struct{}{}:
+		return nil
+	default:
+		return errBusy
+	}
+}
+
+func (c *commands) end() { <-c.asking }
+
 func (n *Node) newCommands(idType ring.IDType) *commands {
-	c := &commands{self: n.id, ring: n.control, table: func() *ring.Table { return n.data.View().Table }, log: n.log}
+	c := &commands{self: n.id, ring: n.control, table: func() *ring.Table { return n.data.View().Table }, log: n.log, asking: make(chan struct{}, askingMax)}
 	c.called = &directory{group: n.cfg.Group, idType: idType, self: n.id, servers: n.cfg.Servers, table: c.table, lookup: lookupHost}
 	return c
 }
 
 // change does what an operator asks for, within the time that an answer may take.
 func (c *commands) change(ctx context.Context, what ctlport.Change) ctlport.Outcome {
+	if err := c.begin(); err != nil {
+		return ctlport.Outcome{Verdict: ctlport.Failed, Reason: err.Error()}
+	}
+	defer c.end()
 	ctx, cancel := context.WithTimeout(ctx, controlplane.CommandTimeout)
 	defer cancel()
 	target := c.self
@@ -139,6 +163,10 @@ func alone(t *ring.Table, self ring.ID) bool {
 // consistent waits until this node shows what is committed, for as long as an
 // answer may take.
 func (c *commands) consistent(ctx context.Context) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.end()
 	ctx, cancel := context.WithTimeout(ctx, controlplane.CommandTimeout)
 	defer cancel()
 	if err := c.ring.Consistent(ctx); err != nil {

@@ -393,3 +393,25 @@ func TestLookupHost(t *testing.T) {
 		t.Error("what is here is not told from what is elsewhere")
 	}
 }
+
+// TestBusy proves that no more commands wait for the ring than leave room to
+// those who only look, and that the next one is told so at once.
+func TestBusy(t *testing.T) {
+	c := &commands{asking: make(chan struct{}, askingMax)}
+	for range askingMax {
+		if err := c.begin(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "ERROR: Failed to start merging.\nREASON: 32 commands wait for the ring at this node already; nothing was done\n"
+	if got := c.change(t.Context(), ctlport.Change{Name: "MERGE"}).Reply("MERGE"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := c.consistent(t.Context()); !errors.Is(err, errBusy) {
+		t.Errorf("a read: %v", err)
+	}
+	c.end()
+	if err := c.begin(); err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+}

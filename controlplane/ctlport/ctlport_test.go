@@ -338,6 +338,32 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestCommandEndsWithThePort proves that a command that waits for the ring does
+// not hold up the end of the port.
+func TestCommandEndsWithThePort(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := make(chan struct{})
+	s := New(ln, Config{Command: func(ctx context.Context, _ Command, _ int) string {
+		close(runs)
+		<-ctx.Done()
+		return ""
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	if _, err := io.WriteString(dial(t, ln.Addr().String()), "MERGE\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-runs
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCommands proves what servers and slaves answer to CHMPX's commands.
 func TestCommands(t *testing.T) {
 	const needs = "ERROR: SERVICEOUT command must have parameter as server/ctlport.(ex: \"SERVICEOUT servername.fqdn:ctlport\")\n"
