@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -315,6 +316,66 @@ func TestHungDisk(t *testing.T) {
 			t.Error("a node with a hanging disk does not stop")
 		}
 	})
+}
+
+// TestFullDisk proves that a leader whose disk is full says so, loses the lead,
+// and takes part again when there is room; and that a server with a full disk
+// can be stopped.
+func TestFullDisk(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		disks := make(map[string]*fillingStore)
+		r.prepare = func(p *Plane) {
+			p.stores.Intercept(func(s raft.LogStore) raft.LogStore {
+				d := &fillingStore{LogStore: s}
+				disks[p.cfg.Self.Name] = d
+				return d
+			})
+		}
+		r.startAll()
+		r.formed("a", "b", "c")
+		warns := func(n *rigNode) bool {
+			return slices.ContainsFunc(n.plane.Status().Warnings, func(w string) bool { return strings.Contains(w, "is full") })
+		}
+		was := r.leader()
+		disks[was.name].full.Store(true)
+		was.plane.Programs(1) // something to write
+		r.await("the server says that its disk is full", patience, func() bool { return warns(was) })
+		r.await("another leader", patience, func() bool {
+			for _, n := range r.nodes {
+				if n != was && n.plane.leading.Load() {
+					return true
+				}
+			}
+			return false
+		})
+		disks[was.name].full.Store(false)
+		r.await("the old leader follows", patience, func() bool {
+			st := was.plane.Status()
+			return st.Raft.Role == "follower" && st.Raft.LeaderID != 0 && st.Raft.LeaderID != was.member.ID && !warns(was)
+		})
+		r.formed("a", "b", "c")
+
+		disks[was.name].full.Store(true)
+		r.leader().plane.Programs(1)
+		r.await("the follower says that its disk is full", patience, func() bool { return warns(was) })
+		r.kill(was.name)
+		disks[was.name].full.Store(false)
+		r.start(was.name, nil)
+		r.formed("a", "b", "c")
+	})
+}
+
+// fillingStore is a log on a disk that can be full.
+type fillingStore struct {
+	raft.LogStore
+	full atomic.Bool
+}
+
+func (s *fillingStore) StoreLogs(ls []*raft.Log) error {
+	if s.full.Load() {
+		return &fs.PathError{Op: "write", Path: "raft.db", Err: syscall.ENOSPC}
+	}
+	return s.LogStore.StoreLogs(ls)
 }
 
 // hangingStore is a log on a disk that can hang.

@@ -19,7 +19,6 @@ const (
 	mergeTick      = 500 * time.Millisecond
 	mergeCoalesce  = 150 * time.Millisecond // several changes of membership make one plan
 	mergeRefused   = 100 * time.Millisecond
-	diskStallMax   = 5 * time.Second
 )
 
 // leadershipLoop runs the leader's duties while this node leads.
@@ -105,15 +104,12 @@ func (p *Plane) commitLoop(ctx context.Context) {
 }
 
 // watchLoop notices when this process did not run for a while (what it and its
-// links believe about others then is worth nothing), and when a leader's disk
-// hangs: raft's heartbeats go on then, and nothing else. Nor does raft hand the
-// lead over, for that waits behind the write, so this node plays dead until
-// the write is done. Its data plane goes on.
+// links believe about others then is worth nothing), and looks after the disk.
 func (p *Plane) watchLoop(ctx context.Context) {
 	tick := time.NewTicker(judgeTick)
 	defer tick.Stop()
 	last := time.Now()
-	held := false
+	var disk diskWatch
 	for {
 		select {
 		case <-tick.C:
@@ -134,18 +130,8 @@ func (p *Plane) watchLoop(ctx context.Context) {
 			p.doubts.raise()
 		}
 		last = now
-		if p.cfg.Slave { // it has no disk, and never leads
-			continue
-		}
-		switch d := p.stores.StalledFor(); {
-		case !held && d > diskStallMax && p.leads():
-			held = true
-			p.log.Error("the disk does not take the log, giving the lead up", "write_ms", d.Milliseconds())
-			p.stream.Load().Hold(true)
-		case held && d == 0:
-			held = false
-			p.log.Warn("the disk takes the log again")
-			p.stream.Load().Hold(false)
+		if !p.cfg.Slave { // which has no disk, and never leads
+			disk.look(p)
 		}
 	}
 }

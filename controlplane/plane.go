@@ -87,6 +87,7 @@ type Plane struct {
 	ranAt     time.Time            // when the watch loop last ran
 	pausedAt  time.Time            // when it ran again after a pause
 	alarm     string
+	diskFull  string    // says so while it is
 	slaveJoin time.Time // leader: when the next slave may be admitted
 
 	closeOnce sync.Once

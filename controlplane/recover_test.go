@@ -190,7 +190,8 @@ func TestSlaveOutlivesRing(t *testing.T) {
 		r.formed("a", "b", "c")
 		x := r.start("x", nil)
 		back := func() bool {
-			return slaveIsUp(x.plane.view(), x.member.ID, x.plane.boot) && x.plane.Status().RingID == r.leader().plane.Status().RingID
+			l := r.leader() // there may be an election
+			return l != nil && slaveIsUp(x.plane.view(), x.member.ID, x.plane.boot) && x.plane.Status().RingID == l.plane.Status().RingID
 		}
 		r.await("slave up", patience, back)
 		old := x.plane.Status().RingID

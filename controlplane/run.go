@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/fsm"
 )
 
@@ -23,7 +24,8 @@ const (
 )
 
 // Run takes part in the ring until ctx ends (nil) or the node must stop
-// because it can no longer follow the log (ErrStateMachine). It returns when
+// because it can no longer follow the log (ErrStateMachine) or write it
+// (raftnode.ErrDisk). It returns when
 // everything it started has ended and the data directory is closed, unless the
 // disk hangs: then the process should end. Call it once.
 func (p *Plane) Run(ctx context.Context) error {
@@ -35,7 +37,10 @@ func (p *Plane) Run(ctx context.Context) error {
 	start(func(ctx context.Context) {
 		select {
 		case err := <-p.fatal:
-			cancel(p.inDataDir(fmt.Errorf("%w: %w", ErrStateMachine, err)))
+			if !errors.Is(err, raftnode.ErrDisk) {
+				err = fmt.Errorf("%w: %w", ErrStateMachine, err)
+			}
+			cancel(p.inDataDir(err))
 		case <-ctx.Done():
 		}
 	})

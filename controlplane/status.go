@@ -129,8 +129,10 @@ func (p *Plane) Status() Status {
 	st.Quorum = p.quorum(v, cluster, st.Raft.LeaderID != 0)
 	p.mu.Lock()
 	st.WaitsFor, st.Programs = p.waits, p.programs
-	if p.alarm != "" {
-		st.Warnings = append(st.Warnings, p.alarm)
+	for _, text := range []string{p.diskFull, p.alarm} {
+		if text != "" {
+			st.Warnings = append(st.Warnings, text)
+		}
 	}
 	links := make(map[ring.ID]ring.LinkState, len(p.links))
 	for id, e := range p.links {

@@ -61,6 +61,7 @@ func Start(o Options) (*Node, error) {
 		MaxRPCsInFlight:       maxRPCsInFlight,
 		Timeout:               transportTimeout,
 	}), o.Log)
+	o.Stores.writes.patient.Store(true)
 	r, err := raft.NewRaft(configOf(o.ID, log), o.FSM, o.Stores.log, o.Stores.stable, o.Stores.snaps, trans)
 	if err != nil {
 		trans.Close()
@@ -90,6 +91,8 @@ func configOf(id raft.ServerID, log hclog.Logger) *raft.Config {
 // Bootstrap gives a member without state its first configuration. Members that
 // do it with equal servers, at whatever time, hold the same log.
 func (n *Node) Bootstrap(servers []raft.Server) error {
+	n.stores.writes.patient.Store(false) // a start fails at once
+	defer n.stores.writes.patient.Store(true)
 	if err := n.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
 		return fmt.Errorf("bootstrap raft: %w", err)
 	}
@@ -100,7 +103,8 @@ func (n *Node) Bootstrap(servers []raft.Server) error {
 // goroutines, at most 10 s: a disk that hangs would hold them for ever. The
 // stores stay open then (ErrNoStop).
 func (n *Node) Stop() error {
-	n.stream.Interrupt() // raft waits for its dials
+	n.stream.Interrupt()   // raft waits for its dials
+	n.stores.writes.stop() // and for a full disk
 	done := make(chan error, 1)
 	go func() { done <- n.Shutdown().Error() }() // ends with raft's goroutines
 	t := time.NewTimer(stopTimeout)

@@ -193,7 +193,8 @@ func TestStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := MemoryStores()
 		block := make(chan struct{})
-		s.watch.LogStore = blockingStore{s.watch.LogStore, block}
+		s.log = s.writes
+		s.Intercept(func(l raft.LogStore) raft.LogStore { return blockingStore{l, block} })
 		done := make(chan error, 1)
 		go func() { done <- s.log.StoreLog(&raft.Log{Index: 1, Term: 1}) }()
 		<-time.After(7 * time.Second)

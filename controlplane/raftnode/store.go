@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +16,8 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/chmpx/chmpx/internal/fault"
 )
 
 // ErrLocked says that another process holds the data directory.
@@ -172,7 +173,7 @@ type Stores struct {
 	stable raft.StableStore
 	snaps  raft.SnapshotStore
 	bolt   *raftboltdb.BoltStore // nil in memory
-	watch  *timedStore
+	writes *writes
 }
 
 // OpenStores opens the log and the snapshots of a server.
@@ -190,32 +191,34 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s (if it is damaged, move the directory away and start again: the server joins its ring anew): %w: %w", name, ErrDamaged, err)
 	}
-	watch := &timedStore{LogStore: bolt}
-	cache, err := raft.NewLogCache(logCacheCount, watch)
-	if err != nil {
-		bolt.Close()
-		return nil, fmt.Errorf("create log cache: %w", err)
-	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, log)
+	files, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, log)
 	if err != nil {
 		bolt.Close()
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
-	return &Stores{log: cache, stable: bolt, snaps: snaps, bolt: bolt, watch: watch}, nil
+	w, snaps := newWrites(bolt, bolt), raft.SnapshotStore(files)
+	if fault.Enabled {
+		w, snaps = newWrites(faultyLog{bolt}, faultyStable{bolt}), faultySnapshots{files}
+	}
+	cache, err := raft.NewLogCache(logCacheCount, w)
+	if err != nil {
+		bolt.Close()
+		return nil, fmt.Errorf("create log cache: %w", err)
+	}
+	return &Stores{log: cache, stable: w, snaps: snaps, bolt: bolt, writes: w}, nil
 }
 
 // MemoryStores returns the stores of a slave: what it knows it gets again from
 // the leader after a restart.
 func MemoryStores() *Stores {
 	s := raft.NewInmemStore()
-	watch := &timedStore{LogStore: s}
-	return &Stores{log: watch, stable: s, snaps: raft.NewInmemSnapshotStore(), watch: watch}
+	return &Stores{log: s, stable: s, snaps: raft.NewInmemSnapshotStore(), writes: newWrites(s, s)}
 }
 
-// Intercept puts something between raft and its log; before Start only. Tests
-// make disks hang with it.
+// Intercept puts something between raft and its log; before Start only, and on
+// disk only. Tests make disks hang with it.
 func (s *Stores) Intercept(f func(raft.LogStore) raft.LogStore) {
-	s.watch.LogStore = f(s.watch.LogStore)
+	s.writes.LogStore = f(s.writes.LogStore)
 }
 
 // HasState reports whether raft has run on these stores.
@@ -237,29 +240,20 @@ func (s *Stores) Close() error {
 	return b.Close()
 }
 
-// StalledFor returns for how long a write to the log has been under way: a
-// disk that hangs does not cost a leader its leadership, so somebody must look.
+// StalledFor returns for how long a write to the log, or of a term or a vote,
+// has been under way: a disk that hangs or is full does not cost a leader its
+// leadership, so somebody must look.
 func (s *Stores) StalledFor() time.Duration {
-	began := s.watch.began.Load()
+	began := s.writes.began.Load()
 	if began == nil {
 		return 0
 	}
 	return time.Since(*began)
 }
 
-// timedStore notes when a write begins and ends.
-type timedStore struct {
-	raft.LogStore
-	began atomic.Pointer[time.Time] // nil: no write under way. Set and cleared by raft's one writer
-}
+// Full reports whether a write waits because the disk is full.
+func (s *Stores) Full() bool { return s.writes.full.Load() }
 
-// StoreLog implements raft.LogStore.
-func (t *timedStore) StoreLog(l *raft.Log) error { return t.StoreLogs([]*raft.Log{l}) }
-
-// StoreLogs implements raft.LogStore.
-func (t *timedStore) StoreLogs(ls []*raft.Log) error {
-	now := time.Now()
-	t.began.Store(&now)
-	defer t.began.Store(nil)
-	return t.LogStore.StoreLogs(ls)
-}
+// Failed gives the error of a write that failed for another reason than a full
+// disk, once (ErrDisk): this member cannot go on.
+func (s *Stores) Failed() <-chan error { return s.writes.failed }
