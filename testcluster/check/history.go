@@ -41,7 +41,7 @@ type Event struct {
 	What    What
 	Kind    wire.Kind // of the message
 	Marked  bool      // MaybeRepeat, as the program saw it
-	Count   uint32
+	Count   uint32    // of Receivers; of Sending the milliseconds until the deadline, 0: none
 	Session wire.SessionID
 	Seq     uint64
 	Hash    uint64

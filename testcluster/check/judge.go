@@ -67,6 +67,7 @@ type message struct {
 	hash   uint64
 	sendNs int64
 
+	expires  bool // it has a deadline
 	accepted bool
 	open     bool // its call had not returned when the history ended
 	refused  bool
@@ -204,6 +205,9 @@ func (m *message) sent(e *Event) {
 	m.kind, m.hash = e.Kind, e.Hash
 	if m.sendNs == 0 || e.What == Sending {
 		m.sendNs = e.AtNs
+	}
+	if e.What == Sending {
+		m.expires = e.Count > 0
 	}
 }
 

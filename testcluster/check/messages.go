@@ -106,6 +106,8 @@ func (j *judge) kept(missing []*message) {
 		switch {
 		case j.gone(m):
 			j.rep.Numbers.Gone++
+		case m.expires && m.sender.endNs != 0: // its deadline may have passed, with nobody left to be told
+			j.rep.Numbers.Untold++
 		case j.unrecorded(m):
 		default:
 			j.rep.Numbers.Lost++

@@ -58,6 +58,9 @@ func TestUnknown(t *testing.T) {
 			s.end("q", 20, true)
 		}, []Clause{Kept}},
 		{"settled", func(s *scene) { s.send(10, 1); s.add("p", 30, Settled, 1); s.end("r1", 20, true) }, nil},
+		{"with a deadline", func(s *scene) { s.send(10, 1, deadline) }, []Clause{Kept}},
+		{"with a deadline, its sender ended", func(s *scene) { s.send(10, 1, deadline); s.end("p", 20, true) }, nil},
+		{"without deadline, its sender ended", func(s *scene) { s.send(10, 1); s.end("p", 20, true) }, []Clause{Kept}},
 		{"AckOnDone, not given", func(s *scene) {
 			s.of("r1").AckOnDone = true
 			s.send(10, 1)
@@ -88,6 +91,9 @@ func TestUnknown(t *testing.T) {
 		}, nil},
 	})
 }
+
+// deadline gives the message 5 ms.
+func deadline(e *Event) { e.Count = 5 }
 
 // What is taken is what was sent, and nothing that was refused.
 func TestKnown(t *testing.T) {

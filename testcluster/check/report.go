@@ -65,6 +65,7 @@ type Numbers struct {
 	Reordered    int // first takes that came too late
 	Lost         int // accepted, not taken, not told
 	Gone         int // not taken, but program and node of the sender had both ended
+	Untold       int // not taken, with a deadline, and the sender had ended: nobody could be told
 	Unknown      int // not on record as taken, but a killed program may have taken it
 	Unaware      int // takes by programs of a server that was DOWN and may not have known it
 	GivenUp      int // told as not delivered
@@ -145,7 +146,7 @@ func (r *Report) Add(o Report) {
 
 func (n *Numbers) add(o *Numbers) {
 	sums := func(m *Numbers) []*int {
-		return []*int{&m.Rounds, &m.Messages, &m.Refused, &m.Taken, &m.Repeated, &m.Unmarked, &m.Reordered, &m.Lost, &m.Gone,
+		return []*int{&m.Rounds, &m.Messages, &m.Refused, &m.Taken, &m.Repeated, &m.Unmarked, &m.Reordered, &m.Lost, &m.Gone, &m.Untold,
 			&m.Unknown, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.Undecided}
 	}
 	from := sums(o)

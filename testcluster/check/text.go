@@ -70,6 +70,7 @@ func (n *Numbers) Rows() [][2]string {
 	add("replies", "%d", n.Replies)
 	add("lost", "%d", n.Lost)
 	add("lost with their sender", "%d (program and node had ended)", n.Gone)
+	add("given up, untold", "%d (they had a deadline, their sender had ended)", n.Untold)
 	add("given up", "%d not delivered, %d perhaps", n.GivenUp, n.MaybeGivenUp)
 	add("taken again, marked", "%d", n.Repeated)
 	add("taken again, unmarked", "%d", n.Unmarked)

@@ -126,6 +126,9 @@ func (j *judge) eventText(e *Event) string {
 	case e.What == Taken && e.Marked:
 		b.WriteString(", marked as a possible repeat")
 	}
+	if e.What == Sending && e.Count > 0 {
+		fmt.Fprintf(&b, ", deadline in %d ms", e.Count)
+	}
 	if e.Hash != 0 && (e.What == Sending || e.What == Taken) {
 		fmt.Fprintf(&b, ", hash %016x", e.Hash)
 	}

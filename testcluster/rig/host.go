@@ -55,6 +55,8 @@ func (h *Host) TraceFile() string { return filepath.Join(h.rig.Dir, h.Name+".tra
 func (h *Host) Start(crash string) error {
 	env := append(h.env(crash), fault.EnvTrace+"="+h.TraceFile(), fault.EnvBug+"="+h.rig.opts.Bug)
 	h.Node.SetLaunch(testcluster.Launch{Env: env, Prefix: h.prefix})
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	// Before: the node may be asked as soon as it listens.
 	if err := h.rig.Net.Down(h.Name, false); err != nil {
 		return err
@@ -63,16 +65,15 @@ func (h *Host) Start(crash string) error {
 		return err
 	}
 	p := h.Node.Proc()
-	record := h.rig.record(p, false, crash != "", func() {
+	h.record = h.rig.record(p, false, crash != "", func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
 		if h.Node.Proc() == p { // no other has been started
 			if err := h.rig.Net.Down(h.Name, true); err != nil {
 				h.rig.fail(err)
 			}
 		}
 	})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.record = record
 	return nil
 }
 

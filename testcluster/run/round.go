@@ -239,7 +239,7 @@ func (c *current) settle(ctx context.Context) error {
 func (c *current) collect() (check.Round, error) {
 	in := check.Round{
 		Name: fmt.Sprintf("round %d, seed %d", c.Number, c.Seed), StartNs: c.startNs, EndNs: check.Now(),
-		Processes: c.rig.Processes(c.startNs), Observations: c.watch.take(), Ops: c.ops, Traces: map[string]string{},
+		Processes: c.rig.Processes(c.startNs), Observations: c.watch.take(), Ops: c.ops, Earlier: c.past, Traces: map[string]string{},
 	}
 	for _, f := range c.faults {
 		in.Faults = append(in.Faults, *f)
@@ -288,6 +288,9 @@ func (c *current) judge(ctx context.Context) error {
 			c.before[name] = u
 		}
 	}
+	for _, h := range in.Histories {
+		c.past = append(c.past, h.Session)
+	}
 	c.Length = time.Duration(in.EndNs - in.StartNs)
 	c.Report = check.Judge(in)
 	c.addBroken()
@@ -308,6 +311,7 @@ func (c *current) addBroken() {
 		c.broken = append(c.broken, err)
 	}
 	for _, err := range c.broken {
+		c.stuck = c.stuck || errors.Is(err, testcluster.ErrTimeout)
 		if c.Report.Count == nil {
 			c.Report.Count = map[check.Clause]int{}
 		}

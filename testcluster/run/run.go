@@ -65,6 +65,8 @@ type runner struct {
 	watch  *observer
 	before map[string]check.Usage // in the quiet moment after the first round
 	report check.Report
+	past   []string // sessions of earlier rounds
+	stuck  bool     // the ring does not come back: another round would find the same
 	rounds []Round
 }
 
@@ -107,7 +109,7 @@ func Run(ctx context.Context, o Options) (err error) {
 func (r *runner) all(ctx context.Context) error {
 	start := time.Now()
 	var err error
-	for n := 0; err == nil && ctx.Err() == nil; n++ {
+	for n := 0; err == nil && ctx.Err() == nil && !r.stuck; n++ {
 		if r.Rounds > 0 && n >= r.Rounds || r.Rounds == 0 && time.Since(start) >= r.Duration {
 			break
 		}
@@ -116,6 +118,9 @@ func (r *runner) all(ctx context.Context) error {
 	r.out.clear()
 	if err == nil && ctx.Err() != nil {
 		r.out.say("interrupted: the report is about %d rounds", len(r.rounds))
+	}
+	if r.stuck {
+		r.out.say("the ring did not become whole again: no more rounds")
 	}
 	if len(r.rounds) == 0 {
 		return errors.Join(err, ctx.Err())

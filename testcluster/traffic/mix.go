@@ -72,44 +72,60 @@ func (s *session) drawWay() way {
 	return oneWay
 }
 
-// draw returns the next message: how it goes, its hash, payload and options.
-func (s *session) draw(seq uint64) (w way, hash uint64, payload []byte, opts []client.CallOption) {
-	w = s.drawWay()
-	if kinds[w] == wire.KindHash || kinds[w] == wire.KindReplicate {
-		hash = s.hashes[s.random.IntN(len(s.hashes))]
+// drawn is a message that is about to be sent.
+type drawn struct {
+	way
+	hash    uint64
+	payload []byte
+	within  time.Duration // until its deadline, 0: none
+	opts    []client.CallOption
+}
+
+// draw draws the next message.
+func (s *session) draw(seq uint64) (d drawn) {
+	d.way = s.drawWay()
+	kind := kinds[d.way]
+	if kind == wire.KindHash || kind == wire.KindReplicate {
+		d.hash = s.hashes[s.random.IntN(len(s.hashes))]
 	}
 	size := payloadHead + s.random.IntN(1<<s.random.IntN(11))
 	if s.random.IntN(1000) < s.mix.large {
 		size = payloadHead + s.random.IntN(len(s.buf)-payloadHead)
 	}
-	payload = s.buf[:size]
-	putPayload(payload, seq, s.random)
-	switch deadline := time.Duration(s.random.Int64N(int64(shortMost))); {
+	d.payload = s.buf[:size]
+	putPayload(d.payload, seq, s.random)
+	switch short := time.Millisecond + time.Duration(s.random.Int64N(int64(shortMost))); {
 	case s.random.IntN(100) < s.mix.deadline:
-		opts = append(opts, client.Deadline(fault.Now().Add(deadline)))
-	case w == request:
-		opts = append(opts, client.Deadline(fault.Now().Add(askDeadline)))
-	case kinds[w] == wire.KindBroadcast, kinds[w] == wire.KindReplicate:
-		opts = append(opts, client.Deadline(fault.Now().Add(manyDeadline)))
+		d.within = short
+	case d.way == request:
+		d.within = askDeadline
+	case kind == wire.KindBroadcast, kind == wire.KindReplicate:
+		d.within = manyDeadline
 	}
-	if kinds[w] != wire.KindHash && s.random.IntN(4) == 0 {
-		opts = append(opts, client.WithoutSelf())
+	if d.within > 0 {
+		d.opts = append(d.opts, client.Deadline(fault.Now().Add(d.within)))
 	}
-	return w, hash, payload, opts
+	if kind != wire.KindHash && s.random.IntN(4) == 0 {
+		d.opts = append(d.opts, client.WithoutSelf())
+	}
+	return d
 }
 
 // one sends one message and writes down what is known when the call returns.
 func (s *session) one(ctx context.Context) error {
 	before := s.c.Stats().Sent
 	seq := before + 1
-	w, hash, payload, opts := s.draw(seq)
-	e := check.Event{Kind: kinds[w], Seq: seq, Hash: hash}
+	d := s.draw(seq)
+	e := check.Event{Kind: kinds[d.way], Seq: seq, Hash: d.hash}
 	sending := e
-	sending.What = check.Sending
+	sending.What, sending.Count = check.Sending, uint32(d.within.Milliseconds())
+	if d.way == broadcastRequest || d.way == replicateRequest {
+		sending.Count = uint32(callWait.Milliseconds()) // the deadline of the call is that of the message
+	}
 	s.add(sending)
 	callCtx, cancel := context.WithTimeout(ctx, callWait)
 	defer cancel()
-	receivers, err := s.call(callCtx, w, &e, payload, opts)
+	receivers, err := s.call(callCtx, &d, &e)
 	if s.c.Stats().Sent == before { // it used no sequence
 		e.What = check.Refused
 		s.add(e)
@@ -120,14 +136,14 @@ func (s *session) one(ctx context.Context) error {
 	}
 	e.What = check.Accepted
 	s.add(e)
-	s.ended(callCtx, w, e, receivers, err)
+	s.ended(callCtx, d.way, e, receivers, err)
 	return nil
 }
 
 // call makes the call that sends.
-func (s *session) call(ctx context.Context, w way, e *check.Event, payload []byte, opts []client.CallOption) (receivers int, err error) {
+func (s *session) call(ctx context.Context, d *drawn, e *check.Event) (receivers int, err error) {
 	each := func(reply []byte) { s.replied(*e, reply) }
-	switch w {
+	switch payload, opts := d.payload, d.opts; d.way {
 	case oneWay:
 		return 0, s.c.Send(ctx, e.Hash, payload, opts...)
 	case request:
@@ -143,7 +159,7 @@ func (s *session) call(ctx context.Context, w way, e *check.Event, payload []byt
 	case broadcastRequest:
 		return s.c.BroadcastRequest(ctx, payload, each, opts...)
 	}
-	return s.c.ReplicateRequest(ctx, e.Hash, payload, each, opts...)
+	return s.c.ReplicateRequest(ctx, e.Hash, d.payload, each, d.opts...)
 }
 
 // ask sends a request whose outcome comes later.
