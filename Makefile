@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build build-faults test race lint fuzz bench compare demo soak soak-programs clean help
+.PHONY: build build-faults test test-faults race lint fuzz bench compare demo soak soak-programs clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
@@ -11,7 +11,10 @@ build-faults: ## binaries with faults for tests into bin/faults/; see CONTRIBUTI
 	go build -tags faults -o bin/faults/ ./cmd/...
 
 test: ## every test; those with real processes last and alone, since they measure time
-	go test -count=1 $$(go list ./... | grep -v '/testcluster\(/run\)*$$') && go test -count=1 -p 1 ./testcluster ./testcluster/run && go test -tags faults -count=1 ./internal/fault ./internal/mux
+	go test -count=1 $$(go list ./... | grep -v '/testcluster\(/run\)*$$') && go test -count=1 -p 1 ./testcluster ./testcluster/run && go test -tags faults -count=1 ./internal/fault
+
+test-faults: ## the tests of what the tag faults adds: hooks, crash points, deliberate bugs
+	go test -tags faults -count=1 ./internal/fault && go test -tags faults -run='^TestFault' -count=1 ./...
 
 race: ## tests under the race detector; -short leaves out those with real processes
 	go test -race -short -count=1 ./...

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/fault"
 )
 
 // Limits of what operators ask for.
@@ -170,7 +171,21 @@ func (p *Plane) commitCommand(ctx context.Context, c fsm.Command) (fsm.Result, e
 	if err != nil {
 		return fsm.Result{}, err
 	}
+	if fault.Bug(fault.AnswerBeforeCommit) {
+		p.applyLater(b)
+		return fsm.Result{}, nil
+	}
 	return p.apply(ctx, b)
+}
+
+// applyLater is what a node with the bug fault.AnswerBeforeCommit does: commands
+// are put into the log a moment later, as if they were gathered.
+func (p *Plane) applyLater(b []byte) {
+	time.AfterFunc(30*time.Millisecond, func() { // ends as apply does
+		ctx, cancel := context.WithTimeout(context.Background(), proposeTimeout)
+		defer cancel()
+		_, _ = p.apply(ctx, b)
+	})
 }
 
 // mayCommand reports whether operators of a node may ask for this: a slave's

@@ -28,6 +28,7 @@ import (
 
 	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -279,6 +280,7 @@ func (p *Plane) incarnation(v fsm.View) ring.Incarnation {
 // once when the ring has other values than this node's configuration.
 func (p *Plane) viewLoop(ctx context.Context) {
 	last, warned := uint64(0), false
+	var before fsm.View // for a deliberate bug
 	for p.applied.wait(ctx) {
 		v := p.view()
 		if v.Table == nil || v.Index == last || !p.keepRealm(v.RingID) {
@@ -293,6 +295,10 @@ func (p *Plane) viewLoop(ctx context.Context) {
 			continue
 		}
 		p.cfg.OnView(v, p.incarnation(v))
+		if fault.Every(fault.ApplyOutOfOrder, 5) && before.Table != nil {
+			p.cfg.OnView(before, p.incarnation(v))
+		}
+		before = v
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -472,6 +473,9 @@ func (p *Plane) runPinger(ctx context.Context) {
 			}
 		}
 		p.pingTunnels(now, paused)
+		if fault.Bug(fault.StaleEpoch) && p.raftView.Table.Newer(p.view.Table) {
+			p.applyView(p.raftView)
+		}
 		p.finishUnlock(b)
 	}
 }

@@ -222,6 +222,9 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		if err == nil && !ok {
 			return false
 		}
+		if err == nil && a.again != 0 && end == a.again && fault.Bug(fault.LoseRecordOnRestart) {
+			continue
+		}
 		if pos < a.again {
 			q.Flags |= wire.FlagMaybeRepeat
 		}

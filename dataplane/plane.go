@@ -118,6 +118,7 @@ type Plane struct {
 	attached    map[wire.SessionID]*attachment
 	programs    int    // attached server programs
 	attachments uint32 // ever; for the trace
+	staleRound  int64  // for a deliberate bug
 	shmBytes    int64
 	serving     int // distinct acting servers, as programs are told
 	loopOut     loop
@@ -251,7 +252,7 @@ func (p *Plane) SetView(v ring.View, self ring.Incarnation) {
 	changed := self != p.incarnation
 	p.incarnation = self
 	p.raftView = v
-	if !v.Table.Newer(p.view.Table) && !otherRing(v.Table, p.view.Table) {
+	if !v.Table.Newer(p.view.Table) && !otherRing(v.Table, p.view.Table) && !fault.Bug(fault.ApplyOutOfOrder) {
 		v.Table = p.view.Table
 	}
 	p.applyView(v)
@@ -284,6 +285,9 @@ func (p *Plane) tableFromPeer(t *ring.Table) {
 
 // applyView makes v the view of the node; mu is held.
 func (p *Plane) applyView(v ring.View) {
+	if fault.Bug(fault.StaleEpoch) && !p.takesTable() {
+		v.Table = p.view.Table
+	}
 	if v.Table != p.view.Table {
 		p.traceTable(v.Table)
 		p.store.save(v.Table)

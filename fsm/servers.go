@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -31,7 +32,9 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 		s.forgetProposer(v.Boot)
 	}
 	v.Identity, v.Addr, v.Boot = b.Server, b.Addr, b.Boot
-	v.Incarnation = ring.Incarnation(e.index)
+	if v.Incarnation == 0 || !fault.Bug(fault.ReuseIncarnation) {
+		v.Incarnation = ring.Incarnation(e.index)
+	}
 	// Who is leaving because an operator wants it so does not come back by
 	// being restarted on the way; who was only away for too long does.
 	leaving := v.Status.Action() == ring.Delete
@@ -47,7 +50,8 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 	v.Status = v.Status.WithLive(ring.Up).WithSuspend(v.suspend())
 	s.sortServers()
 	s.held = false
-	e.changed, e.res.Incarnation = true, ring.Incarnation(e.index)
+	s.suspendOn = s.suspendOn && !fault.Bug(fault.ForgetSuspend)
+	e.changed, e.res.Incarnation = true, v.Incarnation
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -83,6 +84,7 @@ func (s *State) Restore(b []byte) error {
 		servers: j.Servers, slaves: j.Slaves, proposals: j.Proposals,
 		merge: j.Merge, mergeTimeUs: j.MergeTimeUs, unsealed: j.Unsealed, held: j.Held, suspendOn: j.Suspend,
 	}
+	n.suspendOn = n.suspendOn && !fault.Bug(fault.ForgetSuspend)
 	if n.base, err = decodeAssignment(j.Base); err != nil {
 		return fmt.Errorf("%w: base: %w", ErrSnapshot, err)
 	}

@@ -3,6 +3,7 @@ package flow
 import (
 	"math/bits"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -206,6 +207,10 @@ func (c *Core) ack(set *inSet, seq uint64) {
 
 // sendAck transmits what has gathered for a session.
 func (c *Core) sendAck(set *inSet) {
+	if fault.Every(fault.DropAck, 512) {
+		set.ackMask = 0
+		return
+	}
 	c.answer(set.peer, wire.Header{Type: wire.TypeAck, Session: set.id, Seq: set.ackBase, Hash: set.ackMask}, false)
 	set.ackMask = 0
 }

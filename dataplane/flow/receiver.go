@@ -1,6 +1,9 @@
 package flow
 
-import "github.com/chmpx/chmpx/wire"
+import (
+	"github.com/chmpx/chmpx/internal/fault"
+	"github.com/chmpx/chmpx/wire"
+)
 
 // message handles TypeMessage by the rules of the receiver, in their order.
 // What is known to be taken or given to a program is answered before the
@@ -17,7 +20,7 @@ func (c *Core) message(nowNs int64, p *Peer, h *wire.Header, payload []byte) {
 	}
 	seq := h.Seq
 	switch {
-	case seq < set.low || set.taken.has(seq): // within the window of low: its delta is, and low is not lower
+	case seq < set.low || set.taken.has(seq) && !fault.Bug(fault.SkipDedup): // within the window of low: its delta is, and low is not lower
 		c.stats.Known++
 		c.ack(set, seq)
 		c.recallLost(&set.id, seq) // its asker's node may have been started after it was told

@@ -134,7 +134,10 @@ const (
 
 // BugInfo says what a BugName does and what it breaks.
 type BugInfo struct {
-	Bug  BugName
+	Bug BugName
+	// All says that the bug is in what all nodes compute alike: it must be on for
+	// all nodes of a ring, or they only come to differ.
+	All  bool
 	What string
 }
 
@@ -142,12 +145,12 @@ type BugInfo struct {
 func Bugs() []BugInfo { return slices.Clone(bugs) }
 
 var bugs = []BugInfo{
-	{DropAck, "one in 64 acknowledgements of messages is not sent"},
-	{SkipDedup, "a receiver does not know again what a program has taken"},
-	{ApplyOutOfOrder, "a node applies some entries of the log in another order than they have"},
-	{StaleEpoch, "a node goes on by the table before the newest for some seconds, as sender and as receiver"},
-	{ForgetSuspend, "the flag of SUSPENDMERGE is not in snapshots, and a server that comes UP clears it"},
-	{ReuseIncarnation, "a server that starts again keeps the incarnation of its earlier start"},
-	{LoseRecordOnRestart, "of a segment that is handed back one message in the out-ring is skipped"},
-	{AnswerBeforeCommit, "a command of the control port is answered SUCCEED before its entry is committed"},
+	{DropAck, false, "one in 512 acknowledgements of messages is not sent: the message stays unsettled until its link breaks"},
+	{SkipDedup, false, "a receiver does not know again what a program has taken: unmarked repeats when a link broke"},
+	{ApplyOutOfOrder, false, "one in 5 states of the ring reaches the data plane before the one that it follows: tables go back"},
+	{StaleEpoch, false, "a node takes a newer table once in 4 s only, although the ring shows it more, and goes on by the old one as sender and as owner"},
+	{ForgetSuspend, true, "a server that comes UP, or a snapshot, clears the flag of SUSPENDMERGE"},
+	{ReuseIncarnation, true, "a server that starts again keeps the incarnation of its earlier start"},
+	{LoseRecordOnRestart, false, "of a segment that is handed back the last message in the out-ring is skipped: it is lost if the earlier process of the node had not sent it"},
+	{AnswerBeforeCommit, false, "a leader answers a command of the control port SUCCEED before its entry is in the log"},
 }

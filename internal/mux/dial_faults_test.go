@@ -13,7 +13,7 @@ import (
 )
 
 // DialTCP goes where the map of dials says.
-func TestDialTCPByMap(t *testing.T) {
+func TestFaultDialTCP(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
