@@ -154,7 +154,11 @@ const changeNudge = 500 * time.Millisecond
 // none comes. So a barrier is asked for until the change is committed.
 func (p *Plane) awaitChange(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)
-	go func() { done <- f.Error() }() // ends as that of await
+	p.asked.Add(1)
+	go func() { // ends as that of await
+		defer p.asked.Add(-1)
+		done <- f.Error()
+	}()
 	tick := time.NewTicker(changeNudge)
 	defer tick.Stop()
 	for {

@@ -132,7 +132,9 @@ func (p *Plane) serveRead(ctx context.Context) *response {
 		return p.reply(nil, fmt.Errorf("wait for earlier proposals: %w", ctx.Err()))
 	}
 	done := make(chan error, 1)
+	p.asked.Add(1)
 	go func() { // ended by raft, as that of apply; bounded by the tokens
+		defer p.asked.Add(-1)
 		defer func() { <-p.applying }()
 		done <- n.Barrier(barrierTimeout).Error()
 	}()

@@ -67,7 +67,8 @@ type Plane struct {
 	outlived signal // slave: the ring that this node knows is no more, and there is another one
 	doubts   signal // who answers at this server's address may be another process
 
-	leading atomic.Bool // this node leads and has applied everything committed before it did
+	asked   atomic.Int64 // of raft by goroutines that it has not answered yet
+	leading atomic.Bool  // this node leads and has applied everything committed before it did
 
 	own       proposer      // of what this node says of itself
 	operators proposer      // of what its operators ask for

@@ -244,7 +244,9 @@ func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
 		err error
 	}
 	done := make(chan outcome, 1)
+	p.asked.Add(1)
 	go func() { // ended by raft: commit, loss of the lead or shutdown; bounded by the tokens
+		defer p.asked.Add(-1)
 		defer func() { <-p.applying }()
 		f := n.Apply(b, applyTimeout)
 		if err := f.Error(); err != nil {

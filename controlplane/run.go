@@ -21,6 +21,7 @@ const (
 	reachTick       = 500 * time.Millisecond
 	leaveTimeout    = 2 * time.Second
 	answersTimeout  = time.Second // at a stop, for raft to answer what it was asked
+	answersLook     = 10 * time.Millisecond
 )
 
 // Run takes part in the ring until ctx ends (nil) or the node must stop
@@ -74,6 +75,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	// entries that are committed and not applied yet without any answer, so it
 	// gets a moment before; what has no quorum is answered by the stop.
 	settled(ended)
+	p.answered()
 	err := p.Close()
 	if !settled(ended) {
 		p.log.Error("loops that wait for raft are left behind", "err", err)
@@ -82,6 +84,22 @@ func (p *Plane) Run(ctx context.Context) error {
 		err = errors.Join(cause, err)
 	}
 	return err
+}
+
+// answered waits a moment for raft to answer what loops that have ended had
+// asked: whoever asked and was not answered before the stop may wait for ever.
+func (p *Plane) answered() {
+	tick := time.NewTicker(answersLook)
+	defer tick.Stop()
+	limit := time.NewTimer(answersTimeout)
+	defer limit.Stop()
+	for p.asked.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-limit.C:
+			return
+		}
+	}
 }
 
 // settled waits a moment for all loops to end and reports whether they did.
