@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,10 @@ func Run(t *testing.T, file string, update bool) {
 		t.Fatalf("%s: %v", file, err)
 	}
 	dir := t.TempDir()
+	// Pools of the process may hold timers and channels of the bubble before,
+	// which this one must not touch. Two collections empty them.
+	runtime.GC()
+	runtime.GC()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStory(t, dir, steps)
 		for i := range steps {
