@@ -44,6 +44,7 @@ type process struct {
 	node   *node.Node // nil: not running
 	cancel context.CancelFunc
 	ended  chan error
+	killed bool    // the last start; why it ended is not its fault
 	errs   []error // of its ends
 }
 
@@ -154,7 +155,7 @@ func (p *process) start() error {
 	}
 	var ctx context.Context
 	ctx, p.cancel = context.WithCancel(context.Background())
-	p.node, p.ended = n, make(chan error, 1)
+	p.node, p.ended, p.killed = n, make(chan error, 1), false
 	go func(ended chan error) { ended <- n.Run(ctx) }(p.ended)
 	return nil
 }
@@ -164,7 +165,7 @@ func (p *process) await() {
 	if p.ended == nil {
 		return
 	}
-	if err := <-p.ended; err != nil {
+	if err := <-p.ended; err != nil && !p.killed {
 		p.errs = append(p.errs, fmt.Errorf("%s ended: %w", p.name, err))
 	}
 	p.cancel()
@@ -186,7 +187,7 @@ func (p *process) stop() {
 // kill ends a node at once.
 func (p *process) kill() {
 	n := p.node
-	p.node = nil
+	p.node, p.killed = nil, true
 	p.host.crash()
 	n.Crash()
 }
