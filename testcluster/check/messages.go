@@ -124,7 +124,7 @@ func (j *judge) gone(m *message) bool {
 		return false
 	}
 	n := j.nodes[m.sender.Node]
-	return n != nil && !slices.ContainsFunc(n.lives, func(s span) bool {
+	return n != nil && len(n.lives) > 0 && !slices.ContainsFunc(n.lives, func(s span) bool {
 		return s.from <= m.sender.lastNs && s.to == math.MaxInt64
 	})
 }

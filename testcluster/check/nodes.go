@@ -18,11 +18,12 @@ func (s span) meets(from, to int64) bool { return s.from <= to && from <= s.to }
 // node is what is known about one node: its starts, and what the ring and it
 // itself said about it.
 type node struct {
-	name  string
-	id    ring.ID
-	lives []span         // starts of its process; to: math.MaxInt64 if it lives
-	obs   []*Observation // its own answers, in order of time
-	downs []down         // when the ring took it for DOWN, in order of versions
+	name   string
+	id     ring.ID
+	server bool           // it had server programs, or is a server of the ring
+	lives  []span         // starts of its process; to: math.MaxInt64 if it lives
+	obs    []*Observation // its own answers, in order of time
+	downs  []down         // when the ring took it for DOWN, in order of versions
 	// sick are the times in which it was not UP and in service, as far as that
 	// is seen: copies for it may have been given up.
 	sick    []span
@@ -30,10 +31,10 @@ type node struct {
 	epochs  epochs
 }
 
-// down is one time at which the ring declared a server DOWN, seen by its status
-// or by another incarnation afterwards.
+// down is one time at which a node came to know that the ring had declared a
+// server DOWN, by its status or by another incarnation. Nobody acts on it before.
 type down struct {
-	span           // in which the change came to be seen: it was made in it or a little before
+	span           // from the last answer without it to the first one with it
 	version uint64 // of the first table seen that shows it
 	knownNs int64  // from when on its own node knew, math.MaxInt64: never seen to
 }
@@ -41,9 +42,6 @@ type down struct {
 const (
 	// endSlack is how much earlier a process may have ended than it was seen to.
 	endSlack = int64(300 * time.Millisecond)
-	// verdictSlack is how much earlier the ring may have declared a server DOWN
-	// than the node that is seen to know it first was last seen not to know it.
-	verdictSlack = int64(time.Second)
 	// cutOffSlack is how long a program may need to notice that it is cut off.
 	cutOffSlack = int64(time.Second)
 )
@@ -61,6 +59,10 @@ func (j *judge) learn() {
 		}
 		n := j.node(p.Name)
 		n.lives = append(n.lives, span{p.StartNs, to})
+	}
+	for _, p := range j.programs {
+		n := j.node(p.Node)
+		n.server = n.server || p.Server
 	}
 	for i := range j.Observations {
 		o := &j.Observations[i]
@@ -101,8 +103,13 @@ func (j *judge) learnDowns() {
 		}
 		for _, o := range seer.obs {
 			for _, s := range o.State.Servers {
-				if n := j.byID[s.ID]; n != nil && (!strings.Contains(s.Status, "[SERVICE IN][UP]") || strings.Contains(s.Status, "[ADD]")) {
-					n.sick = append(n.sick, span{o.AtNs - verdictSlack, o.DoneNs})
+				n := j.byID[s.ID]
+				if n == nil {
+					continue
+				}
+				n.server = true
+				if !strings.Contains(s.Status, "[SERVICE IN][UP]") || strings.Contains(s.Status, "[ADD]") {
+					n.sick = append(n.sick, span{o.AtNs, o.DoneNs})
 				}
 			}
 		}
@@ -131,7 +138,7 @@ func (j *judge) learnChanges(before, after *Observation) {
 		}
 		wentDown := strings.Contains(was.Status, "[UP]") && strings.Contains(s.Status, "[DOWN]")
 		if wentDown || was.Incarnation != s.Incarnation && strings.Contains(was.Status, "[UP]") {
-			n.downs = append(n.downs, down{span: span{before.AtNs - verdictSlack, after.DoneNs}, version: after.State.Version})
+			n.downs = append(n.downs, down{span: span{before.AtNs, after.DoneNs}, version: after.State.Version})
 		}
 	}
 }

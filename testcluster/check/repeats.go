@@ -37,7 +37,7 @@ func (j *judge) copies(m *message) {
 			Text: fmt.Sprintf("%v went to %d servers and was taken on %d", m, m.count, len(byNode))}, about(m, 0))
 	case missing > 0 && !m.reported() && !j.gone(m):
 		for _, n := range j.nodes {
-			if byNode[n.name] == nil && n.wasSick(m.sendNs) {
+			if n.server && byNode[n.name] == nil && n.wasSick(m.sendNs) {
 				missing--
 			}
 		}
