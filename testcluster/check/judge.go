@@ -161,8 +161,10 @@ func (j *judge) addEvents(p *program) {
 		m := j.message(messageName{e.Session, e.Seq})
 		switch e.What {
 		case Sending, Accepted, Refused:
+			m.sender = p
 			m.sent(e)
 		case Settled, Replied, Failed, MaybeFailed, Receivers:
+			m.sender = p
 			m.ended(e)
 		case Taken:
 			thread := min(int(e.Count), threadsMax)

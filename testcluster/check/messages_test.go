@@ -1,6 +1,9 @@
 package check
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // What is accepted is taken in the end, unless its sender was told or program
 // and node of the sender have ended.
@@ -51,6 +54,13 @@ func TestUnknown(t *testing.T) {
 			s.end("r2", 20, true)
 		}, nil},
 		{"sent after the program was killed", func(s *scene) { s.send(30, 1); s.end("r1", 20, true) }, []Clause{Kept}},
+		{"AckOnDone, given and not done yet", func(s *scene) {
+			s.of("r1").AckOnDone = true
+			s.send(10, 1)
+			s.add("r1", 12, Taken, 1)
+			s.Processes = slices.Insert(s.Processes, 0, Process{Name: "had its number before", Program: true, PID: s.of("r1").PID,
+				StartNs: -90_000 * msec, EndNs: -80_000 * msec, Killed: true, Wanted: true})
+		}, nil},
 		{"the program ended in order", func(s *scene) { s.send(10, 1); s.end("r1", 20, false) }, []Clause{Kept}},
 		{"the killed program is a client", func(s *scene) {
 			s.program("q", "c1")
@@ -98,7 +108,7 @@ func deadline(e *Event) { e.Count = 5 }
 // What is taken is what was sent, and nothing that was refused.
 func TestKnown(t *testing.T) {
 	runScenes(t, []sceneCase{
-		{"never sent", func(s *scene) { s.add("r1", 12, Taken, 1) }, []Clause{Known}},
+		{"never sent", func(s *scene) { s.add("r1", 12, Taken, 1, hash(0)) }, []Clause{Known}},
 		{"of nobody", func(s *scene) {
 			s.add("r1", 12, Taken, 1, func(e *Event) { e.Session = sessionOf("x") })
 		}, []Clause{Known}},

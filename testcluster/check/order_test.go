@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/binary"
 	"os"
 	"path/filepath"
 	"testing"
@@ -47,6 +48,8 @@ func TestOrder(t *testing.T) {
 			s.add("r1", 20, Taken, 2, count(1))
 			s.add("r1", 30, Taken, 1)
 		}, nil},
+		{"swapped, perhaps taken before by another goroutine that was killed", func(s *scene) { unseenScene(s, 1) }, nil},
+		{"swapped, by a program with one goroutine that was killed", func(s *scene) { unseenScene(s, 0) }, []Clause{Order}},
 		{"only repeats are swapped", func(s *scene) {
 			s.send(10, 1)
 			s.send(12, 2)
@@ -65,6 +68,19 @@ func TestOrder(t *testing.T) {
 			s.add("r1", 30, Taken, 1)
 		}, []Clause{Order}},
 	})
+}
+
+// unseenScene has the second message taken by a program that is killed with its
+// node, and the first one then by another, marked.
+func unseenScene(s *scene, thread uint32) {
+	s.send(10, 1)
+	s.send(12, 2)
+	s.add("r1", 20, Taken, 2, count(thread))
+	s.end("r1", 25, true)
+	s.end("s1", 25, true)
+	s.add("r2", 30, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
+	s.Earlier = []string{sessionOf("x").String()}
+	s.add("r2", 400, Taken, 1, marked)
 }
 
 // beside lets s1 take, then s2, then s1 again, while both nodes answer which
@@ -141,11 +157,12 @@ func TestOneOwnerByTrace(t *testing.T) {
 }
 
 // traceFile writes a trace as a node does.
-func traceFile(t *testing.T, events []fault.Event) string {
+func traceFile(t testing.TB, events []fault.Event) string {
 	t.Helper()
 	b := make([]byte, fault.RecordBytes)
 	copy(b, "CHMPXTRC")
-	b[8], b[12], b[16] = 1, fault.RecordBytes, byte(len(events))
+	b[8], b[12] = 1, fault.RecordBytes
+	binary.LittleEndian.PutUint64(b[16:], uint64(len(events)))
 	for i, e := range events {
 		e.Number = uint64(i + 1)
 		var rec [fault.RecordBytes]byte

@@ -101,10 +101,11 @@ func (s *scene) observe(at int64, name string, version uint64, epoch uint64, sta
 				"up":   "SAFE -> [SERVICE IN][UP][n/a][Nothing][NoSuspend]",
 				"down": "SAFE -> [SERVICE IN][DOWN][n/a][Nothing][NoSuspend]",
 				"out":  "SAFE -> [SERVICE OUT][UP][n/a][Nothing][NoSuspend]",
+				"gone": "SAFE -> [SERVICE OUT][DOWN][n/a][Nothing][NoSuspend]",
 				"add":  "SAFE -> [SERVICE IN][UP][ADD][Pending][NoSuspend]",
 				"del":  "SAFE -> [SERVICE IN][UP][DELETE][Pending][NoSuspend]",
 			}[word]})
-		if id == st.ID && word != "down" {
+		if id == st.ID && word != "down" && word != "gone" {
 			st.Incarnation = ring.Incarnation(inc)
 		}
 	}
