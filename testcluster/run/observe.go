@@ -129,15 +129,26 @@ func (o *observer) detached(ctx context.Context, alive func(*rig.Host) int) erro
 	return nil
 }
 
-// usages returns what each node uses; a node that does not answer is left out.
-func (o *observer) usages(ctx context.Context) map[string]check.Usage {
+// usageWait is how long a node may take to give back what it used.
+const usageWait = 30 * time.Second
+
+// usages returns what each node uses, when that is within what it used before or
+// does not become so. A node that does not answer is left out.
+func (o *observer) usages(ctx context.Context, before map[string]check.Usage) map[string]check.Usage {
+	ctx, cancel := context.WithTimeout(ctx, usageWait)
+	defer cancel()
 	all := map[string]check.Usage{}
 	for _, h := range o.rig.Hosts {
-		askCtx, cancel := context.WithTimeout(ctx, observeWait)
-		if u, err := h.Node.Usage(askCtx); err == nil {
-			all[h.Name] = u
+		for {
+			u, err := h.Node.Usage(ctx)
+			if err == nil {
+				all[h.Name] = u
+			}
+			b, ok := before[h.Name]
+			if err == nil && (!ok || len(u.Exceeds(b)) == 0) || !pause(ctx, observeEvery) {
+				break
+			}
 		}
-		cancel()
 	}
 	return all
 }

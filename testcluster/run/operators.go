@@ -114,37 +114,57 @@ func command(ctx context.Context, h *rig.Host, line string) (string, error) {
 	return string(reply), nil
 }
 
+const (
+	restoreLook = 3 * time.Second // between two looks whether more must be done
+	restoreAsk  = time.Second
+)
+
 // restoreFlags takes back what operators have changed: every server is in
-// service and merges begin by themselves.
+// service, and no merge waits for a command.
 func restoreFlags(ctx context.Context, c *current) error {
 	if c.Operators == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, healWait)
 	defer cancel()
-	restorer := c.Operators // a client of its own
 	for {
-		for _, h := range c.rig.Hosts[:c.Servers] {
-			for _, word := range []string{"SERVICEIN", "NOSUSPENDMERGE", "MERGE"} {
-				if word != "SERVICEIN" && h != c.rig.Hosts[0] {
-					continue
-				}
-				op := check.Op{Client: restorer, Node: h.Name, Command: word, CallNs: check.Now()}
-				if word == "SERVICEIN" {
-					op.Target = h.Name
-				}
-				give(ctx, h, &op, h)
-				op.ReturnNs = check.Now()
-				c.mu.Lock()
-				c.ops = append(c.ops, op)
-				c.mu.Unlock()
-			}
-		}
-		wait, cancel := context.WithTimeout(ctx, 15*time.Second)
+		wait, cancel := context.WithTimeout(ctx, restoreLook)
 		err := c.rig.Wait(wait, "all servers in service again", c.rig.Nodes(), inService(c.Servers))
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		for _, h := range c.rig.Hosts[:c.Servers] {
+			var st check.State
+			if get(ctx, h, "/v1/status", restoreAsk, &st) == nil {
+				restore(ctx, c, h, &st)
+				break
+			}
+		}
+	}
+}
+
+// restore gives the commands that a node's view of the ring calls for.
+func restore(ctx context.Context, c *current, h *rig.Host, st *check.State) {
+	give := func(h *rig.Host, command, target string) {
+		op := check.Op{Client: c.Operators, Node: h.Name, Command: command, Target: target, CallNs: check.Now()} // a client of its own
+		give(ctx, h, &op, h)
+		op.ReturnNs = check.Now()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.ops = append(c.ops, op)
+	}
+	switch {
+	case st.SuspendMerge:
+		give(h, "NOSUSPENDMERGE", "")
+	case st.Merge != nil && st.Merge.ID != 0:
+		give(h, "COMPMERGE", "") // refused until all are ready
+	case st.Merge != nil:
+		give(h, "MERGE", "")
+	}
+	for _, s := range st.Servers {
+		if out := c.rig.HostAt(s.CtlPort); out != nil && strings.Contains(s.Status, "[SERVICE OUT]") {
+			give(out, "SERVICEIN", out.Name)
 		}
 	}
 }

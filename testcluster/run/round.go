@@ -91,14 +91,22 @@ func (c *current) blame(err error) bool {
 	return true
 }
 
-// startPrograms starts all programs and waits until all servers are in service.
+// startPrograms starts the receivers, and the senders when all servers are in service.
 func (c *current) startPrograms(ctx context.Context) error {
-	for _, p := range c.rig.Programs {
-		if err := p.Start(""); err != nil {
+	for _, senders := range []bool{false, true} {
+		for _, p := range c.rig.Programs {
+			if p.Sender != senders {
+				continue
+			}
+			if err := p.Start(""); err != nil {
+				return err
+			}
+		}
+		if err := c.whole(ctx); err != nil {
 			return err
 		}
 	}
-	return c.whole(ctx)
+	return nil
 }
 
 // breakThings lets the faults of the schedule come and go, while operators give
@@ -280,8 +288,7 @@ func (c *current) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	usage := c.watch.usages(ctx)
-	for name, u := range usage {
+	for name, u := range c.watch.usages(ctx, c.before) {
 		if before, ok := c.before[name]; ok {
 			in.Before, in.After = append(in.Before, before), append(in.After, u)
 		} else {
