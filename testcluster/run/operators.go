@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -159,7 +160,7 @@ func restore(ctx context.Context, c *current, h *rig.Host, st *check.State) {
 		give(h, "NOSUSPENDMERGE", "")
 	case st.Merge != nil && st.Merge.ID != 0:
 		give(h, "COMPMERGE", "") // refused until all are ready
-	case st.Merge != nil:
+	case slices.ContainsFunc(st.Servers, func(s check.ServerState) bool { return strings.Contains(s.Status, "[Pending]") }):
 		give(h, "MERGE", "")
 	}
 	for _, s := range st.Servers {

@@ -288,11 +288,13 @@ func (c *current) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, u := range c.watch.usages(ctx, c.before) {
+	usage := c.watch.usages(ctx, c.before)
+	if len(c.before) == 0 {
+		c.before = c.mostOfRole(usage)
+	}
+	for name, u := range usage {
 		if before, ok := c.before[name]; ok {
 			in.Before, in.After = append(in.Before, before), append(in.After, u)
-		} else {
-			c.before[name] = u
 		}
 	}
 	for _, h := range in.Histories {
@@ -310,6 +312,26 @@ func (c *current) judge(ctx context.Context) error {
 	c.out.end(c)
 	c.rounds = append(c.rounds, c.Round)
 	return c.clean()
+}
+
+// mostOfRole returns for each server the most that any server uses, for each
+// slave the most that any slave uses: whoever leads needs more than the others,
+// and any server may come to lead.
+func (c *current) mostOfRole(usage map[string]check.Usage) map[string]check.Usage {
+	all := map[string]check.Usage{}
+	for _, h := range c.rig.Hosts {
+		most := check.Usage{AtNs: check.Now(), Node: h.Name}
+		for name, u := range usage {
+			if c.rig.Host(name).Slave() != h.Slave() {
+				continue
+			}
+			most.Goroutines, most.Descriptors = max(most.Goroutines, u.Goroutines), max(most.Descriptors, u.Descriptors)
+			most.HeapBytes, most.ResidentBytes = max(most.HeapBytes, u.HeapBytes), max(most.ResidentBytes, u.ResidentBytes)
+			most.SegmentBytes, most.Attached = max(most.SegmentBytes, u.SegmentBytes), max(most.Attached, u.Attached)
+		}
+		all[h.Name] = most
+	}
+	return all
 }
 
 // addBroken adds what the judge does not see: what the ring did not do in time.
