@@ -234,8 +234,10 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 	if q.Voters == 0 {
 		return "waiting for a leader of the ring to admit this node", slog.LevelInfo
 	}
-	if id := p.raftID.Load(); id != nil && !p.cfg.Slave {
-		k := kept{id: *id, cluster: cluster, last: p.node.Load().LastIndex()}
+	last := p.node.Load().LastIndex()
+	begun := p.cfg.Slave || last > bootstrapEntry
+	if id := p.raftID.Load(); id != nil && !p.cfg.Slave && begun {
+		k := kept{id: *id, cluster: cluster, last: last}
 		switch d := decideRecover(p.cfg.Self.ID, k, true, answers); d.kind {
 		case recoverNow:
 			// the servers with empty disks repeat it, so it names this one
@@ -252,8 +254,16 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 	if q.Voters == 1 && !p.cfg.Slave {
 		text += onlyVoterAway
 	}
+	if !begun {
+		return text, slog.LevelInfo // there was never a quorum to be lost
+	}
 	return text, slog.LevelError
 }
+
+// bootstrapEntry is the index of the configuration that a first voter begins its
+// log with. While there is nothing behind it no server has led, so the others
+// have not lost their disks: they have not begun yet.
+const bootstrapEntry = 1
 
 // onlyVoterAway says what a server of a ring with one voter cannot decide alone.
 const onlyVoterAway = ". It is the only voter, so until it is back nobody is declared DOWN or UP here, its keys wait for it, " +
