@@ -89,6 +89,9 @@ func TestRingVerbErrors(t *testing.T) {
 		"serviceout -ctlport 1":                  "which server?",
 		"serviceout -ctlport 1 a:1 b:2":          "one server is needed, not 2 words",
 		"merge start -host 127.0.0.1 -ctlport 1": "127.0.0.1:1",
+		"merge":                                  "merge start",
+		"merge -ctlport 1":                       "-ctlport",
+		"merge now":                              `unknown command "merge now"`,
 	} {
 		if out, err := runArgs(t, strings.Fields(args)...); err == nil || out != "" || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q and nothing else\n%s", args, err, want, out)

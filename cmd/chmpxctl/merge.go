@@ -1,6 +1,11 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
 
 // mergeCommands start and end merges, and switch AUTOMERGE.
 func mergeCommands() []*cli.Command {
@@ -12,6 +17,13 @@ func mergeCommands() []*cli.Command {
 				ringVerb("start", "start the merge: data is copied, the owners serve on", "MERGE"),
 				ringVerb("complete", "let the slots change hands, once all servers are Done", "COMPMERGE"),
 				ringVerb("abort", "end the merge, or take a SERVICEOUT back", "ABORTMERGE"),
+			},
+			HideHelpCommand: true,
+			Action: func(c *cli.Context) error { // help alone would pass for a merge that was started
+				if c.NArg() > 0 {
+					return fmt.Errorf("unknown command \"merge %s\"; chmpxctl merge -h lists them", c.Args().First())
+				}
+				return errors.New("merge: what of it? write merge start, merge complete or merge abort")
 			},
 		},
 		ringVerb("suspend", "have the ring ignore AUTOMERGE", "SUSPENDMERGE"),

@@ -77,10 +77,11 @@ func (s *Server) route(ctx context.Context, req *http.Request) (int, []byte) {
 // wantsConsistent reports whether a request for the status asks for what is
 // committed, instead of what this node has heard of so far.
 func wantsConsistent(req *http.Request) (bool, error) {
-	text := req.URL.Query().Get("consistent")
-	if text == "" || req.URL.Path != "/v1/status" {
+	query := req.URL.Query()
+	if !query.Has("consistent") || req.URL.Path != "/v1/status" {
 		return false, nil
 	}
+	text := query.Get("consistent")
 	want, err := strconv.ParseBool(text)
 	if err != nil {
 		return false, fmt.Errorf("consistent: %.20q is neither 1 nor 0", text)
