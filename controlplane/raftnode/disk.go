@@ -37,20 +37,23 @@ type writes struct {
 	raft.StableStore
 
 	patient atomic.Bool               // raft runs
-	began   atomic.Pointer[time.Time] // nil: no write under way. Set and cleared by raft's one writer
+	turn    chan struct{}             // token, one write at a time: heartbeats bring terms beside raft's loop
+	began   atomic.Pointer[time.Time] // nil: no write under way
 	full    atomic.Bool               // the write under way has found the disk full
-	over    atomic.Bool               // raft goes by a term that is not on disk: nothing is written any more
+	over    atomic.Bool               // raft goes by what is not on disk: nothing is written any more
 	failed  chan error                // capacity 1
 	ending  chan struct{}
 	end     sync.Once
 }
 
 func newWrites(log raft.LogStore, stable raft.StableStore) *writes {
-	return &writes{LogStore: log, StableStore: stable, failed: make(chan error, 1), ending: make(chan struct{})}
+	return &writes{LogStore: log, StableStore: stable, turn: make(chan struct{}, 1), failed: make(chan error, 1), ending: make(chan struct{})}
 }
 
 // write does a write, again and again while the disk is full.
 func (w *writes) write(f func() error) error {
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
 	now := time.Now()
 	w.began.Store(&now)
 	defer w.began.Store(nil)
@@ -77,6 +80,7 @@ func (w *writes) write(f func() error) error {
 }
 
 func (w *writes) fail(err error) {
+	w.over.Store(true) // a later write that succeeds would leave a gap
 	select {
 	case w.failed <- fmt.Errorf("%w: %w", ErrDisk, err):
 	default: // one is enough

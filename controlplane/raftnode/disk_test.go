@@ -68,13 +68,17 @@ func TestFullDisk(t *testing.T) {
 		below.fail(syscall.ENOSPC)
 		done := make(chan error, 1)
 		go func() { done <- write(s) }()
-		<-time.After(7 * time.Second)
+		<-time.After(4 * time.Second)
+		go func() { done <- s.stable.SetUint64([]byte(termKey), 8) }() // with a heartbeat
+		<-time.After(3 * time.Second)
 		if !s.Full() || s.StalledFor() < 6*time.Second {
 			t.Errorf("full: %v, stalled for %v", s.Full(), s.StalledFor())
 		}
 		below.fail(nil)
-		if err := <-done; err != nil {
-			t.Fatalf("with room again: %v", err)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Fatalf("with room again: %v", err)
+			}
 		}
 		if s.Full() || s.StalledFor() != 0 {
 			t.Errorf("with room again, full: %v, stalled for %v", s.Full(), s.StalledFor())
@@ -104,6 +108,10 @@ func TestBrokenDisk(t *testing.T) {
 		go func() { done <- write(s) }()
 		if err := <-s.Failed(); !errors.Is(err, ErrDisk) || !errors.Is(err, syscall.EIO) {
 			t.Errorf("told %v", err)
+		}
+		below.fail(nil)
+		if err := s.log.StoreLog(&raft.Log{Index: 2, Term: 1}); !errors.Is(err, errEnding) {
+			t.Errorf("an entry behind one that was not written: %v", err)
 		}
 		s.writes.stop()
 		if err := <-done; (err == nil) != term {
