@@ -38,7 +38,10 @@ type judge struct {
 	byName   map[messageName]*message
 	nodes    map[string]*node // by name
 	byID     map[ring.ID]*node
-	stories  []story // of the violations in rep, in their order
+	// delivered says which nodes gave messages to a program that were not taken
+	// everywhere; nil until somebody asks.
+	delivered map[messageName][]*node
+	stories   []story // of the violations in rep, in their order
 }
 
 // program is one history, and what became of who wrote it.
@@ -67,7 +70,7 @@ type message struct {
 	hash   uint64
 	sendNs int64
 
-	expires  bool // it has a deadline
+	expireNs int64 // its deadline, 0: none
 	accepted bool
 	open     bool // its call had not returned when the history ended
 	refused  bool
@@ -208,8 +211,8 @@ func (m *message) sent(e *Event) {
 	if m.sendNs == 0 || e.What == Sending {
 		m.sendNs = e.AtNs
 	}
-	if e.What == Sending {
-		m.expires = e.Count > 0
+	if e.What == Sending && e.Count > 0 {
+		m.expireNs = e.AtNs + int64(e.Count)*int64(time.Millisecond)
 	}
 }
 

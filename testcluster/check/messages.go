@@ -106,7 +106,7 @@ func (j *judge) kept(missing []*message) {
 		switch {
 		case j.gone(m):
 			j.rep.Numbers.Gone++
-		case m.expires && m.sender.endNs != 0: // its deadline may have passed, with nobody left to be told
+		case j.untold(m):
 			j.rep.Numbers.Untold++
 		case j.unrecorded(m):
 		default:
@@ -115,6 +115,15 @@ func (j *judge) kept(missing []*message) {
 				Text: fmt.Sprintf("%v, sent by %v, was accepted and never taken", m, m.sender)}, about(m, 0))
 		}
 	}
+}
+
+// tellWait is how long before its own end a program is told of a deadline in any case.
+const tellWait = int64(time.Second)
+
+// untold reports whether the deadline of a message may have passed with nobody
+// left to be told: its sender was killed, or ended soon after.
+func (j *judge) untold(m *message) bool {
+	return m.expireNs != 0 && m.sender.endNs != 0 && (m.sender.killed || m.expireNs > m.sender.endNs-tellWait)
 }
 
 // gone reports whether the sending program has ended and then its node: no
@@ -149,7 +158,8 @@ func (j *judge) mayHaveTaken(p *program, m *message) bool {
 	if p.AckOnDone {
 		return slices.ContainsFunc(m.takes, func(t take) bool { return t.by == p })
 	}
-	return true
+	n := j.nodes[p.Node]
+	return n.traceNs == 0 || n.traceNs > m.sendNs || j.wasDelivered(n, m)
 }
 
 // outcome judges what senders were told.

@@ -69,7 +69,9 @@ func TestUnknown(t *testing.T) {
 		}, []Clause{Kept}},
 		{"settled", func(s *scene) { s.send(10, 1); s.add("p", 30, Settled, 1); s.end("r1", 20, true) }, nil},
 		{"with a deadline", func(s *scene) { s.send(10, 1, deadline) }, []Clause{Kept}},
-		{"with a deadline, its sender ended", func(s *scene) { s.send(10, 1, deadline); s.end("p", 20, true) }, nil},
+		{"with a deadline, its sender was killed", func(s *scene) { s.send(10, 1, deadline); s.end("p", 5000, true) }, nil},
+		{"with a deadline, its sender ended soon", func(s *scene) { s.send(10, 1, deadline); s.end("p", 20, false) }, nil},
+		{"with a deadline, its sender ended later", func(s *scene) { s.send(10, 1, deadline); s.end("p", 5000, false) }, []Clause{Kept}},
 		{"without deadline, its sender ended", func(s *scene) { s.send(10, 1); s.end("p", 20, true) }, []Clause{Kept}},
 		{"AckOnDone, not given", func(s *scene) {
 			s.of("r1").AckOnDone = true

@@ -29,6 +29,7 @@ type node struct {
 	sick    []span
 	evicted []span // when it forgot sessions
 	epochs  epochs
+	traceNs int64 // since when its trace has everything, 0: it has none
 }
 
 // down is one time at which a node came to know that the ring had declared a

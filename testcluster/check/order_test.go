@@ -156,6 +156,28 @@ func TestOneOwnerByTrace(t *testing.T) {
 	})
 }
 
+// A killed program can have taken only what its node gave to it.
+func TestUnknownByTrace(t *testing.T) {
+	trace := func(at int64, seq uint64) string {
+		return traceFile(t, []fault.Event{
+			{AtNs: at * msec, What: fault.Started},
+			{AtNs: 12 * msec, What: fault.Delivered, Session: [16]byte(sessionOf("p")), Seq: seq},
+		})
+	}
+	killed := func(trace string) func(s *scene) {
+		return func(s *scene) {
+			s.send(10, 1)
+			s.end("r1", 20, true)
+			s.Traces = map[string]string{"s1": trace}
+		}
+	}
+	runScenes(t, []sceneCase{
+		{"given", killed(trace(1, 1)), nil},
+		{"not given", killed(trace(1, 2)), []Clause{Kept}},
+		{"the trace does not reach back", killed(trace(11, 2)), nil},
+	})
+}
+
 // traceFile writes a trace as a node does.
 func traceFile(t testing.TB, events []fault.Event) string {
 	t.Helper()

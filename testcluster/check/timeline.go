@@ -149,10 +149,31 @@ func (j *judge) nameOf(id ring.ID) string {
 // learnTraces takes the tables that nodes went by from their traces.
 func (j *judge) learnTraces() {
 	j.eachTrace(func(n *node, e *fault.Event) {
+		if n.traceNs == 0 {
+			n.traceNs = e.AtNs
+		}
 		if e.What == fault.TableInstalled {
 			n.epochs.installed = append(n.epochs.installed, epochAt{span{e.AtNs, e.AtNs}, ring.Epoch{Era: e.Era, Index: e.Index}})
 		}
 	})
+}
+
+// wasDelivered reports whether a node's trace shows that it gave a message to a
+// program. It does so before the program can see the message.
+func (j *judge) wasDelivered(n *node, m *message) bool {
+	if j.delivered == nil {
+		j.delivered = map[messageName][]*node{}
+		j.eachTrace(func(n *node, e *fault.Event) {
+			if e.What != fault.Delivered {
+				return
+			}
+			name := messageName{e.Session, e.Seq}
+			if m := j.byName[name]; m != nil && (m.many() || !m.taken()) {
+				j.delivered[name] = append(j.delivered[name], n)
+			}
+		})
+	}
+	return slices.Contains(j.delivered[m.messageName], n)
 }
 
 // eachTrace calls f with all events of all traces that can be read.
