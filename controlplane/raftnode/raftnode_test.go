@@ -99,6 +99,22 @@ func TestDir(t *testing.T) {
 	}
 }
 
+// TestBegunBootstrap proves that a bootstrap that ended after its first write
+// leaves a member that can be bootstrapped, and that any other term counts.
+func TestBegunBootstrap(t *testing.T) {
+	for term, want := range map[uint64]bool{1: false, 2: true} {
+		s := MemoryStores()
+		if err := s.stable.SetUint64([]byte(termKey), term); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if has, err := s.HasState(); has != want || err != nil {
+				t.Errorf("state with term %d: %t, %v, want %t", term, has, err, want)
+			}
+		}
+	}
+}
+
 // TestDamagedLog proves that a log that lost its end is refused with a reason:
 // reading it would be a fault that ends the process.
 func TestDamagedLog(t *testing.T) {

@@ -221,13 +221,36 @@ func (s *Stores) Intercept(f func(raft.LogStore) raft.LogStore) {
 	s.writes.LogStore = f(s.writes.LogStore)
 }
 
-// HasState reports whether raft has run on these stores.
+// HasState reports whether raft has run on these stores. The beginning of a
+// bootstrap whose process ended before the first entry was written does not
+// count, and is taken back: nobody would ever tell such a member of a ring.
 func (s *Stores) HasState() (bool, error) {
 	has, err := raft.HasExistingState(s.log, s.stable, s.snaps)
+	if err == nil && has {
+		var begun bool
+		if begun, err = s.onlyBegun(); begun {
+			has, err = false, s.stable.SetUint64([]byte(termKey), 0)
+		}
+	}
 	if err != nil {
 		return false, fmt.Errorf("look for raft state: %w", err)
 	}
 	return has, nil
+}
+
+// onlyBegun reports whether all there is is the term with which a bootstrap
+// begins. Everything else that raft does has a later one.
+func (s *Stores) onlyBegun() (bool, error) {
+	last, err := s.log.LastIndex()
+	if err != nil || last != 0 {
+		return false, err
+	}
+	snaps, err := s.snaps.List()
+	if err != nil || len(snaps) != 0 {
+		return false, err
+	}
+	term, err := s.stable.GetUint64([]byte(termKey))
+	return term == 1, err
 }
 
 // Close closes what is on disk. Idempotent.
