@@ -32,7 +32,7 @@ func TestFaultAnswerBeforeCommit(t *testing.T) {
 	})
 }
 
-// With apply-out-of-order states reach the data plane that are older than the
+// With apply-out-of-order tables reach the data plane that are older than the
 // one before.
 func TestFaultApplyOutOfOrder(t *testing.T) {
 	defer fault.Use(fault.Env{Bug: string(fault.ApplyOutOfOrder)})()
@@ -44,14 +44,14 @@ func TestFaultApplyOutOfOrder(t *testing.T) {
 		for _, n := range r.nodes {
 			n.mu.Lock()
 			for i := 1; i < len(n.views); i++ {
-				if n.views[i].Index < n.views[i-1].Index {
+				if n.views[i].Table.Version < n.views[i-1].Table.Version {
 					back++
 				}
 			}
 			n.mu.Unlock()
 		}
 		if back == 0 {
-			t.Error("no state came out of order")
+			t.Error("no table came out of order")
 		}
 	})
 }

@@ -281,7 +281,7 @@ func (p *Plane) incarnation(v fsm.View) ring.Incarnation {
 // once when the ring has other values than this node's configuration.
 func (p *Plane) viewLoop(ctx context.Context) {
 	last, warned := uint64(0), false
-	var before fsm.View // for a deliberate bug
+	var before *ring.Table // for a deliberate bug
 	for p.applied.wait(ctx) {
 		v := p.view()
 		if v.Table == nil || v.Index == last || !p.keepRealm(v.RingID) {
@@ -296,10 +296,12 @@ func (p *Plane) viewLoop(ctx context.Context) {
 			continue
 		}
 		p.cfg.OnView(v, p.incarnation(v))
-		if fault.Every(fault.ApplyOutOfOrder, 5) && before.Table != nil {
-			p.cfg.OnView(before, p.incarnation(v))
+		if fault.Every(fault.ApplyOutOfOrder, 5) && before != nil {
+			older := v
+			older.Table = before
+			p.cfg.OnView(older, p.incarnation(v))
 		}
-		before = v
+		before = v.Table
 	}
 }
 

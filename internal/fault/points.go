@@ -147,7 +147,7 @@ func Bugs() []BugInfo { return slices.Clone(bugs) }
 var bugs = []BugInfo{
 	{DropAck, false, "one in 512 acknowledgements of messages is not sent: the message stays unsettled until its link breaks"},
 	{SkipDedup, false, "a receiver does not know again what a program has taken: unmarked repeats when a link broke"},
-	{ApplyOutOfOrder, false, "one in 5 states of the ring reaches the data plane before the one that it follows: tables go back"},
+	{ApplyOutOfOrder, false, "one in 5 tables reaches the data plane before the one that it follows: a node goes back until a peer tells it"},
 	{StaleEpoch, false, "a node takes a newer table once in 4 s only, although the ring shows it more, and goes on by the old one as sender and as owner"},
 	{ForgetSuspend, true, "a server that comes UP, or a snapshot, clears the flag of SUSPENDMERGE"},
 	{ReuseIncarnation, true, "a server that starts again keeps the incarnation of its earlier start"},
