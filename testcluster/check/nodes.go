@@ -93,13 +93,16 @@ func (j *judge) node(name string) *node {
 // learnDowns finds out when servers were DOWN, not in service, or forgot sessions.
 func (j *judge) learnDowns() {
 	for _, seer := range j.nodes {
-		for i := 1; i < len(seer.obs); i++ {
-			before, after := seer.obs[i-1], seer.obs[i]
-			if e := after.State.Data.Counters.Evicted; e > before.State.Data.Counters.Evicted {
-				seer.evicted = append(seer.evicted, span{before.AtNs, after.DoneNs})
+		var newest *Observation // by version: a node that was started again shows old ones once more
+		for i, o := range seer.obs {
+			if i > 0 && o.State.Data.Counters.Evicted > seer.obs[i-1].State.Data.Counters.Evicted {
+				seer.evicted = append(seer.evicted, span{seer.obs[i-1].AtNs, o.DoneNs})
 			}
-			if after.State.RingID == before.State.RingID && after.State.Version > before.State.Version {
-				j.learnChanges(before, after)
+			if newest == nil || o.State.RingID != newest.State.RingID || o.State.Version > newest.State.Version {
+				if newest != nil && o.State.RingID == newest.State.RingID {
+					j.learnChanges(newest, o, span{seer.obs[i-1].AtNs, o.DoneNs})
+				}
+				newest = o
 			}
 		}
 		for _, o := range seer.obs {
@@ -129,8 +132,9 @@ func (j *judge) learnDowns() {
 	}
 }
 
-// learnChanges compares two answers of one node.
-func (j *judge) learnChanges(before, after *Observation) {
+// learnChanges compares two answers of one node, the later of which was the
+// first with its version or a newer one.
+func (j *judge) learnChanges(before, after *Observation, seen span) {
 	for _, s := range after.State.Servers {
 		n := j.byID[s.ID]
 		was := serverOf(&before.State, s.ID)
@@ -139,7 +143,7 @@ func (j *judge) learnChanges(before, after *Observation) {
 		}
 		wentDown := strings.Contains(was.Status, "[UP]") && strings.Contains(s.Status, "[DOWN]")
 		if wentDown || was.Incarnation != s.Incarnation && strings.Contains(was.Status, "[UP]") {
-			n.downs = append(n.downs, down{span: span{before.AtNs, after.DoneNs}, version: after.State.Version})
+			n.downs = append(n.downs, down{span: seen, version: after.State.Version})
 		}
 	}
 }

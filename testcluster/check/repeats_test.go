@@ -40,6 +40,16 @@ func TestRepeats(t *testing.T) {
 			s.observe(5, "s2", 10, 10, "up:1 up:2 up:3")
 			s.observe(30, "s2", 12, 12, "up:12 up:2 up:3")
 		}), nil},
+		{"the server was down long ago, as a node shows that is started again", twice("r2", func(s *scene) {
+			s.observe(3, "s1", 20, 20, "up:19 up:2 up:3")
+			s.observe(4, "s3", 20, 20, "up:19 up:2 up:3")
+			s.end("s3", 5, true)
+			s.start("s3", 6)
+			notYet := func(st *State) { st.Incarnation = 0 }
+			s.observe(20, "s3", 10, 10, "up:1 up:2 up:3", notYet)
+			s.observe(30, "s3", 11, 11, "down:1 up:2 up:3", notYet)
+			s.observe(40, "s3", 21, 21, "up:19 up:2 up:21")
+		}), []Clause{Cause}},
 		{"another server was declared down", twice("r2", func(s *scene) {
 			s.observe(5, "s2", 10, 10, "up:1 up:2 up:3")
 			s.observe(30, "s2", 11, 11, "up:1 up:2 down:3")

@@ -26,6 +26,7 @@ const (
 	Copies       Clause = "copies"        // a message to many was taken by too few or too many
 
 	Forward      Clause = "forward"      // an epoch, version, term or incarnation went back
+	Current      Clause = "current"      // a node routed by an old table, though it had known a newer one for long
 	Agreement    Clause = "agreement"    // two nodes showed the same version of the ring differently
 	Incarnation  Clause = "incarnation"  // two process starts had the same incarnation
 	Safe         Clause = "safe"         // a status is NOT SAFE
@@ -38,7 +39,7 @@ const (
 // Clauses lists all clauses in the order of reports.
 func Clauses() []Clause {
 	return []Clause{Kept, Known, NotRefused, Marked, Cause, Order, OneOwner, NotDelivered, Outcome, OneReply, Copies,
-		Forward, Agreement, Incarnation, Safe, OneMerge, Linearizable, Bounded, Alive}
+		Forward, Current, Agreement, Incarnation, Safe, OneMerge, Linearizable, Bounded, Alive}
 }
 
 // Report is what Judge found. Its zero value is the report about nothing.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/chmpx/chmpx/ring"
 )
@@ -16,6 +17,7 @@ func (j *judge) judgeRing() {
 	for _, name := range slices.Sorted(maps.Keys(j.nodes)) {
 		n := j.nodes[name]
 		j.forward(n)
+		j.current(n)
 		j.mergesOf(n)
 	}
 	j.agreement()
@@ -93,6 +95,34 @@ func (j *judge) shown(obs ...*Observation) story {
 			o.State.Data.Epoch, j.changeText(nil, &o.State))})
 	}
 	return s
+}
+
+const (
+	// staleNs is how long a node may route by a table that is older than the
+	// newest that it has applied.
+	staleNs = 2 * int64(time.Second)
+	// gapNs is the longest time without an answer in which a node is believed to run.
+	gapNs = int64(time.Second)
+)
+
+// current judges that a node routes by what it has applied. It speaks only where
+// the node answers all the time: one that is stopped does nothing.
+func (j *judge) current(n *node) {
+	var since *Observation // routes by an older table than this one shows
+	for i, o := range n.obs {
+		if since != nil && (o.State.Process.PID != since.State.Process.PID || o.AtNs-n.obs[i-1].DoneNs > gapNs ||
+			o.State.Data.Epoch.Compare(since.State.Epoch) >= 0) {
+			since = nil
+		}
+		switch {
+		case since == nil && o.State.Data.Epoch.Compare(o.State.Epoch) < 0:
+			since = o
+		case since != nil && o.AtNs-since.DoneNs > staleNs:
+			j.violated(Violation{Clause: Current, AtNs: o.DoneNs, Text: fmt.Sprintf("%s routes by table %v, %s after it has shown table %v",
+				n.name, o.State.Data.Epoch, millis(o.AtNs-since.DoneNs), since.State.Epoch)}, j.shown(since, o))
+			since = nil
+		}
+	}
 }
 
 // mergesOf judges that a merge which was followed by another one does not come back.

@@ -76,6 +76,38 @@ func TestForward(t *testing.T) {
 	})
 }
 
+// A node routes by the table that it has applied, as long as it runs.
+func TestCurrent(t *testing.T) {
+	stale := func(until, gap int64, now uint64) func(*scene) {
+		return func(s *scene) {
+			for at := int64(100); at < until; at += gap {
+				s.observe(at, "s1", 30, 30, allUp, func(st *State) { st.Data.Epoch.Index = now })
+			}
+		}
+	}
+	runScenes(t, []sceneCase{
+		{"for long", stale(2500, 250, 29), []Clause{Current}},
+		{"for a moment", stale(1500, 250, 29), nil},
+		{"while it does not answer", stale(9000, 2000, 29), nil},
+		{"not at all", stale(2500, 250, 30), nil},
+		{"with a newer one", stale(2500, 250, 31), nil},
+		{"with one that follows", func(s *scene) {
+			for at := int64(100); at < 9000; at += 250 {
+				i := uint64(30 + at/250)
+				s.observe(at, "s1", i, i, allUp, func(st *State) { st.Data.Epoch.Index = i - 1 })
+			}
+		}, nil},
+		{"of a process that was started again", func(s *scene) {
+			stale(1500, 250, 29)(s)
+			s.end("s1", 1500, true)
+			s.start("s1", 1501)
+			for at := int64(1600); at < 3000; at += 250 {
+				s.observe(at, "s1", 30, 30, allUp, func(st *State) { st.Data.Epoch.Index, st.Incarnation = 29, 0 })
+			}
+		}, nil},
+	})
+}
+
 // A version of the ring is the same on all nodes.
 func TestAgreement(t *testing.T) {
 	runScenes(t, []sceneCase{
