@@ -136,7 +136,7 @@ func (s *session) one(ctx context.Context) error {
 	}
 	e.What = check.Accepted
 	s.add(e)
-	s.ended(callCtx, d.way, e, receivers, err)
+	s.ended(callCtx, &d, e, receivers, err)
 	return nil
 }
 
@@ -185,7 +185,8 @@ func (s *session) ask(ctx context.Context, e check.Event, payload []byte, opts [
 }
 
 // ended writes down what the call said about an accepted message.
-func (s *session) ended(ctx context.Context, w way, e check.Event, receivers int, err error) {
+func (s *session) ended(ctx context.Context, d *drawn, e check.Event, receivers int, err error) {
+	w := d.way
 	many := w == broadcast || w == replicate || w == broadcastRequest || w == replicateRequest
 	if many && (err == nil || receivers > 0) {
 		e.What, e.Count = check.Receivers, uint32(receivers)
@@ -197,6 +198,8 @@ func (s *session) ended(ctx context.Context, w way, e check.Event, receivers int
 		e.What = check.Settled
 		s.add(e)
 	case err == nil:
+	case ctx.Err() != nil && w == sendWait && d.within > 0:
+		s.outcome(e, err) // nobody is told of its deadline any more
 	case ctx.Err() != nil && (w == sendWait || w == broadcast || w == replicate):
 		// The call ended, not the message.
 	default:
