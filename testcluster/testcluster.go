@@ -116,8 +116,11 @@ func (c *Cluster) Wait(ctx context.Context, what string, nodes []*Node, cond fun
 			if err == nil && cond(st) {
 				break
 			}
-			if last = err; err == nil {
+			switch {
+			case err == nil:
 				last = fmt.Errorf("%s says %s", n.Name, brief(st))
+			case last == nil || ctx.Err() == nil: // else the earlier one says more
+				last = err
 			}
 			select {
 			case <-ctx.Done():

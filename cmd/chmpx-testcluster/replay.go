@@ -17,7 +17,7 @@ func replayCommand() *cli.Command {
 		ArgsUsage: "DIR|SEED...",
 		Description: "A directory is that of a report: everything is as it was recorded there. A seed stands for run with that seed.\n" +
 			"The schedules are the same; what they meet is up to the machine. Exit codes as of run.",
-		Flags: []cli.Flag{binFlag(), keepFlag(), reportFlag()},
+		Flags: []cli.Flag{binFlag(), firstFlag(), keepFlag(), reportFlag()},
 		Action: func(c *cli.Context) error {
 			if c.NArg() == 0 {
 				return errors.New("give the directory of a report, or seeds")

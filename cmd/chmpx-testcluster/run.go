@@ -32,7 +32,7 @@ func runCommand() *cli.Command {
 			&cli.IntFlag{Name: "operators", Value: run.DefaultOperators, Usage: "who give commands to the control ports meanwhile"},
 			&cli.BoolFlag{Name: "netns", Usage: "each host in a network namespace of its own, instead of forwarders; as root"},
 			&cli.StringFlag{Name: "bug", Usage: "deliberate bug that the nodes have; see list"},
-			keepFlag(), reportFlag(),
+			firstFlag(), keepFlag(), reportFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			o := run.Options{
@@ -56,6 +56,10 @@ func keepFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "keep", Usage: "keep the directory of the ring with all histories and logs"}
 }
 
+func firstFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "first", Usage: "end with the first round in which a promise is broken"}
+}
+
 func reportFlag() cli.Flag {
 	return &cli.StringFlag{Name: "report", Usage: "`directory` of the report (default: chmpx-report-<seed>)"}
 }
@@ -72,7 +76,7 @@ func runOnce(c *cli.Context, o run.Options) error {
 	if o.ReportDir = c.String("report"); o.ReportDir == "" {
 		o.ReportDir = fmt.Sprintf("chmpx-report-%d", o.Seed)
 	}
-	o.Keep, o.Out, o.Terminal = c.Bool("keep"), c.App.Writer, isTerminal(os.Stdout)
+	o.First, o.Keep, o.Out, o.Terminal = c.Bool("first"), c.Bool("keep"), c.App.Writer, isTerminal(os.Stdout)
 	return run.Run(c.Context, o)
 }
 

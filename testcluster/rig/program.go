@@ -63,7 +63,7 @@ func (r *Rig) placePrograms() {
 
 // Patience is how long senders wait in the end for what is not settled. It is
 // bounded by what a busy machine takes, not by what is promised.
-const Patience = 60 * time.Second
+const Patience = 25 * time.Second
 
 // HistoryDir is where histories are written.
 func (r *Rig) HistoryDir() string { return filepath.Join(r.Dir, "histories") }

@@ -105,7 +105,7 @@ func get(ctx context.Context, h *rig.Host, path string, wait time.Duration, to a
 }
 
 // detachWait bounds how long nodes may hold what they hold for the dead.
-const detachWait = time.Minute
+const detachWait = 25 * time.Second
 
 // detached waits until no node holds anything for more programs than given.
 func (o *observer) detached(ctx context.Context, alive func(*rig.Host) int) error {

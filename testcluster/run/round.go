@@ -91,6 +91,13 @@ func (c *current) blame(err error) bool {
 	return true
 }
 
+// isBroken reports whether the ring has not done in time what it owes.
+func (c *current) isBroken() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.broken) > 0
+}
+
 // startPrograms starts the receivers, and the senders when all servers are in service.
 func (c *current) startPrograms(ctx context.Context) error {
 	for _, senders := range []bool{false, true} {
@@ -200,7 +207,7 @@ func (c *current) heal(ctx context.Context) error {
 	return c.whole(ctx)
 }
 
-// stopSenders ends the senders, which wait until all that they sent is settled,
+// stopPrograms ends the senders, which wait until all that they sent is settled,
 // and then the receivers when nothing is on its way to them any more.
 func (c *current) stopPrograms(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, rig.Patience+healWait)
@@ -220,7 +227,7 @@ func (c *current) stopPrograms(ctx context.Context) error {
 				receivers++
 			}
 		}
-		if senders {
+		if senders && errors.Join(errs...) == nil && !c.isBroken() {
 			// Senders that were killed have left messages with their nodes.
 			errs = append(errs, c.watch.detached(ctx, c.attachedTo))
 		}
@@ -240,6 +247,9 @@ func (c *current) attachedTo(h *rig.Host) (n int) {
 
 // settle waits until the nodes hold nothing for programs any more.
 func (c *current) settle(ctx context.Context) error {
+	if c.isBroken() {
+		return nil // what did not settle before will not now
+	}
 	return c.watch.detached(ctx, func(*rig.Host) int { return 0 })
 }
 
@@ -288,14 +298,8 @@ func (c *current) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	usage := c.watch.usages(ctx, c.before)
-	if len(c.before) == 0 {
-		c.before = c.mostOfRole(usage)
-	}
-	for name, u := range usage {
-		if before, ok := c.before[name]; ok {
-			in.Before, in.After = append(in.Before, before), append(in.After, u)
-		}
+	if !c.isBroken() {
+		c.compareUsage(ctx, &in)
 	}
 	for _, h := range in.Histories {
 		c.past = append(c.past, h.Session)
@@ -312,6 +316,19 @@ func (c *current) judge(ctx context.Context) error {
 	c.out.end(c)
 	c.rounds = append(c.rounds, c.Round)
 	return c.clean()
+}
+
+// compareUsage takes down what nodes use, and used in the beginning.
+func (c *current) compareUsage(ctx context.Context, in *check.Round) {
+	usage := c.watch.usages(ctx, c.before)
+	if len(c.before) == 0 {
+		c.before = c.mostOfRole(usage)
+	}
+	for name, u := range usage {
+		if before, ok := c.before[name]; ok {
+			in.Before, in.After = append(in.Before, before), append(in.After, u)
+		}
+	}
 }
 
 // mostOfRole returns for each server the most that any server uses, for each

@@ -38,6 +38,7 @@ type Options struct {
 
 	Bin       string    `json:"-"` // directory of the binaries, built with faults
 	Self      string    `json:"-"` // program that knows the verbs of programs
+	First     bool      `json:"-"` // end with the first round in which a promise is broken
 	Keep      bool      `json:"-"` // keep the directory of the ring, and that of the report in any case
 	ReportDir string    `json:"-"` // for the report and what rounds with violations leave
 	Out       io.Writer `json:"-"` // progress and report, for people
@@ -109,7 +110,7 @@ func Run(ctx context.Context, o Options) (err error) {
 func (r *runner) all(ctx context.Context) error {
 	start := time.Now()
 	var err error
-	for n := 0; err == nil && ctx.Err() == nil && !r.stuck; n++ {
+	for n := 0; err == nil && ctx.Err() == nil && !r.stuck && (!r.First || r.report.OK()); n++ {
 		if r.Rounds > 0 && n >= r.Rounds || r.Rounds == 0 && time.Since(start) >= r.Duration {
 			break
 		}
@@ -160,7 +161,7 @@ func (r *runner) startNodes(ctx context.Context) error {
 
 // healWait bounds how long a ring may take to become whole when nothing is
 // wrong any more: the longest wait of a node that was DOWN often is 60 s.
-const healWait = 3 * time.Minute
+const healWait = 100 * time.Second
 
 // whole waits until all servers are in service everywhere.
 func (r *runner) whole(ctx context.Context) error {
