@@ -193,8 +193,8 @@ func (j *judge) outcome(m *message) {
 func (j *judge) replies(m *message) {
 	most := 1
 	if m.many() {
-		most = math.MaxInt
-		if m.told {
+		most = math.MaxInt // a node that is started again counts anew
+		if m.told && !j.nodes[m.sender.Node].ended(m.sendNs, math.MaxInt64) {
 			most = m.count
 		}
 	}

@@ -167,6 +167,12 @@ func TestCopies(t *testing.T) {
 					s.add("p", 30+i, Replied, 1, kind(k))
 				}
 			}), []Clause{OneReply}},
+			{"a reply too many, its sender's node ended", and(to(1, "r1", "r2"), func(s *scene) {
+				s.add("p", 30, Replied, 1, kind(k))
+				s.add("p", 31, Replied, 1, kind(k))
+				s.end("c1", 15, true)
+				s.start("c1", 16)
+			}), nil},
 			{"not delivered, and taken", and(to(2, "r1", "r2"), func(s *scene) { s.add("p", 30, Failed, 1, kind(k)) }), []Clause{NotDelivered}},
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/internal/fault"
 	nodes "github.com/chmpx/chmpx/node"
 )
 
@@ -73,6 +74,26 @@ func TestForward(t *testing.T) {
 			s.observe(80, "s2", 40, 40, "up:30 up:2 up:3")
 			s.observe(90, "s3", 41, 41, "up:29 up:2 up:3")
 		}), []Clause{Forward}},
+	})
+}
+
+// The trace of a node shows also what lasts for a moment only.
+func TestForwardByTrace(t *testing.T) {
+	routes := func(events ...fault.Event) func(*scene) {
+		for i := range events {
+			events[i].AtNs, events[i].Era = int64(100+i)*msec, 1
+		}
+		return func(s *scene) { s.Traces = map[string]string{"s1": traceFile(t, events)} }
+	}
+	table := func(index uint64) fault.Event { return fault.Event{What: fault.TableInstalled, Index: index} }
+	runScenes(t, []sceneCase{
+		{"forward", routes(table(10), table(10), table(12)), nil},
+		{"back", routes(table(10), table(12), table(11), table(13)), []Clause{Forward}},
+		{"back with another process", routes(table(12), fault.Event{What: fault.Started}, table(11)), nil},
+		{"back before the round", func(s *scene) {
+			s.StartNs = 105 * msec
+			routes(table(12), table(11))(s)
+		}, nil},
 	})
 }
 

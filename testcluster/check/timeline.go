@@ -146,14 +146,31 @@ func (j *judge) nameOf(id ring.ID) string {
 	return id.String()
 }
 
-// learnTraces takes the tables that nodes went by from their traces.
+// learnTraces takes the tables that nodes went by from their traces, and judges
+// that they do not go back while a process lives.
 func (j *judge) learnTraces() {
+	started := map[*node]int64{}
 	j.eachTrace(func(n *node, e *fault.Event) {
 		if n.traceNs == 0 {
 			n.traceNs = e.AtNs
 		}
-		if e.What == fault.TableInstalled {
-			n.epochs.installed = append(n.epochs.installed, epochAt{span{e.AtNs, e.AtNs}, ring.Epoch{Era: e.Era, Index: e.Index}})
+		switch last := len(n.epochs.installed) - 1; e.What {
+		case fault.Started:
+			started[n] = e.AtNs
+		case fault.TableInstalled:
+			epoch := ring.Epoch{Era: e.Era, Index: e.Index}
+			n.epochs.installed = append(n.epochs.installed, epochAt{span{e.AtNs, e.AtNs}, epoch})
+			if last < 0 || n.epochs.installed[last].from < started[n] {
+				return // of another process
+			}
+			if was := n.epochs.installed[last]; epoch.Compare(was.epoch) < 0 && e.AtNs >= j.StartNs {
+				line := func(at int64, epoch ring.Epoch, here bool) Line {
+					return Line{AtNs: at, Group: groupRing, Where: n.name, Text: fmt.Sprintf("routes by table %v", epoch), Here: here}
+				}
+				j.violated(Violation{Clause: Forward, AtNs: e.AtNs,
+					Text: fmt.Sprintf("the table that routes went back on %s: from %v to %v", n.name, was.epoch, epoch)},
+					story{lines: []Line{line(was.from, was.epoch, false), line(e.AtNs, epoch, true)}})
+			}
 		}
 	})
 }
