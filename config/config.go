@@ -9,6 +9,7 @@
 package config
 
 import (
+	"net/netip"
 	"regexp"
 	"time"
 )
@@ -31,9 +32,11 @@ type Config struct {
 	AutoMerge    bool          // merges start and end by themselves; with HASH false without DoMerge
 	MergeTimeout time.Duration // 0: none
 
-	Port, CtlPort int    // defaults of the nodes; 0: none. The nodes have them already
-	SelfCtlPort   int    // 0: not in the file
-	SelfCUK       string // "": not in the file
+	Port, CtlPort int            // defaults of the nodes; 0: none. The nodes have them already
+	CtlAllow      []netip.Prefix // hosts that may use the control port beside those of the nodes
+	CtlSlaves     string         // "FULL", "READONLY" or "NONE": what hosts of slaves may do there
+	SelfCtlPort   int            // 0: not in the file
+	SelfCUK       string         // "": not in the file
 
 	Servers []Server // expanded, sorted by name, then control port
 	Slaves  []Slave  // in file order

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 // sameRing compares what configurations say, not where they are from.
 var sameRing = cmp.Options{
 	cmpopts.IgnoreFields(Config{}, "Source", "Files"), cmp.AllowUnexported(Config{}), cmpopts.IgnoreUnexported(Slave{}),
+	cmpopts.EquateComparable(netip.Prefix{}),
 }
 
 // The same node, every key of it, written as INI, YAML, JSON and JSON text is

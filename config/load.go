@@ -100,6 +100,8 @@ func (c *Config) setGlobal(n *notes, g *keys, ini bool) {
 	c.MergeTimeout = time.Duration(g.get("MERGETIMEOUT").n) * time.Second
 	c.Port = int(g.get("PORT").n)
 	c.CtlPort = int(g.get("CTLPORT").n)
+	c.CtlAllow, _ = parseNetworks(g.get("CTLALLOW").text) // checked when it was read
+	c.CtlSlaves = g.get("CTLSLAVES").text
 	c.SelfCtlPort = int(g.get("SELFCTLPORT").n)
 	c.SelfCUK = g.get("SELFCUK").text
 	c.RunDirKey = g.get("RUNDIR").text

@@ -69,6 +69,39 @@ func TestSlaveMatches(t *testing.T) {
 	}
 }
 
+// A NAME that is a list is no pattern, too: what is found anywhere in a name is
+// more than the hosts that are listed.
+func TestSlaveHosts(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"web1,10.0.0.[1-2]": "web1 10.0.0.1 10.0.0.2, none", "[.]*": ", [.]*", "^web[0-9]+$": ", ^web[0-9]+$", "web[1-2]": "web1 web2, none",
+	} {
+		c := mustLoad(t, strings.Replace(minimal(""), "[SLVNODE]\nNAME=localhost", "[SLVNODE]\nNAME="+pattern, 1))
+		names, re := c.Slaves[0].Hosts()
+		got := strings.Join(names, " ") + ", none"
+		if re != nil {
+			got = strings.Join(names, " ") + ", " + re.String()
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", pattern, got, want)
+		}
+	}
+}
+
+// What CTLALLOW says is shown in one way of writing, and a mistake says what to write.
+func TestNetworks(t *testing.T) {
+	c := mustLoad(t, minimal("CTLALLOW = 10.1.0.0/16, 192.0.2.7/32 ,2001:DB8:0::/32"))
+	if got, want := c.Value("CTLALLOW"), "10.1.0.0/16,192.0.2.7,2001:db8::/32"; got != want || len(c.CtlAllow) != 3 || c.CtlAllow[1].Bits() != 32 {
+		t.Errorf("got %q, %v, want %q", got, c.CtlAllow, want)
+	}
+	for in, want := range map[string]string{
+		"10.1.2.3/16": "use 10.1.0.0/16", "host": "names are not possible here", "::ffff:10.0.0.1": "IPv4", "10.0.0.1,,10.0.0.2": "is neither",
+	} {
+		if _, _, err := loadText("test.ini", minimal("CTLALLOW = "+in)); err == nil || !strings.Contains(err.Error(), "CTLALLOW") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", in, err, want)
+		}
+	}
+}
+
 // Endpoints come out with their ports, in file order and without blanks.
 func TestEndpoints(t *testing.T) {
 	for in, want := range map[string]string{

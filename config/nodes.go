@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 )
@@ -176,6 +177,15 @@ func (c *Config) setSlaves(n *notes, global keys, sections []keys) {
 		s.names, s.regexp, _ = compilePattern(s.NamePattern) // checked when it was read
 		c.Slaves = append(c.Slaves, s)
 	}
+}
+
+// Hosts returns what NAME says: the hosts that it lists or, when it is no list,
+// the POSIX regular expression that it is.
+func (s Slave) Hosts() (names []string, pattern *regexp.Regexp) {
+	if s.names != nil {
+		return s.names, nil
+	}
+	return nil, s.regexp
 }
 
 // Matches reports whether a slave may have this name or address: it is one of

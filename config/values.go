@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/mail"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -192,6 +193,63 @@ func readPeers(s string) (value, error) {
 		}
 	}
 	return value{text: strings.Join(peers, ",")}, nil
+}
+
+// networksMax bounds CTLALLOW.
+const networksMax = 1024
+
+// readNetworks checks a list of addresses and networks and writes it without
+// blanks, an address without its length.
+func readNetworks(s string) (value, error) {
+	networks, err := parseNetworks(s)
+	if err != nil {
+		return value{}, err
+	}
+	var all []string
+	for _, p := range networks {
+		if p.IsSingleIP() {
+			all = append(all, p.Addr().String())
+		} else {
+			all = append(all, p.String())
+		}
+	}
+	return value{text: strings.Join(all, ",")}, nil
+}
+
+func parseNetworks(s string) ([]netip.Prefix, error) {
+	if strings.TrimSpace(s) == "" {
+		return nil, nil
+	}
+	var all []netip.Prefix
+	for _, item := range strings.Split(s, ",") {
+		p, err := parseNetwork(strings.TrimSpace(item))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	if len(all) > networksMax {
+		return nil, fmt.Errorf("use at most %d addresses and networks", networksMax)
+	}
+	return all, nil
+}
+
+// parseNetwork takes an address or a network whose address ends where its length says.
+func parseNetwork(s string) (netip.Prefix, error) {
+	a, err := netip.ParseAddr(s)
+	p := netip.PrefixFrom(a, a.BitLen())
+	if err != nil {
+		p, err = netip.ParsePrefix(s)
+	}
+	switch {
+	case err != nil || a.Zone() != "":
+		return p, fmt.Errorf("%s is neither an address nor a network: use a list like 10.1.0.0/16,192.0.2.7,2001:db8::/32; names are not possible here", clip(s))
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%s: write IPv4 addresses like 192.0.2.7", clip(s))
+	case p != p.Masked():
+		return p, fmt.Errorf("%s has bits behind its length: use %s, or the address alone", clip(s), p.Masked())
+	}
+	return p, nil
 }
 
 // readEndpoints checks host[:port],... and writes it without blanks. The port

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -43,6 +44,9 @@ type Options struct {
 	Dial   mux.Dialer                           // connects to other servers; nil: mux.DialTCP
 	System shm.System                           // attaches programs; nil: shm.Kernel()
 	NoSync bool                                 // raft's log is not forced to disk
+
+	Resolver  ctlport.Resolver             // looks up hosts that use the control port; nil: the system's
+	Addresses func() ([]netip.Addr, error) // of this host, as the control port sees it; nil: those of its interfaces
 }
 
 func (o *Options) setDefaults() {
@@ -82,6 +86,7 @@ type Node struct {
 	mux     *mux.Server  // nil on a slave
 	data    *dataplane.Plane
 	control *controlplane.Plane
+	hosts   *ctlport.Hosts // who may use ctl
 	ctl     *ctlport.Server
 
 	crashing sync.Once
@@ -196,7 +201,9 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		n.mux.Handle(mux.KindData, n.data.HandleConn)
 	}
 	asked := n.newCommands(idType)
+	n.hosts = n.newHosts()
 	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
+		Rights:  n.hosts.Rights,
 		Command: n.newStatusText(idType).answers(n.opts.Version, asked.change).Answer, Logger: n.log,
 		Status: func() any { return n.Status() }, Consistent: asked.consistent,
 		Names:  n.names(),
@@ -252,6 +259,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	start(&data, "data plane", func() error { return n.data.Run(dataCtx) })
 	start(&control, "control plane", func() error { return n.control.Run(controlCtx) })
+	start(&control, "hosts of the control port", func() error { return n.hosts.Run(controlCtx) })
 	start(&control, "control port", func() error { return n.ctl.Run(controlCtx) })
 	if n.mux != nil {
 		start(&control, "port", func() error { return n.mux.Run(controlCtx) })

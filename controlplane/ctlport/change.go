@@ -81,6 +81,12 @@ const (
 	replyFailedUpdate  = "ERROR: Could not send self status to other servers in RING.\n"
 )
 
+// Said to a host with rights that do not reach; CHMPX has no such answer.
+const (
+	replyReadOnly  = "ERROR: The command can not be executed by this host.\n"
+	reasonReadOnly = "this host may only look: it is a slave's, and CTLSLAVES = readonly"
+)
+
 // replies are the first lines that do not depend on the command.
 var replies = map[Verdict]string{
 	Done: replyDone, AlreadyOut: replyAlreadyOut, Operating: replyOperating, WrongStatus: replyWrongStatus,

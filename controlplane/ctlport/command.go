@@ -15,6 +15,8 @@ type Command struct {
 	Word string   // the name as it was sent; empty: nothing but separators came
 	Args []string // the other words, as sent
 	Cut  bool     // more came than a command may have: it is not to be executed
+
+	ReadOnly bool // the host that sent it may only look
 }
 
 // ParseCommand splits a command line. Words are separated by blanks, tabs, CR
@@ -61,11 +63,16 @@ func (a Answers) Answer(ctx context.Context, c Command, open int) string {
 		return s.String()
 	case c.Name == "ALLSTATUS":
 		return a.All().String()
-	case slices.Contains(missing, c.Name):
-		return fmt.Sprintf("ERROR: %s is not available in this version.\n", c.Name)
 	}
-	if _, ok := changes[c.Name]; !ok {
+	_, changing := changes[c.Name]
+	planned := slices.Contains(missing, c.Name)
+	switch {
+	case !changing && !planned:
 		return Unknown(c)
+	case c.ReadOnly:
+		return replyReadOnly + "REASON: " + reasonReadOnly + ".\n"
+	case planned:
+		return fmt.Sprintf("ERROR: %s is not available in this version.\n", c.Name)
 	}
 	return a.change(ctx, c)
 }

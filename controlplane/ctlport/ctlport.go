@@ -3,7 +3,8 @@
 // connection is HTTP when it begins with GET, POST, HEAD or OPTIONS and " /".
 //
 // It knows nothing of a node: what to answer comes in as functions, and of the
-// ring it knows only how statuses look. No client holds up another one: every
+// ring it knows only how statuses look. Who may connect is decided by Hosts,
+// before a byte is read. No client holds up another one: every
 // connection has a goroutine of its own, each step has a limit of 5 s, and of
 // more than 64 connections the one that has been silent for longest is closed.
 package ctlport
@@ -17,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -37,7 +39,7 @@ const (
 // goroutines at once. Those with a context may block until it ends, at the
 // latest with Run; the others must not block for long.
 type Config struct {
-	Allowed    func(remote net.Addr) bool                            // hosts that are read at all; nil: everybody
+	Rights     func(ctx context.Context, remote net.Addr) Rights     // of a host, before it is read; nil: full for everybody
 	Command    func(ctx context.Context, c Command, open int) string // answer to a text command, with open connections, "" = close without one; nil: all are unknown
 	Status     func() any                                            // what GET /v1/status returns as JSON
 	Consistent func(ctx context.Context) error                       // returns when Status shows what is committed; nil: there is no ?consistent=1
@@ -51,6 +53,8 @@ type Server struct {
 	ln  net.Listener
 	cfg Config
 
+	denied denials
+
 	mu      sync.Mutex        // guards what follows; nothing blocks under it
 	conns   map[net.Conn]bool // true: has sent nothing yet
 	silent  []net.Conn        // those, oldest first
@@ -63,7 +67,7 @@ func New(ln net.Listener, cfg Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Server{ln: ln, cfg: cfg, conns: make(map[net.Conn]bool)}
+	return &Server{ln: ln, cfg: cfg, denied: denials{logged: make(map[netip.Addr]time.Time)}, conns: make(map[net.Conn]bool)}
 }
 
 // Run serves until ctx ends (nil) or the listener fails for good, then closes
@@ -107,8 +111,14 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
-	if s.cfg.Allowed != nil && !s.cfg.Allowed(conn.RemoteAddr()) {
-		s.warn("control connection denied", "remote", conn.RemoteAddr().String())
+	rights := Full
+	if s.cfg.Rights != nil {
+		rights = s.cfg.Rights(ctx, conn.RemoteAddr())
+	}
+	if rights == Denied {
+		if ctx.Err() == nil && s.denied.due(conn.RemoteAddr()) {
+			s.cfg.Logger.Warn("control connection denied: no SVRNODE, SLVNODE or CTLALLOW lets this host in", "remote", conn.RemoteAddr().String())
+		}
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(stepTimeout)) // a closed connection fails at the read
@@ -120,9 +130,9 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	head := peekMethod(conn, r)
 	if isHTTP(head) {
 		_ = conn.SetReadDeadline(time.Now().Add(stepTimeout))
-		s.serveHTTP(ctx, conn, r)
+		s.serveHTTP(ctx, conn, r, rights)
 	} else {
-		s.serveText(ctx, conn, r)
+		s.serveText(ctx, conn, r, rights)
 	}
 	linger(conn)
 }
@@ -175,13 +185,13 @@ func couldBeHTTP(head []byte) bool {
 	return false
 }
 
-func (s *Server) serveText(ctx context.Context, conn net.Conn, r *bufio.Reader) {
+func (s *Server) serveText(ctx context.Context, conn net.Conn, r *bufio.Reader, rights Rights) {
 	line, ended, cut := readCommand(conn, r)
 	if len(line) == 0 && !ended {
 		return // nothing came
 	}
 	c := ParseCommand(line)
-	c.Cut = cut
+	c.Cut, c.ReadOnly = cut, rights < Full
 	reply := Unknown(c)
 	if s.cfg.Command != nil {
 		reply = s.cfg.Command(ctx, c, s.open())

@@ -204,7 +204,7 @@ func TestSplitRequest(t *testing.T) {
 func TestDenied(t *testing.T) {
 	ran := make(chan string, 1)
 	addr := serve(t, Config{
-		Allowed: func(net.Addr) bool { return false },
+		Rights:  func(context.Context, net.Addr) Rights { return Denied },
 		Command: func(_ context.Context, c Command, _ int) string { ran <- c.Name; return "x" },
 	})
 	c := dial(t, addr)
@@ -502,7 +502,7 @@ func TestConsistent(t *testing.T) {
 		{over, "/v1/status", 200, "1"},
 		{over, "/v1/status?consistent=yes", 400, `{"error":"consistent: \"yes\" is neither 1 nor 0"}`},
 	} {
-		code, body := s.route(tc.ctx, httptest.NewRequest(http.MethodGet, "http://localhost"+tc.path, nil))
+		code, body := s.route(tc.ctx, httptest.NewRequest(http.MethodGet, "http://localhost"+tc.path, nil), Full)
 		if got := strings.TrimSpace(string(body)); code != tc.code || got != tc.body {
 			t.Errorf("%s: %d %s, want %d %s", tc.path, code, got, tc.code, tc.body)
 		}

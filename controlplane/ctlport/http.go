@@ -20,20 +20,20 @@ const headerBytesMax = 8191
 
 // serveHTTP answers one request and closes: the port is for operators, not for
 // load, and one request per connection keeps the count of connections honest.
-func (s *Server) serveHTTP(ctx context.Context, conn net.Conn, r *bufio.Reader) {
+func (s *Server) serveHTTP(ctx context.Context, conn net.Conn, r *bufio.Reader, rights Rights) {
 	limited := bufio.NewReader(io.LimitReader(r, headerBytesMax))
 	req, err := http.ReadRequest(limited)
 	if err != nil {
 		s.answer(conn, http.MethodGet, http.StatusBadRequest, errorBody("the request cannot be read: "+err.Error()))
 		return
 	}
-	code, body := s.route(ctx, req)
+	code, body := s.route(ctx, req, rights)
 	s.answer(conn, req.Method, code, body)
 }
 
 // route decides about a request. A browser that was led here by a foreign page
 // says so with Origin or Sec-Fetch-Site, and gets nothing.
-func (s *Server) route(ctx context.Context, req *http.Request) (int, []byte) {
+func (s *Server) route(ctx context.Context, req *http.Request, rights Rights) (int, []byte) {
 	if _, has := req.Header["Origin"]; has {
 		return http.StatusForbidden, errorBody("requests with an Origin are refused")
 	}
@@ -42,6 +42,10 @@ func (s *Server) route(ctx context.Context, req *http.Request) (int, []byte) {
 	}
 	if !s.named(req.Host) {
 		return http.StatusForbidden, errorBody(fmt.Sprintf("this node is not called %.64q; use its address", req.Host))
+	}
+	looks := req.Method == http.MethodGet || req.Method == http.MethodHead
+	if !looks && rights < Full {
+		return http.StatusForbidden, errorBody(reasonReadOnly)
 	}
 	var show func() any
 	switch {
@@ -56,7 +60,7 @@ func (s *Server) route(ctx context.Context, req *http.Request) (int, []byte) {
 	default:
 		return http.StatusNotFound, errorBody("no such resource: " + req.URL.Path)
 	}
-	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+	if !looks {
 		return http.StatusMethodNotAllowed, errorBody("only GET and HEAD are allowed")
 	}
 	if consistent, err := wantsConsistent(req); err != nil {

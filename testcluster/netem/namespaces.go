@@ -59,7 +59,7 @@ func (n *Namespaces) make(pid int) error {
 	br := bridge(pid)
 	all := [][]string{
 		{"link", "add", br, "type", "bridge"},
-		{"addr", "add", n.subnet + "254/24", "dev", br},
+		{"addr", "add", n.Outside() + "/24", "dev", br},
 		{"link", "set", br, "up"},
 	}
 	for i := range n.hosts {
@@ -119,6 +119,9 @@ const nobody = "02:00:00:00:ff:ff"
 
 // Addr returns the address of host i.
 func (n *Namespaces) Addr(i int) string { return n.subnet + strconv.Itoa(i+1) }
+
+// Outside returns the address from which who is in no namespace reaches the hosts.
+func (n *Namespaces) Outside() string { return n.subnet + "254" }
 
 // Prefix returns the words before a command that runs on host i.
 func (n *Namespaces) Prefix(i int) []string {

@@ -9,6 +9,7 @@ package rig
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,13 +67,14 @@ var keys = map[string]string{"DOWNOUT": "10s", "DOWNAFTER": "2s"}
 func New(o Options) (_ *Rig, err error) {
 	r := &Rig{opts: o}
 	var spaces *netem.Namespaces
-	co := testcluster.Options{Bin: o.Bin, Servers: o.Servers, Slaves: o.Slaves, Replica: o.Replica, Keys: keys}
+	co := testcluster.Options{Bin: o.Bin, Servers: o.Servers, Slaves: o.Slaves, Replica: o.Replica, Keys: maps.Clone(keys)}
 	if o.Netns {
 		if spaces, err = netem.NewNamespaces(hostNames(o)); err != nil {
 			return nil, err
 		}
 		r.Net = spaces
 		co.Host = spaces.Addr
+		co.Keys["CTLALLOW"] = spaces.Outside() // where we ask and command from
 	}
 	if r.Cluster, err = testcluster.New(co); err != nil {
 		return nil, errors.Join(err, r.closeNet())

@@ -164,11 +164,14 @@ func (s *story) owner(a args) error {
 	})
 }
 
+// operatorAddr is no node's, and local to all as the loopback is.
+const operatorAddr = "127.0.1.1"
+
 // operator is where commands to control ports come from.
 func (p *process) operator(request string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := p.s.net.host("operator", "operator").dial(ctx, fmt.Sprintf("%s:%d", p.addr, p.ctl))
+	conn, err := p.s.net.host("operator", operatorAddr).dial(ctx, fmt.Sprintf("%s:%d", p.addr, p.ctl))
 	if err != nil {
 		return "", err
 	}
