@@ -165,9 +165,16 @@ func (n *node) ended(from, to int64) bool {
 	})
 }
 
-// declaredDown reports whether the ring took the node for DOWN in a stretch of time.
-func (n *node) declaredDown(from, to int64) bool {
-	return n != nil && slices.ContainsFunc(n.downs, func(d down) bool { return d.meets(from, to) })
+// declaredDown reports whether the ring took the node for DOWN in a stretch of
+// time, or before and the sender came to know of it only then.
+func (n *node) declaredDown(from, to int64, sender *node) bool {
+	return n != nil && slices.ContainsFunc(n.downs, func(d down) bool {
+		known := d.to
+		if sender != nil {
+			known = max(known, sender.knows(d.version))
+		}
+		return span{d.from, known}.meets(from, to)
+	})
 }
 
 // unaware reports whether a program of the node may have taken something in a
