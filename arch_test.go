@@ -51,7 +51,7 @@ var rules = map[string]rule{
 	},
 	"node": {own: []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "ops", "ring", "shm", "wire"},
 		other: []string{"golang.org/x/sys"}},
-	"internal/ringview": {own: []string{"controlplane"}},
+	"internal/ringview": {own: []string{"controlplane", "ring"}},
 	"testcluster": {
 		own:   []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "testcluster/check", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},

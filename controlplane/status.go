@@ -21,7 +21,7 @@ type Status struct {
 	RingID      uint64           `json:"ring_id,string"`
 	Epoch       ring.Epoch       `json:"epoch"`
 	Version     uint64           `json:"version"`
-	Index       uint64           `json:"index"`            // of the log: this status shows at least what was committed up to here
+	Index       uint64           `json:"index"`            // of the log: this status shows the ring as it is up to here
 	Params      *fsm.Params      `json:"params,omitempty"` // ring-wide values; nil: no ring yet
 	Incarnation ring.Incarnation `json:"incarnation"`      // of this process start; 0: not admitted
 	Programs    int              `json:"programs"`         // as last reported by the data plane
@@ -107,8 +107,7 @@ type TransferStatus struct {
 // Status returns what this node knows. It does not block on the network or the
 // disk.
 func (p *Plane) Status() Status {
-	index := p.fsm.Load().Applied() // before the view, which shows at least this
-	v := p.view()
+	v, index := p.fsm.Load().ViewAt()
 	cluster := p.clusterOf()
 	st := Status{
 		Index: index, SuspendMerge: v.SuspendMerge, MergeHeld: v.MergeHeld,

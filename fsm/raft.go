@@ -18,8 +18,13 @@ type RaftFSM struct {
 	onApply func(View)
 	onFatal func(error)
 	failed  error
-	view    atomic.Pointer[View] // the last one handed to onApply
-	applied atomic.Uint64        // log index of the last entry, stored after view
+	shown   atomic.Pointer[shown]
+}
+
+// shown is what others see of the state, all of one moment.
+type shown struct {
+	view    *View  // the last one that changed
+	applied uint64 // log index of the last entry
 }
 
 var _ raft.FSM = (*RaftFSM)(nil)
@@ -31,16 +36,23 @@ var _ raft.FSM = (*RaftFSM)(nil)
 // Neither may be nil.
 func NewRaftFSM(onApply func(View), onFatal func(error)) *RaftFSM {
 	f := &RaftFSM{state: New(), onApply: onApply, onFatal: onFatal}
-	f.view.Store(&View{})
+	f.shown.Store(&shown{view: &View{}})
 	return f
 }
 
 // View returns the newest view.
-func (f *RaftFSM) View() View { return *f.view.Load() }
+func (f *RaftFSM) View() View { return *f.shown.Load().view }
 
 // Applied returns the log index of the last command that was applied or
 // restored: View shows it and everything before.
-func (f *RaftFSM) Applied() uint64 { return f.applied.Load() }
+func (f *RaftFSM) Applied() uint64 { return f.shown.Load().applied }
+
+// ViewAt returns the newest view and Applied of the same moment: the same index
+// is the same view on every node.
+func (f *RaftFSM) ViewAt() (View, uint64) {
+	s := f.shown.Load()
+	return *s.view, s.applied
+}
 
 // Apply implements raft.FSM. What it returns is always a Result.
 func (f *RaftFSM) Apply(l *raft.Log) any {
@@ -56,9 +68,10 @@ func (f *RaftFSM) Apply(l *raft.Log) any {
 		return f.fail(l, err)
 	}
 	if res.Changed {
-		f.publish()
+		f.publish(l.Index)
+	} else {
+		f.shown.Store(&shown{view: f.shown.Load().view, applied: l.Index})
 	}
-	f.applied.Store(l.Index)
 	return res
 }
 
@@ -68,9 +81,9 @@ func (f *RaftFSM) fail(l *raft.Log, err error) Result {
 	return Result{Index: l.Index, Err: f.failed}
 }
 
-func (f *RaftFSM) publish() {
+func (f *RaftFSM) publish(applied uint64) {
 	v := f.state.View()
-	f.view.Store(&v)
+	f.shown.Store(&shown{view: &v, applied: applied})
 	f.onApply(v)
 }
 
@@ -92,8 +105,7 @@ func (f *RaftFSM) Restore(r io.ReadCloser) error {
 	if err := f.state.Restore(b); err != nil {
 		return err
 	}
-	f.publish()
-	f.applied.Store(f.state.index)
+	f.publish(f.state.index)
 	return nil
 }
 

@@ -39,7 +39,13 @@ func entryOf(t *testing.T, index uint64, body Body) *raft.Log {
 // that a snapshot carries the state over, also to a node that applies on.
 func TestRaftFSM(t *testing.T) {
 	var seen []uint64
-	f := NewRaftFSM(func(v View) { seen = append(seen, v.Index) }, func(err error) { t.Fatal(err) })
+	var f *RaftFSM
+	f = NewRaftFSM(func(v View) {
+		seen = append(seen, v.Index)
+		if shown, at := f.ViewAt(); shown.Index != v.Index || at != v.Index {
+			t.Errorf("view of entry %d is shown as %d at %d", v.Index, shown.Index, at)
+		}
+	}, func(err error) { t.Fatal(err) })
 	if v := f.View(); v.Table != nil || v.RingID != 0 {
 		t.Fatalf("first view: %+v", v)
 	}
@@ -49,6 +55,9 @@ func TestRaftFSM(t *testing.T) {
 	f.Apply(entryOf(t, 4, up))
 	if res := f.Apply(entryOf(t, 5, SlaveForget{ID: 6})).(Result); !errors.Is(res.Err, ErrUnknownNode) {
 		t.Fatalf("refusal: %+v", res)
+	}
+	if v, at := f.ViewAt(); v.Index != 4 || at != 5 {
+		t.Fatalf("after a refusal the view of entry %d is shown at %d", v.Index, at)
 	}
 	f.Apply(entryOf(t, 6, SlaveForget{ID: 5}))
 	if len(seen) != 3 || seen[0] != 3 || seen[1] != 4 || seen[2] != 6 {

@@ -4,15 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/chmpx/chmpx/internal/ringview"
 )
 
-// errRefused says that a node answered a command with an error, which has been
-// printed in JSON.
-var errRefused = errors.New("the node refused the command")
+// errPrinted says that a command failed and that JSON which says why has been
+// printed.
+var errPrinted = errors.New("the command failed")
 
 // ringVerb is a verb that sends one text command to a node; nothing may follow
 // its options.
@@ -41,23 +42,11 @@ func sendCommand(c *cli.Context, command string) error {
 		return err
 	}
 	r, err := ringview.Command(c.Context, t.host, t.ctlPort, command)
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		b, err := json.Marshal(struct {
-			Command string `json:"command"`
-			ringview.Reply
-		}{command, r})
-		if err != nil {
-			return fmt.Errorf("encode the reply: %w", err)
-		}
-		if _, err := fmt.Fprintf(c.App.Writer, "%s\n", b); err != nil || r.OK {
-			return err
-		}
-		return errRefused
-	}
 	switch {
+	case c.Bool("json"):
+		return printReply(c.App.Writer, command, r, err)
+	case err != nil:
+		return err
 	case r.OK:
 		_, err = fmt.Fprintln(c.App.Writer, r.Reply)
 		return err
@@ -65,4 +54,24 @@ func sendCommand(c *cli.Context, command string) error {
 		return fmt.Errorf("%s (%s)", r.Reply, r.Reason)
 	}
 	return errors.New(r.Reply)
+}
+
+// printReply prints in JSON what became of a command; failed is why there is no reply.
+func printReply(w io.Writer, command string, r ringview.Reply, failed error) error {
+	out := struct {
+		Command string `json:"command"`
+		ringview.Reply
+		Error string `json:"error,omitempty"` // there is no reply
+	}{Command: command, Reply: r}
+	if failed != nil {
+		out.Error = failed.Error()
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		return fmt.Errorf("encode the reply: %w", err)
+	}
+	if _, err := fmt.Fprintf(w, "%s\n", b); err != nil || r.OK {
+		return err
+	}
+	return errPrinted
 }

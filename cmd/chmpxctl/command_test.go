@@ -71,7 +71,7 @@ func TestRingVerbRefused(t *testing.T) {
 	}
 	out, err = runArgs(t, "merge", "start", "-host", "127.0.0.1", "-ctlport", port, "-json")
 	want := `{"command":"MERGE","ok":false,"reply":"ERROR: Failed to start merging.","reason":"no quorum: missing b:8021"}` + "\n"
-	if !errors.Is(err, errRefused) || out != want {
+	if !errors.Is(err, errPrinted) || out != want {
 		t.Errorf("-json: %q, %v", out, err)
 	}
 	port, _ = commandNode(t, "SUCCEED: There no server on RING.\n")
@@ -99,5 +99,24 @@ func TestRingVerbErrors(t *testing.T) {
 	}
 	if _, err := runArgs(t, "serviceout", "-ctlport", "1", "a:1\nMERGE"); err == nil || !strings.Contains(err.Error(), "no blanks") {
 		t.Errorf("two lines: %v", err)
+	}
+}
+
+// A node that cannot be reached is an error that says that nothing was done;
+// in JSON it is printed, too.
+func TestRingVerbNotReached(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	ln.Close()
+	out, err := runArgs(t, "merge", "start", "-host", "127.0.0.1", "-ctlport", port)
+	if err == nil || out != "" || !strings.Contains(err.Error(), "cannot be reached, nothing was done: MERGE to 127.0.0.1:"+port) {
+		t.Errorf("%q, %v", out, err)
+	}
+	out, err = runArgs(t, "merge", "start", "-host", "127.0.0.1", "-ctlport", port, "-json")
+	if !errors.Is(err, errPrinted) || !strings.HasPrefix(out, `{"command":"MERGE","ok":false,"reply":"","error":"ringview: the node cannot be reached, nothing was done`) {
+		t.Errorf("-json: %q, %v", out, err)
 	}
 }

@@ -24,7 +24,7 @@ func main() {
 	defer stop()
 	app := newApp()
 	if err := app.RunContext(ctx, os.Args); err != nil {
-		if !errors.Is(err, errBad) && !errors.Is(err, errRefused) { // which have been printed
+		if !errors.Is(err, errBad) && !errors.Is(err, errPrinted) { // which have been printed
 			fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
 		}
 		os.Exit(1)

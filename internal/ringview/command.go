@@ -14,6 +14,9 @@ import (
 // ErrNoAnswer is wrapped when a command was not answered: it may have been done.
 var ErrNoAnswer = errors.New("ringview: no answer")
 
+// ErrNotSent is wrapped when a command did not reach the node: nothing was done.
+var ErrNotSent = errors.New("ringview: the node cannot be reached, nothing was done")
+
 // Limits of a command: nodes answer within 5 s.
 const (
 	commandTimeout = 6 * time.Second
@@ -29,7 +32,7 @@ type Reply struct {
 
 // Command sends a text command to the node at host and control port and
 // returns its answer, whatever it is. It ends with ctx, at the latest after 6 s.
-// Without an answer it returns ErrNoAnswer, or ErrStatus when the node could
+// Without an answer it returns ErrNoAnswer, or ErrNotSent when the node could
 // not be reached.
 func Command(ctx context.Context, host string, ctlPort uint16, command string) (Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
@@ -38,7 +41,7 @@ func Command(ctx context.Context, host string, ctlPort uint16, command string) (
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return Reply{}, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+		return Reply{}, fmt.Errorf("%w: %s to %s: %w", ErrNotSent, command, addr, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -55,7 +58,7 @@ func Command(ctx context.Context, host string, ctlPort uint16, command string) (
 	}
 	if err != nil || text == "" {
 		if err == nil {
-			err = errors.New("the node closed the connection")
+			err = errors.New("the node closed the connection; if it does so at once, it does not let this host in: see CTLALLOW")
 		}
 		return Reply{}, fmt.Errorf("%w of %s to %s, it may have been done: %w", ErrNoAnswer, addr, command, err)
 	}

@@ -64,7 +64,7 @@ func TestCommandErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Command(ctx, host, port, "MERGE"); !errors.Is(err, ErrStatus) || errors.Is(err, ErrNoAnswer) {
+	if _, err := Command(ctx, host, port, "MERGE"); !errors.Is(err, ErrNotSent) || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("not reached: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/ring"
 )
 
 // Print writes a status as people read it: the node itself, whether the ring
@@ -29,6 +30,8 @@ func Print(w io.Writer, st controlplane.Status) error {
 	switch {
 	case st.SuspendMerge:
 		b.WriteString("automerge  ignored: SUSPENDMERGE is on\n")
+	case st.MergeHeld && copying(st) && st.Params != nil && st.Params.AutoMerge:
+		b.WriteString("automerge  waits for COMPMERGE, another command or a change of membership, after NOSUSPENDMERGE\n")
 	case st.MergeHeld && st.Params != nil && st.Params.AutoMerge:
 		b.WriteString("automerge  waits for the next command or change of membership, after ABORTMERGE or NOSUSPENDMERGE\n")
 	}
@@ -113,6 +116,14 @@ func printMerge(b *strings.Builder, st controlplane.Status) {
 		fmt.Fprintf(tw, "  %s\t-> %s\t%d slots\tready %t\tfinal %t\n", names[t.Donor.String()], names[t.Receiver.String()], t.Slots, t.Ready, t.Final)
 	}
 	tw.Flush()
+	if auto := st.Params != nil && st.Params.AutoMerge && !st.SuspendMerge && !st.MergeHeld; copying(st) && !auto {
+		b.WriteString("  COMPMERGE (chmpxctl merge complete) completes it, once all servers are Done\n")
+	}
+}
+
+// copying reports whether a merge runs that somebody has to complete.
+func copying(st controlplane.Status) bool {
+	return st.Merge != nil && st.Merge.Phase == ring.MergeCopying.String()
 }
 
 // words leaves out what every status begins with.

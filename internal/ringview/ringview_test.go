@@ -55,20 +55,28 @@ func TestPrint(t *testing.T) {
 func TestPrintAutoMerge(t *testing.T) {
 	for _, tc := range []struct {
 		suspended, held, auto bool
+		phase                 string
 		want                  string
+		complete              bool // an operator has to
 	}{
-		{true, true, true, "automerge  ignored: SUSPENDMERGE is on\n"},
-		{false, true, true, "automerge  waits for the next command"},
-		{false, true, false, ""},
-		{false, false, true, ""},
+		{true, true, true, "copying", "automerge  ignored: SUSPENDMERGE is on\n", true},
+		{false, true, true, "copying", "automerge  waits for COMPMERGE", true},
+		{false, true, true, "planned", "automerge  waits for the next command", false},
+		{false, true, false, "copying", "", true},
+		{false, true, false, "sealed", "", false},
+		{false, false, true, "copying", "", false},
 	} {
 		st := example()
+		st.Merge.Phase = tc.phase
 		st.SuspendMerge, st.MergeHeld, st.Params.AutoMerge = tc.suspended, tc.held, tc.auto
 		var b strings.Builder
 		if err := Print(&b, st); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.String(); !strings.Contains(got, tc.want) || strings.Contains(got, "\nautomerge ") != (tc.want != "") {
+			t.Errorf("%+v:\n%s", tc, got)
+		}
+		if got := b.String(); strings.Contains(got, "COMPMERGE (chmpxctl merge complete) completes it") != tc.complete {
 			t.Errorf("%+v:\n%s", tc, got)
 		}
 	}
