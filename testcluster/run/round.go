@@ -331,6 +331,11 @@ func (c *current) compareUsage(ctx context.Context, in *check.Round) {
 	}
 }
 
+// perHost is how many connections from each other host may be open without
+// anybody at their other end: that it vanished without a word is found out by
+// keepalive, after minutes. What leaks grows beyond it.
+const perHost = 2
+
 // mostOfRole returns for each server the most that any server uses, for each
 // slave the most that any slave uses: whoever leads needs more than the others,
 // and any server may come to lead.
@@ -346,6 +351,8 @@ func (c *current) mostOfRole(usage map[string]check.Usage) map[string]check.Usag
 			most.HeapBytes, most.ResidentBytes = max(most.HeapBytes, u.HeapBytes), max(most.ResidentBytes, u.ResidentBytes)
 			most.SegmentBytes, most.Attached = max(most.SegmentBytes, u.SegmentBytes), max(most.Attached, u.Attached)
 		}
+		most.Goroutines += perHost * len(c.rig.Hosts)
+		most.Descriptors += perHost * len(c.rig.Hosts)
 		all[h.Name] = most
 	}
 	return all
