@@ -63,7 +63,7 @@ func (n *Namespaces) make(pid int) error {
 		{"link", "set", br, "up"},
 	}
 	for i := range n.hosts {
-		ns, veth := n.namespace(i), fmt.Sprintf("%s.%d", br, i)
+		ns, veth := n.namespace(i), n.veth(i)
 		all = append(all,
 			[]string{"netns", "add", ns},
 			[]string{"link", "add", veth, "type", "veth", "peer", "name", "eth0", "address", mac(i), "netns", ns},
@@ -110,6 +110,14 @@ func ip(args ...string) error {
 }
 
 func (n *Namespaces) namespace(i int) string { return n.prefix + n.hosts[i] }
+
+// veth returns the name of the end of a host's link that is on the bridge.
+func (n *Namespaces) veth(i int) string { return fmt.Sprintf("%s.%d", bridge(os.Getpid()), i) }
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
 
 // mac returns the address of a host's interface.
 func mac(i int) string { return fmt.Sprintf("02:00:00:00:00:%02x", i+1) }
@@ -197,7 +205,7 @@ func (n *Namespaces) Link(host string, up bool) error {
 	defer n.mu.Unlock()
 	i := n.index(host)
 	// The far end: the host keeps its addresses and neighbours.
-	return ip("link", "set", fmt.Sprintf("%s.%d", bridge(os.Getpid()), i), state)
+	return ip("link", "set", n.veth(i), state)
 }
 
 // Down needs nothing here: the kernel knows who listens.
@@ -207,11 +215,14 @@ func (n *Namespaces) Down(string, bool) error { return nil }
 func (n *Namespaces) Close() error {
 	var errs []error
 	for i := range n.hosts {
-		if _, err := os.Stat("/run/netns/" + n.namespace(i)); err == nil {
+		if veth := n.veth(i); exists("/sys/class/net/" + veth) {
+			errs = append(errs, ip("link", "del", veth)) // the kernel would do so with the namespace, in its own time
+		}
+		if exists("/run/netns/" + n.namespace(i)) {
 			errs = append(errs, ip("netns", "del", n.namespace(i)))
 		}
 	}
-	if _, err := os.Stat("/sys/class/net/" + bridge(os.Getpid())); err == nil {
+	if exists("/sys/class/net/" + bridge(os.Getpid())) {
 		errs = append(errs, ip("link", "del", bridge(os.Getpid())))
 	}
 	return errors.Join(errs...)

@@ -15,7 +15,12 @@ import (
 	"github.com/chmpx/chmpx/testcluster"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(playRole(role, os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // rig is a network between a and b, on which b answers what it reads.
 func rig(t *testing.T) (n *Network, addr string) {

@@ -120,24 +120,21 @@ const (
 	restoreAsk  = time.Second
 )
 
-// restoreFlags takes back what operators have changed: every server is in
-// service, and no merge waits for a command.
-func restoreFlags(ctx context.Context, c *current) error {
-	if c.Operators == 0 {
-		return nil
-	}
+// whole waits until all servers are in service everywhere, and takes back what
+// operators have changed: after a command the ring may wait for the next one.
+func (c *current) whole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healWait)
 	defer cancel()
 	for {
 		wait, cancel := context.WithTimeout(ctx, restoreLook)
-		err := c.rig.Wait(wait, "all servers in service again", c.rig.Nodes(), inService(c.Servers))
+		err := c.rig.Wait(wait, "all servers in service", c.rig.Nodes(), inService(c.Servers))
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		for _, h := range c.rig.Hosts[:c.Servers] {
 			var st check.State
-			if get(ctx, h, "/v1/status", restoreAsk, &st) == nil {
+			if c.Operators > 0 && get(ctx, h, "/v1/status", restoreAsk, &st) == nil {
 				restore(ctx, c, h, &st)
 				break
 			}

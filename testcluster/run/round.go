@@ -201,9 +201,6 @@ func (c *current) heal(ctx context.Context) error {
 			}
 		}
 	}
-	if err := restoreFlags(ctx, c); err != nil {
-		return err
-	}
 	return c.whole(ctx)
 }
 

@@ -163,13 +163,6 @@ func (r *runner) startNodes(ctx context.Context) error {
 // wrong any more: the longest wait of a node that was DOWN often is 60 s.
 const healWait = 100 * time.Second
 
-// whole waits until all servers are in service everywhere.
-func (r *runner) whole(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healWait)
-	defer cancel()
-	return r.rig.Wait(ctx, "all servers in service", r.rig.Nodes(), inService(r.Servers))
-}
-
 // ofTheRing reports whether an error is of the ring: of what it owes, not of the
 // machine that it runs on.
 func ofTheRing(err error) bool {

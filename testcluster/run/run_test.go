@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chmpx/chmpx/testcluster/check"
 )
 
 // bin is where TestMain has built the commands, with faults.
@@ -64,5 +67,19 @@ func TestRun(t *testing.T) {
 		if info, err := os.Stat(filepath.Join(o.ReportDir, file)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+}
+
+// What is wrong on purpose is found, what the round has left is kept, and
+// judging that again finds the same.
+func TestRunFindsBug(t *testing.T) {
+	o := short(t)
+	o.Bug, o.Faults, o.Operators = "reuse-incarnation", "kill-server", 0
+	if err := Run(t.Context(), o); !errors.Is(err, ErrViolated) {
+		t.Fatalf("%v, want broken promises", err)
+	}
+	rep, err := Rejudge(filepath.Join(o.ReportDir, "round-00"))
+	if err != nil || rep.Count[check.Incarnation] == 0 {
+		t.Errorf("judged again: %v, violations %v", err, rep.Count)
 	}
 }
