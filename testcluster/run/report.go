@@ -42,6 +42,22 @@ func ReadRecorded(dir string) (Recorded, error) {
 	return rec, nil
 }
 
+// makeReportDir makes the directory of a report; rounds of an earlier one that
+// are kept there are removed.
+func makeReportDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return fmt.Errorf("make directory of the report: %w", err)
+	}
+	rounds, err := filepath.Glob(filepath.Join(dir, "round-*", roundFile))
+	for _, file := range rounds {
+		err = errors.Join(err, os.RemoveAll(filepath.Dir(file)))
+	}
+	if err != nil {
+		return fmt.Errorf("clear directory of the report: %w", err)
+	}
+	return nil
+}
+
 // writeReport writes the report as files, and as text for whoever looks on.
 func (r *runner) writeReport() error {
 	rec := Recorded{Options: r.Options}

@@ -82,8 +82,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Netns {
 		r.faults = withoutForwarders(r.faults)
 	}
-	if err := os.MkdirAll(o.ReportDir, 0o750); err != nil {
-		return fmt.Errorf("make directory of the report: %w", err)
+	if err := makeReportDir(o.ReportDir); err != nil {
+		return err
 	}
 	r.rig, err = rig.New(rig.Options{Bin: o.Bin, Self: o.Self, Servers: o.Servers, Slaves: o.Slaves, Replica: o.Replica,
 		Seed: o.Seed, Netns: o.Netns, Bug: o.Bug, Rate: o.Rate})
