@@ -21,8 +21,9 @@ type stream struct {
 func (j *judge) order() {
 	streams := map[stream][]*message{}
 	for _, m := range j.messages {
-		// What was reported as perhaps delivered may come late.
-		if m.kind == wire.KindHash && m.accepted && m.sender != nil && len(m.takes) > 0 && m.outcomes[MaybeFailed] == 0 {
+		// What was reported as perhaps delivered may come late, and so may what
+		// would have been if its sender had lived.
+		if m.kind == wire.KindHash && m.accepted && m.sender != nil && len(m.takes) > 0 && m.outcomes[MaybeFailed] == 0 && !(j.untold(m) && m.takes[0].atNs > m.expireNs) {
 			s := stream{m.session, m.hash}
 			streams[s] = append(streams[s], m)
 		}

@@ -10,6 +10,15 @@ import (
 	"github.com/chmpx/chmpx/wire"
 )
 
+// lateScene has a message with a deadline at 15 ms that is taken after its successor.
+func lateScene(s *scene) {
+	s.add("p", 10, Sending, 1, count(5))
+	s.add("p", 11, Accepted, 1)
+	s.send(12, 2)
+	s.add("r1", 20, Taken, 2)
+	s.add("r1", 30, Taken, 1)
+}
+
 // Messages of one session and hash are first taken in the order in which they
 // were accepted.
 func TestOrder(t *testing.T) {
@@ -42,6 +51,13 @@ func TestOrder(t *testing.T) {
 		{"swapped, random", swapped(nil, kind(wire.KindRandom)), nil},
 		{"swapped, the first reported as perhaps delivered", swapped(func(s *scene) { s.add("p", 25, MaybeFailed, 1) }), nil},
 		{"swapped, the second reported as perhaps delivered", swapped(func(s *scene) { s.add("p", 25, MaybeFailed, 2) }), nil},
+		{"swapped, the first after its deadline, its sender was killed", func(s *scene) { lateScene(s); s.end("p", 14, true) }, nil},
+		{"swapped, the first after its deadline, its sender lives", lateScene, []Clause{Order}},
+		{"swapped, the first before its deadline, its sender was killed", func(s *scene) {
+			lateScene(s)
+			s.of("p").Events[0].Count = 1000
+			s.end("p", 14, true)
+		}, []Clause{Order}},
 		{"swapped, perhaps only in the records of two goroutines", func(s *scene) {
 			s.send(10, 1)
 			s.send(12, 2)

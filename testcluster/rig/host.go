@@ -110,7 +110,13 @@ func (h *Host) Stop(ctx context.Context) error {
 	h.want()
 	ctx, cancel := context.WithTimeout(ctx, stopWait)
 	defer cancel()
-	if err := h.Node.Stop(ctx); err != nil {
+	err := h.Node.Stop(ctx)
+	if state := h.Node.Proc().State(); err != nil && state != nil {
+		if how, ok := state.Sys().(syscall.WaitStatus); ok && how.Signaled() && how.Signal() == syscall.SIGHUP {
+			return nil // it had begun just then, and nothing was there yet to take the signal
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("stop %s: %w", h.Name, err)
 	}
 	return nil
