@@ -16,7 +16,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/chmpx/chmpx/client"
@@ -64,13 +63,6 @@ func (p *Program) attach(ctx context.Context, o client.Options, index int) (*cli
 		return nil, nil, errors.Join(err, c.Close())
 	}
 	return c, w, nil
-}
-
-// ProgramOf returns the name of the program that a history file is of.
-func ProgramOf(file string) string {
-	name := strings.TrimSuffix(filepath.Base(file), HistoryExt)
-	program, _, _ := strings.Cut(name, ".")
-	return program
 }
 
 // A payload is 4 bytes checksum of the rest, 8 bytes sequence, and noise.
