@@ -330,13 +330,13 @@ func appendRecord(to *shm.Producer, rec []byte) error {
 	return nil
 }
 
-// markRepeat marks a request: the lost node may have delivered it.
+// markRepeat marks a message: the lost node may have delivered it, unless it gave it up.
 func markRepeat(rec []byte) (uint64, error) {
 	var r wire.OutRequest
 	if _, err := r.Get(rec); err != nil {
 		return 0, err
 	}
-	r.Flags |= wire.FlagMaybeRepeat
+	r.Again()
 	r.Put(rec)
 	return r.Seq, nil
 }

@@ -539,3 +539,21 @@ func TestDrainBesideSend(t *testing.T) {
 		}
 	}
 }
+
+// A message that the lost node gave up stays given up in the segment that it
+// is copied to; any other may be a repeat.
+func TestCopyKeepsWhatWasGivenUp(t *testing.T) {
+	for flags, want := range map[wire.Flags]wire.Flags{
+		wire.FlagWantsReply:                     wire.FlagWantsReply | wire.FlagMaybeRepeat,
+		wire.FlagGivenUp:                        wire.FlagGivenUp,
+		wire.FlagGivenUp | wire.FlagMaybeRepeat: wire.FlagGivenUp | wire.FlagMaybeRepeat,
+	} {
+		rec := make([]byte, wire.OutRequestBytes)
+		(&wire.OutRequest{Seq: 7, Flags: flags}).Put(rec)
+		seq, err := markRepeat(rec)
+		var got wire.OutRequest
+		if _, bad := got.Get(rec); seq != 7 || err != nil || bad != nil || got.Flags != want {
+			t.Errorf("flags %#x: copied %d as %#x, %v, %v, want %#x", flags, seq, got.Flags, err, bad, want)
+		}
+	}
+}

@@ -19,7 +19,7 @@ func (noPorts) TransmitRecord(*flow.Peer, *wire.Header, *flow.Session, flow.Stre
 }
 func (noPorts) Deliver(*flow.Session, *flow.Delivery) (uint64, bool) { return 0, false }
 func (noPorts) Settled(*flow.Session, flow.Stream, uint64)           {}
-func (noPorts) Outcome(*flow.Session, uint64, bool, bool)            {}
+func (noPorts) Outcome(*flow.Session, *flow.Record, bool, bool)      {}
 func (noPorts) Receivers(*flow.Session, uint64, int)                 {}
 func (noPorts) RequestFailed(*flow.Session, uint64)                  {}
 func (noPorts) PullTable(*flow.Peer)                                 {}

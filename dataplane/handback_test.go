@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -236,6 +237,113 @@ func TestHandBackUntaken(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A broadcast that had no receivers is told as not delivered. Its record waits
+// behind an older message; when its node is killed, the next one does not send
+// it to the server that has come meanwhile, and tells it no second time.
+func TestHandBackOfWhatWasGivenUp(t *testing.T) {
+	w := newWorld(t, 1)
+	w.table.Servers[0].Status = ring.ServiceIn // nobody is in service
+	w.publish(nil)
+	ctx := within20s(t)
+	told := make(chan client.Undelivered, 9)
+	c, err := client.Attach(ctx, client.Options{Socket: w.slave().socket(), Undelivered: func(u client.Undelivered) { told <- u }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Send(ctx, 0, []byte("older")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Broadcast(ctx, []byte("to nobody")); n != 0 || err != nil {
+		t.Fatalf("Broadcast: %d receivers, %v, want 0", n, err)
+	}
+	select {
+	case u := <-told:
+		if u.Seq != 2 || u.MaybeDelivered {
+			t.Errorf("told %+v, want 2, not delivered", u)
+		}
+	case <-ctx.Done():
+		t.Fatal("nothing was told")
+	}
+	old := w.slave()
+	old.stop()
+	if err := os.Remove(filepath.Join(old.dir, "table")); err != nil { // it knows no table without receivers
+		t.Fatal(err)
+	}
+	w.start(&testNode{id: old.id, slave: true, dir: old.dir}, nil)
+	w.table.Servers[0].Status = serving
+	s := attach(t, w.nodes[0], client.RoleServer)
+	w.publish(nil)
+	if m := receive(t, s); m.Seq != 1 {
+		t.Errorf("received %d, want 1", m.Seq)
+	}
+	if err := c.Send(ctx, 0, []byte("newer")); err != nil {
+		t.Fatal(err)
+	}
+	if m := receive(t, s); m.Seq != 3 {
+		t.Errorf("received %d, want 3", m.Seq)
+	}
+	if err := c.Drain(ctx); err != nil {
+		t.Errorf("Drain: %v", err)
+	}
+	if n := len(told); n != 0 {
+		t.Errorf("told %d times more", n)
+	}
+}
+
+// A message that is marked as given up is not sent, and its program is told: the
+// node may have been killed before it could. So it is with one that a program
+// marks itself; nothing else comes of that.
+func TestGivenUpIsToldAgain(t *testing.T) {
+	for _, marks := range []wire.Flags{0, wire.FlagMaybeRepeat} {
+		for _, handed := range []bool{true, false} {
+			w := newWorld(t, 1)
+			s := attach(t, w.nodes[0], client.RoleServer)
+			n := w.slave()
+			g, _ := attachRaw(t, n, wire.RoleClient, wire.SessionID{})
+			if handed {
+				n = w.again()
+			}
+			for seq, kind := range []wire.Kind{wire.KindHash, wire.KindRandom, wire.KindReplicate, wire.KindBroadcast} {
+				g.send(wire.OutRequest{Seq: uint64(seq + 1), Kind: kind, Flags: wire.FlagGivenUp | wire.FlagWantsSettled | marks}, nil)
+			}
+			if handed {
+				g, _ = g.handBack(n, wire.RoleClient)
+			}
+			g.seq = 4
+			g.sends(1, 0)
+			g.ring()
+			if m := receive(t, s); m.Seq != 5 {
+				t.Errorf("received %d, want 5", m.Seq)
+			}
+			n.awaitStatus("all room is free", func(*dataplane.Status) bool { return g.out.Head() == g.out.Tail() })
+			told, control := uint64(0), g.seg.Consumer(shm.ToProgram, shm.Control)
+			for {
+				rec, _, _, ok, err := control.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !ok {
+					break
+				}
+				var c wire.Control
+				if err := c.Get(rec); err != nil {
+					t.Fatal(err)
+				}
+				if c.Type == wire.ControlServing {
+					continue
+				}
+				if told++; c != (wire.Control{Type: wire.ControlUndelivered, Value: told, Detail: uint32(marks & wire.FlagMaybeRepeat)}) {
+					t.Errorf("handed back %v, marks %#x: told %+v", handed, marks, c)
+				}
+			}
+			if told != 4 {
+				t.Errorf("handed back %v: told of %d messages, want 4", handed, told)
+			}
+		}
 	}
 }
 

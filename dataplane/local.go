@@ -226,7 +226,7 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 			continue
 		}
 		if pos < a.again {
-			q.Flags |= wire.FlagMaybeRepeat
+			q.Again()
 		}
 		a.traceSubmitted(flow.Requests, q.Seq, end)
 		if err == nil {

@@ -155,16 +155,20 @@ func (o *ports) Settled(s *flow.Session, st flow.Stream, end uint64) {
 	}
 }
 
-func (o *ports) Outcome(s *flow.Session, seq uint64, delivered, maybe bool) {
-	c := wire.Control{Type: wire.ControlSettled, Value: seq}
+func (o *ports) Outcome(s *flow.Session, r *flow.Record, delivered, maybe bool) {
+	a := s.Handle.(*attachment)
+	c := wire.Control{Type: wire.ControlSettled, Value: r.Seq}
 	if !delivered {
-		s.Handle.(*attachment).traceGivenUp(seq, maybe)
+		a.traceGivenUp(r.Seq, maybe)
+		if err := a.giveUp(r, maybe); err != nil {
+			a.corrupt(err)
+		}
 		c.Type = wire.ControlUndelivered
 		if maybe {
 			c.Detail = 1
 		}
 	}
-	s.Handle.(*attachment).control(c)
+	a.control(c)
 }
 
 func (o *ports) Receivers(s *flow.Session, seq uint64, n int) {

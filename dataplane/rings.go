@@ -100,6 +100,27 @@ func (a *attachment) nextReply(q *wire.OutReply) (size int, pos, end uint64, ok 
 	return len(body), pos, end, true, err
 }
 
+// giveUp marks a message in the out-ring as given up, so that a later process
+// that reads the ring again does not send it.
+func (a *attachment) giveUp(r *flow.Record, maybe bool) (err error) {
+	if a.mem == nil || a.broken { // then nobody is told either
+		return nil
+	}
+	defer shm.Catch(shm.Arm(), &err)
+	rec, err := a.fromReq.At(r.Position)
+	if err != nil {
+		return err
+	}
+	var q wire.OutRequest
+	if _, err := q.Get(rec); err != nil {
+		return err
+	}
+	q.GiveUp(maybe)
+	q.Put(rec)
+	fault.Crash(fault.NodeGivenUp)
+	return nil
+}
+
 // errTooLarge says that a program ignored the limit that its library keeps.
 var errTooLarge = fmt.Errorf("%w: payload too large", shm.ErrCorrupt)
 

@@ -102,6 +102,13 @@ const (
 	FlagWithoutSelf
 	// FlagTooLarge is one of TypeLater and TypeReplyLater only.
 	FlagTooLarge
+	// FlagGivenUp is one of OutRequest only. The node sets it when it gives a
+	// message up, before it says so: while the record has to wait for the room of
+	// older ones, no later process may send what was told as not delivered. A
+	// program that sets it itself has its message given up unsent.
+	// FlagMaybeRepeat beside it says that a server program may have taken the
+	// message, and does not change any more.
+	FlagGivenUp
 )
 
 // HeaderBytes is the size of an encoded Header.

@@ -74,6 +74,22 @@ func (r *OutRequest) Get(rec []byte) (payload []byte, err error) {
 	return rec[OutRequestBytes:], nil
 }
 
+// GiveUp marks the message as given up; see FlagGivenUp.
+func (r *OutRequest) GiveUp(maybe bool) {
+	r.Flags = r.Flags&^FlagMaybeRepeat | FlagGivenUp
+	if maybe {
+		r.Flags |= FlagMaybeRepeat
+	}
+}
+
+// Again marks a message that another process of the node reads once more: the
+// one before may have delivered it. What that one gave up stays as it left it.
+func (r *OutRequest) Again() {
+	if r.Flags&FlagGivenUp == 0 {
+		r.Flags |= FlagMaybeRepeat
+	}
+}
+
 // OutReply is a record of the reply ring from a program to its node:
 //
 //	0 seq u64  8 toNode u64  16 toSession [16]

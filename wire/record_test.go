@@ -66,6 +66,24 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
+// TestGivenUp proves that what a node notes when it gives a message up stays
+// when the record is read again.
+func TestGivenUp(t *testing.T) {
+	for _, before := range []Flags{0, FlagMaybeRepeat} {
+		q := OutRequest{Flags: before | FlagWantsReply}
+		if q.Again(); q.Flags != FlagMaybeRepeat|FlagWantsReply {
+			t.Errorf("%#x read again: %#x", before, q.Flags)
+		}
+		for maybe, want := range map[bool]Flags{false: FlagGivenUp, true: FlagGivenUp | FlagMaybeRepeat} {
+			q.Flags = before
+			q.GiveUp(maybe)
+			if q.Again(); q.Flags != want {
+				t.Errorf("%#x given up, maybe %v: %#x, want %#x", before, maybe, q.Flags, want)
+			}
+		}
+	}
+}
+
 // TestRecordRefuses proves that short and impossible records are errors.
 func TestRecordRefuses(t *testing.T) {
 	get := map[string]struct {

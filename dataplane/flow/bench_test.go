@@ -14,7 +14,7 @@ func (*nullPorts) Transmit(*Peer, *wire.Header, bool)                           
 func (*nullPorts) TransmitRecord(*Peer, *wire.Header, *Session, Stream, *Record) bool { return true }
 func (o *nullPorts) Deliver(*Session, *Delivery) (uint64, bool)                       { o.end++; return o.end, true }
 func (*nullPorts) Settled(*Session, Stream, uint64)                                   {}
-func (*nullPorts) Outcome(*Session, uint64, bool, bool)                               {}
+func (*nullPorts) Outcome(*Session, *Record, bool, bool)                              {}
 func (*nullPorts) Receivers(*Session, uint64, int)                                    {}
 func (*nullPorts) RequestFailed(*Session, uint64)                                     {}
 func (*nullPorts) PullTable(*Peer)                                                    {}

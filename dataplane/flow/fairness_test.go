@@ -29,12 +29,12 @@ func (o *pipe) Deliver(*Session, *Delivery) (uint64, bool) {
 	o.end++
 	return o.end, true
 }
-func (*pipe) Settled(*Session, Stream, uint64)     {}
-func (*pipe) RequestFailed(*Session, uint64)       {}
-func (*pipe) Outcome(*Session, uint64, bool, bool) {}
-func (*pipe) Receivers(*Session, uint64, int)      {}
-func (*pipe) PullTable(*Peer)                      {}
-func (*pipe) SessionEnded(*Session)                {}
+func (*pipe) Settled(*Session, Stream, uint64)      {}
+func (*pipe) RequestFailed(*Session, uint64)        {}
+func (*pipe) Outcome(*Session, *Record, bool, bool) {}
+func (*pipe) Receivers(*Session, uint64, int)       {}
+func (*pipe) PullTable(*Peer)                       {}
+func (*pipe) SessionEnded(*Session)                 {}
 
 // give hands what waits in o to the core at the other side.
 func (o *pipe) give(nowNs int64, c *Core, from *Peer, see func(h *wire.Header)) {

@@ -329,7 +329,7 @@ func (c *Core) settleFan(s *Session, e *entry) {
 	}
 	if !delivered || e.rec.Flags&wire.FlagWantsSettled != 0 {
 		maybe := f.doubt || f.taken > 0 || e.rec.Flags&wire.FlagMaybeRepeat != 0
-		c.ports.Outcome(s, e.rec.Seq, delivered, maybe && !delivered)
+		c.ports.Outcome(s, &e.rec, delivered, maybe && !delivered)
 	}
 	s.requests.settle(e)
 	if len(c.fansFree) < fansFreeMax {

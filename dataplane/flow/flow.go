@@ -78,8 +78,11 @@ type Ports interface {
 	// Outcome tells what became of a message, before Settled for it. delivered:
 	// every receiver has taken it; called only with FlagWantsSettled. Not
 	// delivered: it was given up, at its deadline or because no receiver was
-	// there or stayed; maybe says that a program may have taken it.
-	Outcome(s *Session, seq uint64, delivered, maybe bool)
+	// there or stayed; maybe says that a program may have taken it. The owner then
+	// notes both in the ring (FlagGivenUp), before it tells the program: until the
+	// record is released it may come back, through another process even, and must
+	// not be sent.
+	Outcome(s *Session, r *Record, delivered, maybe bool)
 	// Receivers tells to how many servers a message of KindReplicate or
 	// KindBroadcast goes; called once, when they are chosen: not if the deadline
 	// passes before there is a table.

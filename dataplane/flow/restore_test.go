@@ -71,6 +71,34 @@ func TestRestoreKeepsWhatThisNodeMayHave(t *testing.T) {
 	}
 }
 
+// Proves that a message that an earlier process gave up is not sent and holds
+// nothing up, whatever its kind; that its sender hears of it as it would have
+// then; and that its room is free with that of the older ones.
+func TestGivenUpBefore(t *testing.T) {
+	for _, kind := range []wire.Kind{wire.KindHash, wire.KindRandom, wire.KindReplicate, wire.KindBroadcast} {
+		for marks, maybe := range map[wire.Flags]string{0: "false", wire.FlagMaybeRepeat: "true"} {
+			r, p := ringOf(t, 1, 1)
+			s := r.attach(1, false)
+			r.send(s, 1, 0)
+			r.log = nil
+			r.sendKind(s, 2, 0, kind, wire.FlagGivenUp|wire.FlagWantsReply|marks)
+			r.expect("given up before", "message 2 delivered false maybe "+maybe)
+			r.send(s, 3, 0)
+			r.expect("what comes after it", "MSG 3 attempt 1 low 1 pred 1 to 100")
+			r.gets(p[0], ack(1, 1))
+			r.expect("the older one is taken", "messages settled up to 2")
+
+			s = r.attach(1, false) // again, on this process
+			r.log = nil
+			r.sendKind(s, 2, 0, kind, wire.FlagGivenUp|marks)
+			r.expect("once more", "message 2 delivered false maybe "+maybe, "messages settled up to 2")
+			if s.fanned.waiting != 0 || s.requests.waiting != 0 || r.c.Accepts(s, Requests) != Window {
+				t.Errorf("%+v is left", s.requests)
+			}
+		}
+	}
+}
+
 // Proves the fence after Restore: a hash that was restored waits for its
 // program, even if another one would get it now; other hashes do not wait. The
 // message itself is known when its sender sends it again.

@@ -203,8 +203,8 @@ func (r *rig) Deliver(s *Session, d *Delivery) (uint64, bool) {
 func (r *rig) Settled(_ *Session, st Stream, end uint64) {
 	r.notef("%s settled up to %d", [...]string{"messages", "replies"}[st], end)
 }
-func (r *rig) Outcome(_ *Session, seq uint64, delivered, maybe bool) {
-	r.notef("message %d delivered %v maybe %v", seq, delivered, maybe)
+func (r *rig) Outcome(_ *Session, rec *Record, delivered, maybe bool) {
+	r.notef("message %d delivered %v maybe %v", rec.Seq, delivered, maybe)
 }
 func (r *rig) Receivers(_ *Session, seq uint64, n int) { r.notef("message %d goes to %d", seq, n) }
 func (r *rig) RequestFailed(_ *Session, seq uint64)    { r.notef("request %d failed", seq) }

@@ -55,9 +55,10 @@ func (c *Core) forward(nowNs int64, s *Session, e *entry) bool {
 	return false
 }
 
-// giveUpMessage settles a message that nobody has taken; release must follow.
+// giveUpMessage settles a message that nobody has, or that was given up before
+// and has come back; release must follow.
 func (c *Core) giveUpMessage(s *Session, e *entry) {
-	c.ports.Outcome(s, e.rec.Seq, false, e.rec.Flags&wire.FlagMaybeRepeat != 0)
+	c.ports.Outcome(s, &e.rec, false, e.rec.Flags&wire.FlagMaybeRepeat != 0)
 	s.requests.settle(e)
 }
 
@@ -217,7 +218,7 @@ func (c *Core) acknowledged(nowNs int64, p *Peer, h *wire.Header) {
 		n++
 		waited = waited || e.waited
 		if e.rec.Flags&wire.FlagWantsSettled != 0 {
-			c.ports.Outcome(s, e.rec.Seq, true, false)
+			c.ports.Outcome(s, &e.rec, true, false)
 		}
 		w.settle(e)
 		if e.rec.Flags&wire.FlagWantsReply != 0 && !e.replied && !s.detached {

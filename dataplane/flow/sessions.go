@@ -199,24 +199,33 @@ func (c *Core) Submit(nowNs int64, s *Session, st Stream, r *Record) error {
 		return err
 	}
 	c.stats.Submitted++
-	e.attempt = s.firstTry
-	if r.Seq <= s.repeatEnd {
-		e.rec.Flags |= wire.FlagMaybeRepeat
-		s.placed(e)
-	}
-	if isFan(r.Kind) {
-		c.submitFan(nowNs, s, e)
-	} else {
-		if r.Kind == wire.KindHash {
-			s.link(e)
-		}
-		c.forward(nowNs, s, e)
-	}
-	if e.state == settled { // expired
+	c.begin(nowNs, s, e)
+	if e.state == settled { // expired, or given up before
 		c.release(s, Requests)
 		c.reap()
 	}
 	return nil
+}
+
+// begin does what can be done at once with a message that has been pushed.
+func (c *Core) begin(nowNs int64, s *Session, e *entry) {
+	if e.rec.Flags&wire.FlagGivenUp != 0 { // nobody may get it, and who sent it may not have heard yet
+		c.giveUpMessage(s, e)
+		return
+	}
+	e.attempt = s.firstTry
+	if e.rec.Seq <= s.repeatEnd {
+		e.rec.Flags |= wire.FlagMaybeRepeat
+		s.placed(e)
+	}
+	if isFan(e.rec.Kind) {
+		c.submitFan(nowNs, s, e)
+		return
+	}
+	if e.rec.Kind == wire.KindHash {
+		s.link(e)
+	}
+	c.forward(nowNs, s, e)
 }
 
 // release tells the owner how far the out-ring may be released, if further than before.

@@ -163,7 +163,7 @@ func (j *judge) outcome(a *simAtt, m *simMsg, delivered, maybe bool) {
 		} else {
 			j.count.expired++
 			m.undelivered++
-			m.never = !maybe && !isFan(m.kind) // a library that attaches again may find receivers
+			m.never = !maybe
 		}
 	}
 	if ask := m.prog.asked[m.seq]; ask != nil && !delivered {
@@ -444,6 +444,7 @@ var kindMutants = []struct {
 			}
 		}
 	}}},
+	{"what was given up is not marked in the ring", "DEADLINE FAN", simKindOptions{all: true}, mutation{noGivenUp: true}},
 	{"one round for all messages", "EVEN", simKindOptions{all: true, calm: true}, mutation{onFrame: func(e *simEnd, _ *Peer, _ *wire.Header) bool {
 		rs := &e.node.core.rounds
 		rs[withSelf] = rs[withoutSelf]

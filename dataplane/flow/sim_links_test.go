@@ -295,10 +295,13 @@ func (o *simPorts) Settled(s *Session, st Stream, end uint64) {
 	}
 }
 
-func (o *simPorts) Outcome(s *Session, seq uint64, delivered, maybe bool) {
+func (o *simPorts) Outcome(s *Session, r *Record, delivered, maybe bool) {
 	a := s.Handle.(*simAtt)
+	if !delivered && !o.w.opt.noGivenUp {
+		a.prog.giveUp(r.Seq, maybe)
+	}
 	if o.w.opt.outcome(&maybe) {
-		o.w.judge.outcome(a, a.message(seq), delivered, maybe)
+		o.w.judge.outcome(a, a.message(r.Seq), delivered, maybe)
 	}
 }
 

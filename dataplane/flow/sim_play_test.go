@@ -21,6 +21,7 @@ type mutation struct {
 	lateOutcome     bool                                          // reports come after Settled
 	seed            uint64                                        // that shows it
 	noMaybe         bool                                          // that it may have been taken is not said
+	noGivenUp       bool                                          // what was given up is not marked in the ring
 	early           bool                                          // deadlines pass at once
 	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
 	onTaken         func(n *simNode)

@@ -325,7 +325,9 @@ func (p *simProg) attach() {
 	}
 	p.hand = nil
 	for i := range p.out {
-		p.out[i].rec.Flags |= wire.FlagMaybeRepeat
+		if r := &p.out[i].rec; r.Flags&wire.FlagGivenUp == 0 {
+			r.Flags |= wire.FlagMaybeRepeat
+		}
 	}
 	n.atts = append(n.atts, a)
 	p.att = a
@@ -447,6 +449,18 @@ func (p *simProg) send() {
 	w.logf("%v sends %v", p, m)
 	if p.att != nil && w.chance(.8) {
 		p.att.submit()
+	}
+}
+
+// giveUp marks a message in the out-ring, if it is there still.
+func (p *simProg) giveUp(seq uint64, maybe bool) {
+	for i := range p.out {
+		if r := &p.out[i].rec; r.Seq == seq {
+			r.Flags = r.Flags&^wire.FlagMaybeRepeat | wire.FlagGivenUp
+			if maybe {
+				r.Flags |= wire.FlagMaybeRepeat
+			}
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ const (
 	NodeDeliverReserved  Point = "node-deliver-reserved"
 	NodeDelivered        Point = "node-delivered"
 	NodeTakenSeen        Point = "node-taken-seen"
+	NodeGivenUp          Point = "node-given-up"
 	NodeSettled          Point = "node-settled"
 	NodeControlPublished Point = "node-control-published"
 	NodePublished        Point = "node-published"
@@ -101,6 +102,7 @@ var points = []PointInfo{
 	{NodeDeliverReserved, false, true, "a message has room in an in-ring, nothing is written"},
 	{NodeDelivered, false, true, "a message is written into an in-ring, not visible to the program, not noted"},
 	{NodeTakenSeen, false, true, "the node has seen that a message is taken, and acknowledged nothing"},
+	{NodeGivenUp, false, true, "a message is marked as given up in the out-ring, its program is not told"},
 	{NodeSettled, false, true, "a message of a program here is settled, its room not given back"},
 	{NodeControlPublished, false, true, "control records are visible to a program: messages, and the room of what they tell about, are not yet"},
 	{NodePublished, false, true, "messages are visible to a program, which is not woken"},

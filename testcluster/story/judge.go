@@ -15,8 +15,9 @@ type judge struct {
 	mu       sync.Mutex // guards everything below
 	messages []*message // by number, from 1
 	ids      map[messageID]*message
-	tookAll  int // takes so far
-	counted  int // takes that counts has shown
+	early    map[messageID]client.Undelivered // told as given up while the call that sends it has not returned
+	tookAll  int                              // takes so far
+	counted  int                              // takes that counts has shown
 	bad      []error
 }
 
@@ -71,7 +72,12 @@ func (j *judge) sent(m *message, accepted bool, seq uint64) {
 		if j.ids == nil {
 			j.ids = make(map[messageID]*message)
 		}
-		j.ids[messageID{m.session, seq}] = m
+		id := messageID{m.session, seq}
+		j.ids[id] = m
+		if u, told := j.early[id]; told {
+			delete(j.early, id)
+			m.gaveUp, m.maybe = true, u.MaybeDelivered
+		}
 	}
 }
 
@@ -86,9 +92,16 @@ func (j *judge) failed(m *message, maybe bool) {
 func (j *judge) givenUp(session wire.SessionID, u client.Undelivered) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	m := j.ids[messageID{session, u.Seq}]
+	id := messageID{session, u.Seq}
+	m := j.ids[id]
 	if m == nil {
-		j.bad = append(j.bad, fmt.Errorf("sequence %d is told as given up, and was never accepted", u.Seq))
+		if _, told := j.early[id]; told {
+			j.bad = append(j.bad, fmt.Errorf("sequence %d is told as given up twice", u.Seq))
+		}
+		if j.early == nil {
+			j.early = make(map[messageID]client.Undelivered)
+		}
+		j.early[id] = u
 		return
 	}
 	if m.gaveUp {
@@ -146,6 +159,9 @@ func (j *judge) wrongs() []error {
 	type line struct {
 		session wire.SessionID
 		key     string
+	}
+	for id := range j.early {
+		bad = append(bad, fmt.Errorf("sequence %d is told as given up, and was never accepted", id.seq))
 	}
 	newest := make(map[line]*message) // with the latest first take
 	for _, m := range j.messages {
