@@ -3,8 +3,6 @@ package testcluster
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"slices"
 	"strings"
 )
@@ -36,32 +34,4 @@ func (c *Cluster) configuration(n *Node) string {
 		fmt.Fprintf(&b, "\n[SLVNODE]\nNAME = localhost\nCTLPORT = 1\n")
 	}
 	return b.String()
-}
-
-// Ports are taken below the range that the kernel gives to outgoing
-// connections, so that none of those can take the port of a node that is down.
-const (
-	portLeast = 12000
-	portMost  = 32000
-)
-
-// FreePorts returns n different ports that nobody listens on.
-func FreePorts(n int) ([]uint16, error) {
-	var ports []uint16
-	for range 50 * (n + 1) {
-		if len(ports) == n {
-			return ports, nil
-		}
-		port := uint16(portLeast + rand.IntN(portMost-portLeast))
-		if slices.Contains(ports, port) {
-			continue
-		}
-		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		ports = append(ports, port)
-	}
-	return nil, fmt.Errorf("testcluster: no %d free ports between %d and %d", n, portLeast, portMost)
 }
