@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,6 +57,11 @@ type Config struct {
 	Mux    *mux.Server  // servers only: New registers the kinds raft, rpc and session; Run of it is the caller's
 	Dial   mux.Dialer   // nil: mux.DialTCP
 	Logger *slog.Logger // nil: discards
+
+	// SlaveMay says whether the host of a slave may change the ring by what its
+	// operators ask for, as CTLSLAVES says for the control port. It may look names up, so it may
+	// block until ctx ends; any goroutine. nil: every one may.
+	SlaveMay func(ctx context.Context, remote net.Addr) bool
 
 	// OnView takes every new state that this node has applied, in log order and
 	// never concurrently, with the incarnation under which this process start is

@@ -159,6 +159,8 @@ func (p *Plane) serveCommand(ctx context.Context, req *request) *response {
 		return p.reply(nil, err)
 	case c.Proposer != fsm.Operator(req.Boot) || !mayCommand(req, c.Body):
 		return &response{Code: codeRefused, Text: fmt.Sprintf("%s may not ask for this %s", req.From, c.Type())}
+	case req.Slave && p.cfg.SlaveMay != nil && !p.cfg.SlaveMay(ctx, req.remote):
+		return &response{Code: codeRefused, Text: "the host of this slave may only look: CTLSLAVES of the servers; ask a server"}
 	}
 	if _, ok := c.Body.(fsm.MergeRequest); ok {
 		c.Body = fsm.RequestMerge(p.view())

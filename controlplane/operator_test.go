@@ -103,6 +103,30 @@ func TestCommandsEverywhere(t *testing.T) {
 	})
 }
 
+// TestSlaveMayNot proves that what a slave's operators ask for changes nothing
+// where the servers do not let the slave's host change the ring, and that they
+// are told so.
+func TestSlaveMayNot(t *testing.T) {
+	realStory(t, 1, func(r *rig) {
+		var asked atomic.Int64
+		r.start("a", func(c *Config) {
+			c.SlaveMay = func(_ context.Context, remote net.Addr) bool { return remote == nil || asked.Add(1) == 0 }
+		})
+		s := r.start("s", nil)
+		r.formed("a")
+		a := r.servers[0].ID
+		if err := s.command(fsm.ServiceOut{ID: a}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "CTLSLAVES") {
+			t.Errorf("SERVICEOUT by a slave: %v", err)
+		}
+		if asked.Load() != 1 {
+			t.Errorf("the slave's host was looked at %d times", asked.Load())
+		}
+		if err := r.nodes["a"].command(fsm.ServiceOut{ID: a}); errors.Is(err, ErrRefused) && strings.Contains(err.Error(), "CTLSLAVES") {
+			t.Errorf("SERVICEOUT by a server: %v", err)
+		}
+	})
+}
+
 // TestRefresh proves that UPDATESTATUS returns when the ring shows what this
 // server reports: that its program has come.
 func TestRefresh(t *testing.T) {

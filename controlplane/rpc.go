@@ -69,6 +69,8 @@ type request struct {
 	Boot   uint64          `json:"boot"`
 	RaftID string          `json:"raft_id,omitempty"` // empty: raft does not run
 	Body   json.RawMessage `json:"body,omitempty"`
+
+	remote net.Addr // where it came from; nil: this process
 }
 
 type response struct {
@@ -255,6 +257,7 @@ func (s *rpcServer) serve(conn net.Conn) {
 		if conn.SetReadDeadline(time.Now().Add(rpcIdleTimeout)) != nil || readFrame(conn, req) != nil {
 			return
 		}
+		req.remote = conn.RemoteAddr()
 		resp := s.handle(s.ctx, req)
 		if conn.SetWriteDeadline(time.Now().Add(rpcWriteLimit)) != nil || writeFrame(conn, resp) != nil {
 			return

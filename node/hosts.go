@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"net"
 	"regexp"
 	"slices"
 
@@ -9,6 +11,12 @@ import (
 
 // rightsOfSlaves are the words of CTLSLAVES.
 var rightsOfSlaves = map[string]ctlport.Rights{"FULL": ctlport.Full, "READONLY": ctlport.ReadOnly, "NONE": ctlport.Denied}
+
+// slaveMay reports whether what the operators of a slave ask for may change the
+// ring: only if the slave's host might do so at this node's control port.
+func (n *Node) slaveMay(ctx context.Context, remote net.Addr) bool {
+	return n.hosts.Rights(ctx, remote) == ctlport.Full
+}
 
 // newHosts returns which hosts the configuration lets use the control port.
 func (n *Node) newHosts() *ctlport.Hosts {

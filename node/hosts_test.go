@@ -138,6 +138,9 @@ func hostsOfConfiguration(t *testing.T) {
 		got := []ctlport.Rights{}
 		for _, host := range []string{"10.0.0.2", "10.0.1.2", "10.0.2.9", "10.0.3.1", "127.0.0.1", "10.0.9.9"} {
 			got = append(got, h.Rights(t.Context(), from(host)))
+			if n.hosts = h; n.slaveMay(t.Context(), from(host)) != (got[len(got)-1] == full) {
+				t.Errorf("CTLSLAVES %q, server %t: what a slave at %s may have done differs", tc.slaves, tc.server, host)
+			}
 		}
 		if want := []ctlport.Rights{full, tc.slave, tc.pattern, tc.here, tc.here, none}; !slices.Equal(got, want) {
 			t.Errorf("CTLSLAVES %q, server %t: got %v, want %v", tc.slaves, tc.server, got, want)

@@ -188,7 +188,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	n.control, err = controlplane.New(controlplane.Config{
 		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
 		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
-		Params: ringParams(n.cfg, idType),
+		Params: ringParams(n.cfg, idType), SlaveMay: n.slaveMay,
 		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		// To the control plane 0 means its default, to the configuration at once.
 		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1),
