@@ -22,7 +22,7 @@ var specs = []spec{
 	port("CTLPORT", "", "default for servers and slaves", sectionGlobal),
 	port("CTLPORT", inherited, "control port", sectionServer, sectionSlave),
 	plain("CTLALLOW", "address or network,...: 10.1.0.0/16,192.0.2.7,2001:db8::/32", "", "hosts that may use the control port beside those of the nodes in the file", readNetworks, sectionGlobal),
-	words("CTLSLAVES", "FULL", "what hosts that only an SLVNODE lets in may do on the control port: all; VERSION, SELFSTATUS, ALLSTATUS and GET; nothing", []string{"FULL", "READONLY", "NONE"}, nil),
+	words("CTLSLAVES", "FULL", "what hosts that only an SLVNODE lets in may do on the control port: all; VERSION, SELFSTATUS, ALLSTATUS, DUMP and GET; nothing", []string{"FULL", "READONLY", "NONE"}, nil),
 	port("SELFCTLPORT", "", "control port of this node; -ctlport comes first", sectionGlobal),
 	text("SELFCUK", "CUK of this node; -cuk comes first", sectionGlobal),
 	text("CUK", "the node's id with CHMPXIDTYPE = CUK", sectionServer, sectionSlave),

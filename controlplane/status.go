@@ -104,6 +104,10 @@ type TransferStatus struct {
 	Final    bool    `json:"final"`
 }
 
+// View returns the ring as this node has applied its log. It is shared: do not
+// change it. Any goroutine, any time.
+func (p *Plane) View() fsm.View { return p.view() }
+
 // Status returns what this node knows. It does not block on the network or the
 // disk.
 func (p *Plane) Status() Status {

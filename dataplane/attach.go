@@ -161,6 +161,7 @@ func (p *Plane) accept(conn shm.Conn) (*attachment, error) {
 	}
 	defer func() { p.closeFds(fds) }()
 	if err == nil {
+		a.process = who
 		code, err = p.attach(a)
 	}
 	if err != nil {
@@ -175,7 +176,7 @@ func (p *Plane) accept(conn shm.Conn) (*attachment, error) {
 	}
 	fault.Crash(fault.NodeAttached)
 	rep.Session, rep.RingBytes, rep.Resumed = a.id, uint32(a.seg.RingBytes()), a.handed != nil
-	a.handed, a.process = nil, who
+	a.handed = nil
 	err = answer(conn, &rep, fds)
 	if err == nil {
 		err = conn.SetDeadline(time.Time{})

@@ -41,8 +41,8 @@ type attachment struct {
 	theirs shm.Doorbell // rung by the node
 	handed *handedBack  // what a segment that was handed back held; until the answer
 
-	process  process
-	reserved int64 // bytes counted in p.shmBytes
+	process  process // set before the attachment is in p.attached
+	reserved int64   // bytes counted in p.shmBytes
 
 	// guarded by p.mu
 	session  *flow.Session

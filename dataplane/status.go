@@ -30,12 +30,14 @@ type LinkStatus struct {
 	State    string  `json:"state"`         // of the direct link
 	Via      string  `json:"via,omitempty"` // name of the server that relays meanwhile
 	Queued   int     `json:"queued_bytes"`
+	Socket   int     `json:"socket"` // descriptor of the direct link, 0 if it has none; -1: there is no direct link
 }
 
 // ProgramStatus is one attached program.
 type ProgramStatus struct {
 	Session string `json:"session"`
 	Name    string `json:"name"`
+	PID     int    `json:"pid"`
 	Server  bool   `json:"server"`
 	Ended   bool   `json:"ended"` // the program is gone, its last messages are still on their way
 }
@@ -47,9 +49,9 @@ func (p *Plane) Status() Status {
 	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, ShmBytes: p.shmBytes, Counters: p.core.Stats(),
 		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats}
 	for _, d := range p.dialers {
-		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String()}
+		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String(), Socket: -1}
 		if d.link != nil {
-			ls.Queued = len(d.link.pending)
+			ls.Queued, ls.Socket = len(d.link.pending), d.link.descriptor()
 		}
 		if t := d.detour.tunnel; t != nil && t.up {
 			ls.Via = t.via.name
@@ -57,10 +59,10 @@ func (p *Plane) Status() Status {
 		s.Links = append(s.Links, ls)
 	}
 	for _, l := range p.inbound {
-		s.Links = append(s.Links, LinkStatus{Peer: l.id, Name: l.name, Accepted: true, State: ring.LinkAlive.String(), Queued: len(l.pending)})
+		s.Links = append(s.Links, LinkStatus{Peer: l.id, Name: l.name, Accepted: true, State: ring.LinkAlive.String(), Queued: len(l.pending), Socket: l.descriptor()})
 	}
 	for _, t := range p.tunnelsIn {
-		s.Links = append(s.Links, LinkStatus{Peer: t.id, Name: t.name, Accepted: true, State: ring.LinkUnknown.String(), Via: t.via.name})
+		s.Links = append(s.Links, LinkStatus{Peer: t.id, Name: t.name, Accepted: true, State: ring.LinkUnknown.String(), Via: t.via.name, Socket: -1})
 	}
 	slices.SortFunc(s.Links, func(a, b LinkStatus) int {
 		if a.Accepted != b.Accepted {
@@ -72,8 +74,24 @@ func (p *Plane) Status() Status {
 		return strings.Compare(a.Name+a.Peer.String(), b.Name+b.Peer.String())
 	})
 	for _, a := range p.attached {
-		s.Attached = append(s.Attached, ProgramStatus{Session: a.id.String(), Name: a.name, Server: a.server, Ended: a.ended})
+		s.Attached = append(s.Attached, ProgramStatus{Session: a.id.String(), Name: a.name, PID: int(a.process.pid), Server: a.server, Ended: a.ended})
 	}
 	slices.SortFunc(s.Attached, func(a, b ProgramStatus) int { return strings.Compare(a.Session, b.Session) })
 	return s
+}
+
+// descriptor returns the number of the connection's descriptor, 0 if it has
+// none, -1 once the link is about to end; p.mu is held.
+func (l *link) descriptor() (number int) {
+	if l.dead != nil {
+		return -1
+	}
+	raw, ok := l.sock.(*rawSocket)
+	if !ok {
+		return 0
+	}
+	if err := raw.rc.Control(func(fd uintptr) { number = int(fd) }); err != nil {
+		return -1 // closed
+	}
+	return number
 }

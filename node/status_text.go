@@ -14,6 +14,7 @@ import (
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane/ctlport"
 	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -31,6 +32,8 @@ type statusText struct {
 	start   time.Time // of this node
 	table   func() *ring.Table
 	data    func() dataplane.Status
+	view    func() fsm.View
+	conf    func() *config.Config
 
 	portSocket, ctlSocket int // descriptors of the listeners, -1: none
 }
@@ -40,6 +43,8 @@ func (n *Node) newStatusText(idType ring.IDType) *statusText {
 		group: n.cfg.Group, idType: idType, self: n.self, id: n.id, servers: n.cfg.Servers, start: fault.Now(),
 		table:      func() *ring.Table { return n.data.View().Table },
 		data:       n.data.Status,
+		view:       n.control.View,
+		conf:       func() *config.Config { return n.cfg },
 		portSocket: descriptor(n.portLn), ctlSocket: descriptor(n.ctlLn),
 	}
 }
@@ -61,7 +66,8 @@ func (n *Node) names() []string {
 // those that change the ring.
 func (s *statusText) answers(version string, change func(context.Context, ctlport.Change) ctlport.Outcome) ctlport.Answers {
 	return ctlport.Answers{
-		Version: versionLine(version), Slave: !s.self.Server, IDType: s.idType, Self: s.showSelf, All: s.showAll, Change: change,
+		Version: versionLine(version), Slave: !s.self.Server, IDType: s.idType, Self: s.showSelf, All: s.showAll,
+		Dump: s.showDump, Change: change,
 	}
 }
 
@@ -116,10 +122,9 @@ func (s *statusText) showSelf() ctlport.Self {
 
 // slave is this node when it is no server.
 func (s *statusText) slave() ctlport.Node {
-	return ctlport.Node{
-		Name: s.self.Name, Port: -1, CtlPort: s.self.CtlPort, CUK: s.self.CUK, CustomSeed: s.self.CustomSeed,
-		CtlEndpoints: s.self.CtlEndpoints, Status: ring.Slave | ring.Up, StatusTime: s.start, BaseHash: -1, PendingHash: -1,
-	}
+	n := slaveNode(identity(s.self))
+	n.StatusTime = s.start
+	return n
 }
 
 // entry is one server with what orders it.
@@ -167,15 +172,21 @@ func memberNode(m ring.Server, c config.Server) ctlport.Node {
 		Endpoints: c.Endpoints, CtlEndpoints: m.CtlEndpoints, ForwardPeers: c.ForwardPeers, ReversePeers: c.ReversePeers,
 		Status: m.Status, BaseHash: m.BaseHash, PendingHash: m.PendingHash,
 	}
-	if m.StatusTime != 0 {
-		n.StatusTime = time.UnixMicro(m.StatusTime)
-	}
+	n.StatusTime = statusTime(m.StatusTime)
 	if _, port, err := net.SplitHostPort(m.Addr); err == nil {
 		if p, err := strconv.Atoi(port); err == nil {
 			n.Port = p
 		}
 	}
 	return n
+}
+
+// statusTime returns the time of a change of status; zero: unknown.
+func statusTime(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us)
 }
 
 // outsider shows a configured server that is no member: out of service, and

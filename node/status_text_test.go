@@ -86,6 +86,27 @@ func TestShowSelf(t *testing.T) {
 	}
 }
 
+// ask sends a text command to a node of this host and returns the answer.
+func ask(t *testing.T, ctlPort int, command string) string {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", ctlPort), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, command+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(answer)
+}
+
 // A real node answers the text commands while it waits for other servers and
 // the ring has no leader, and shows what it knows.
 func TestTextWithoutLeader(t *testing.T) {
@@ -112,25 +133,6 @@ func TestTextWithoutLeader(t *testing.T) {
 			t.Errorf("run: %v", err)
 		}
 	}()
-	ask := func(command string) string {
-		t.Helper()
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", s.ctlPort), patience)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(c, command+"\n"); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := io.ReadAll(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(answer)
-	}
 	for command, wants := range map[string][]string{
 		"version": {"Version 1.2.3 (commit: "},
 		"ALLSTATUS": {
@@ -146,7 +148,7 @@ func TestTextWithoutLeader(t *testing.T) {
 		"MERGE":                  {"ERROR: Failed to start merging.\nREASON: no leader: waiting for 2 of 3 servers: 127.0.0.1:"},
 		"SERVICEOUT 127.0.0.1:9": {"ERROR: There is no such as server.\nREASON: no server of the ring or the configuration is called \"127.0.0.1\" with control port 9\n"},
 	} {
-		answer := ask(command)
+		answer := ask(t, s.ctlPort, command)
 		for _, want := range wants {
 			if !strings.Contains(answer, want) {
 				t.Errorf("%s: the answer lacks %q:\n%s", command, want, answer)

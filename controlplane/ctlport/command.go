@@ -41,11 +41,12 @@ type Answers struct {
 	IDType  ring.IDType // says how servers are called
 	Self    func() Self // what SELFSTATUS shows; OnControlPort comes from the port
 	All     func() All  // what ALLSTATUS shows
+	Dump    func() Dump // what DUMP shows
 	Change  func(context.Context, Change) Outcome
 }
 
 // missing are the commands that CHMPX has and this version has not.
-var missing = []string{"DUMP", "TRACE", "TRACEVIEW"}
+var missing = []string{"TRACE", "TRACEVIEW"}
 
 // Answer returns the reply to a command; open is the number of connections to
 // the control port.
@@ -63,6 +64,8 @@ func (a Answers) Answer(ctx context.Context, c Command, open int) string {
 		return s.String()
 	case c.Name == "ALLSTATUS":
 		return a.All().String()
+	case c.Name == "DUMP":
+		return a.Dump().String()
 	}
 	_, changing := changes[c.Name]
 	planned := slices.Contains(missing, c.Name)

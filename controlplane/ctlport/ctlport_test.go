@@ -398,7 +398,7 @@ func TestCommands(t *testing.T) {
 		{"SERVICEOUT [::1]:8021", out("::1"), out("::1")},
 		{"SERVICEOUT [::1]8021", needs, needs},
 		{"SERVICEOUT [::1", needs, needs},
-		{"DUMP", "ERROR: DUMP is not available in this version.\n", "ERROR: DUMP is not available in this version.\n"},
+		{"dump junk", Dump{}.String(), Dump{}.String()},
 		{"TRACE foo", "ERROR: TRACE is not available in this version.\n", "ERROR: TRACE is not available in this version.\n"},
 		{"HELP", "Unknown command(HELP)\n", "Unknown command(HELP)\n"},
 	} {
@@ -515,6 +515,7 @@ func answers(slave bool) func(context.Context, Command, int) string {
 	a := Answers{
 		Version: "Version 1", Slave: slave,
 		Self: func() Self { return Self{Group: "G"} }, All: func() All { return All{Group: "G"} },
+		Dump: func() Dump { return Dump{} },
 		Change: func(_ context.Context, c Change) Outcome { return asked(c) },
 	}
 	return func(ctx context.Context, c Command, open int) string {

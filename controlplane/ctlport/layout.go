@@ -191,7 +191,15 @@ func lastUpdate(t time.Time) string {
 		t = time.Unix(0, 0).In(t.Location())
 	}
 	us := t.Nanosecond() / 1000
-	return fmt.Sprintf("%s %dms %dus(%d)", t.Format("2006-01-02 15h 04m 05s"), us/1000, us%1000, t.Unix()<<24|int64(us))
+	return fmt.Sprintf("%s %dms %dus(%d)", t.Format("2006-01-02 15h 04m 05s"), us/1000, us%1000, statusTime(t))
+}
+
+// statusTime packs a time as CHMPX does; zero: unknown.
+func statusTime(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()<<24 | int64(t.Nanosecond()/1000)
 }
 
 // hashValue prints a place in the ring; none is CHMPX's highest number.
