@@ -515,7 +515,7 @@ func answers(slave bool) func(context.Context, Command, int) string {
 	a := Answers{
 		Version: "Version 1", Slave: slave,
 		Self: func() Self { return Self{Group: "G"} }, All: func() All { return All{Group: "G"} },
-		Dump: func() Dump { return Dump{} },
+		Dump:   func() Dump { return Dump{} },
 		Change: func(_ context.Context, c Change) Outcome { return asked(c) },
 	}
 	return func(ctx context.Context, c Command, open int) string {
