@@ -69,6 +69,13 @@ type Config struct {
 	// out. It runs on a goroutine of its own; nil is allowed.
 	OnView func(v fsm.View, self ring.Incarnation)
 
+	// Hold is asked before the ring is told that this server has no program. It
+	// returns false if one is attached by now; else programs that come take
+	// nothing until Release is called: at the latest when OnView has had what the
+	// ring decided. Both are nil, or neither; they need OnView.
+	Hold    func() bool
+	Release func()
+
 	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
 	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
 	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
@@ -143,6 +150,9 @@ func (c *Config) validate() error {
 	}
 	if c.Slave && c.Bootstrap {
 		bad("--bootstrap on a slave: only a server can start a ring")
+	}
+	if (c.Hold == nil) != (c.Release == nil) || c.Hold != nil && c.OnView == nil {
+		bad("of OnView, Hold and Release some are missing")
 	}
 	if !c.Slave && (c.DataDir == "" || c.Mux == nil) {
 		bad("a server needs DataDir and Mux")

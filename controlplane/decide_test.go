@@ -254,6 +254,10 @@ func TestNextReport(t *testing.T) {
 		{"the last program went, grace", viewOf(t, withProgram), me, nil},
 		{"the last program went", viewOf(t, withProgram), with(func(w *wanted) { w.graceOver = true }),
 			fsm.ProgramsChanged{ID: 1, Incarnation: 2}},
+		{"a program came after the ring may have been told that there is none", viewOf(t, withProgram),
+			with(func(w *wanted) { w.unsettled, w.programs = true, 1 }), fsm.ProgramsChanged{ID: 1, Incarnation: 2, Count: 1}},
+		{"it came and went, grace", viewOf(t, withProgram), with(func(w *wanted) { w.unsettled = true }), nil},
+		{"none came", viewOf(t, up), with(func(w *wanted) { w.unsettled, w.graceOver = true, true }), fsm.ProgramsChanged{ID: 1, Incarnation: 2}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ var ErrUncertain = errors.New("controlplane: the change may have happened")
 // changed.
 func (p *Plane) Command(ctx context.Context, body fsm.Body) error {
 	for {
-		err := p.proposeAs(ctx, &p.operators, opCommand, body)
+		_, err := p.proposeAs(ctx, &p.operators, opCommand, body)
 		switch {
 		case err == nil:
 			return nil

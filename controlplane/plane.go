@@ -67,8 +67,9 @@ type Plane struct {
 	outlived signal // slave: the ring that this node knows is no more, and there is another one
 	doubts   signal // who answers at this server's address may be another process
 
-	asked   atomic.Int64 // of raft by goroutines that it has not answered yet
-	leading atomic.Bool  // this node leads and has applied everything committed before it did
+	asked   atomic.Int64  // of raft by goroutines that it has not answered yet
+	shown   atomic.Uint64 // index of the last view that OnView has had
+	leading atomic.Bool   // this node leads and has applied everything committed before it did
 
 	own       proposer      // of what this node says of itself
 	operators proposer      // of what its operators ask for
@@ -80,6 +81,7 @@ type Plane struct {
 	refused   string // why the ring does not admit this start, if it said so
 	programs  int
 	noneSince time.Time // since when no program is attached
+	overtaken func()    // ends the report under way that there is none; nil: there is no such report
 	links     map[ring.ID]ring.Evidence
 	transfers []transferReport
 	leaving   bool
@@ -181,6 +183,9 @@ func (p *Plane) Programs(n int) {
 		p.noneSince = time.Now()
 	}
 	p.programs = n
+	if n > 0 && p.overtaken != nil {
+		p.overtaken()
+	}
 	p.mu.Unlock()
 	p.reports.raise()
 }
@@ -296,6 +301,8 @@ func (p *Plane) viewLoop(ctx context.Context) {
 			continue
 		}
 		p.cfg.OnView(v, p.incarnation(v))
+		p.shown.Store(v.Index)
+		p.reports.raise() // which may wait for that
 		if fault.Every(fault.ApplyOutOfOrder, 5) && before != nil {
 			older := v
 			older.Table = before

@@ -183,26 +183,34 @@ func (p *Plane) ask(ctx context.Context, addr string, req *request) (*response, 
 // propose has the leader commit a command of this node about itself. It
 // retries until ctx ends; ErrRefused is final.
 func (p *Plane) propose(ctx context.Context, body fsm.Body) error {
-	return p.proposeAs(ctx, &p.own, opPropose, body)
+	_, err := p.proposeAs(ctx, &p.own, opPropose, body)
+	return err
 }
 
-// proposeAs is propose under any name of this node.
-func (p *Plane) proposeAs(ctx context.Context, as *proposer, o op, body fsm.Body) error {
+// proposeAs is propose under any name of this node. It returns the log index
+// of the entry.
+func (p *Plane) proposeAs(ctx context.Context, as *proposer, o op, body fsm.Body) (uint64, error) {
 	select {
 	case as.turn <- struct{}{}:
 		defer func() { <-as.turn }()
 	case <-ctx.Done():
-		return fmt.Errorf("propose %s: wait for earlier proposals: %w", body.Type(), ctx.Err())
+		return 0, fmt.Errorf("propose %s: wait for earlier proposals: %w", body.Type(), ctx.Err())
 	}
 	as.number++
+	var at proposeAnswer
 	b, err := fsm.Encode(fsm.Command{Proposer: as.name, Number: as.number, TimeUs: fault.Now().UnixMicro(), Body: body})
 	if err == nil {
-		_, err = p.toLeader(ctx, p.request(o, proposeBody{Command: b}))
+		var resp *response
+		if resp, err = p.toLeader(ctx, p.request(o, proposeBody{Command: b})); err == nil {
+			if err = json.Unmarshal(resp.Body, &at); err != nil {
+				err = uncertain(fmt.Errorf("decode where the entry is: %w", err))
+			}
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("propose %s: %w", body.Type(), err)
+		return 0, fmt.Errorf("propose %s: %w", body.Type(), err)
 	}
-	return nil
+	return at.Index, nil
 }
 
 // proposeHere commits a command of the leader itself, once. Such commands carry

@@ -34,6 +34,7 @@ type wanted struct {
 	upAllowed bool // no back-off after flaps
 	programs  int
 	graceOver bool // no program has been attached for SuspendGrace
+	unsettled bool // the ring may have been told that there is no program; see suspension
 	transfers []transferReport
 }
 
@@ -50,8 +51,8 @@ func nextReport(v fsm.View, w wanted) fsm.Body {
 		}
 		return fsm.ServerUp{ID: w.self, Server: w.member.Identity, Addr: w.member.Addr, Boot: w.boot, Suspend: w.programs == 0}
 	}
-	switch suspended := s.Status.Suspended(); {
-	case suspended && w.programs > 0, !suspended && w.programs == 0 && w.graceOver:
+	switch suspended, none := s.Status.Suspended(), w.programs == 0 && w.graceOver; {
+	case suspended && w.programs > 0, !suspended && none, w.unsettled && (w.programs > 0 || none):
 		return fsm.ProgramsChanged{ID: w.self, Incarnation: s.Incarnation, Count: w.programs}
 	}
 	for _, t := range w.transfers {
@@ -95,6 +96,7 @@ func (p *Plane) reportLoop(ctx context.Context) {
 	var refused time.Time // when a proposal was last refused
 	refusedAt := uint64(0)
 	admitted := false
+	var held suspension
 	for {
 		select {
 		case <-p.reports:
@@ -105,17 +107,19 @@ func (p *Plane) reportLoop(ctx context.Context) {
 		v := p.view()
 		now := time.Now()
 		admitted = p.noteAdmission(v, admitted, now)
+		held.look(p)
 		if v.Index == refusedAt && now.Sub(refused) < reportRetry {
 			continue
 		}
-		body := nextReport(v, p.want(v, now))
+		w := p.want(v, now)
+		w.unsettled = held.unsettled()
+		body := nextReport(v, w)
 		if body == nil {
 			continue
 		}
-		pctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-		err := p.propose(pctx, body)
-		cancel()
+		err := p.report(ctx, body, &held)
 		switch {
+		case errors.Is(err, errOvertaken):
 		case err == nil:
 			p.setRefused("")
 			p.awaitApplied(ctx, body)
@@ -124,9 +128,20 @@ func (p *Plane) reportLoop(ctx context.Context) {
 			p.setRefused("the ring does not take this server: " + err.Error()) // shown only while it is not admitted
 			p.log.Debug("report refused", "type", body.Type().String(), "err", err)
 		case ctx.Err() == nil:
+			held.warn(p.log, w.programs)
 			p.log.Debug("report not committed, trying again", "type", body.Type().String(), "err", err)
 		}
 	}
+}
+
+// report proposes what nextReport returned. errOvertaken: it is not so any more.
+func (p *Plane) report(ctx context.Context, body fsm.Body, held *suspension) error {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	if b, ok := body.(fsm.ProgramsChanged); ok {
+		return held.report(ctx, p, b)
+	}
+	return p.propose(ctx, body)
 }
 
 // awaitApplied waits a moment for this node to apply what the leader has

@@ -13,6 +13,7 @@ type Status struct {
 	Epoch    ring.Epoch      `json:"epoch"`    // of the table that routes now
 	Serving  int             `json:"serving"`  // servers that act for at least one slot
 	Programs int             `json:"programs"` // attached server programs
+	Holding  bool            `json:"holding"`  // they are given nothing by hash; see Hold
 	ShmBytes int64           `json:"shm_bytes"`
 	Links    []LinkStatus    `json:"links"`
 	Attached []ProgramStatus `json:"attached"`
@@ -46,7 +47,7 @@ type ProgramStatus struct {
 func (p *Plane) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, ShmBytes: p.shmBytes, Counters: p.core.Stats(),
+	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, Holding: p.core.Holding(), ShmBytes: p.shmBytes, Counters: p.core.Stats(),
 		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats}
 	for _, d := range p.dialers {
 		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String(), Socket: -1}

@@ -190,6 +190,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
 		Params: ringParams(n.cfg, idType), SlaveMay: n.slaveMay,
 		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		Hold:   n.data.Hold, Release: n.data.Release,
 		// To the control plane 0 means its default, to the configuration at once.
 		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1),
 	})

@@ -58,7 +58,8 @@ type Core struct {
 	admittedInc ring.Incarnation // the incarnation that admitted belongs to
 	admitted    ring.Epoch       // epoch of the first table that showed self
 	seal        *ring.SlotSet
-	sealed      int // untaken records in sealed slots
+	sealed      int  // untaken records in sealed slots
+	held        bool // see Hold
 
 	// Peers and sessions of this node.
 	peers      map[ring.ID]*Peer

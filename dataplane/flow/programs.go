@@ -96,11 +96,29 @@ func (f *fence) passed() bool {
 // until an earlier fence has been passed.
 const fencesMax = 8
 
+// Hold says whether this node gives programs nothing that is sent by hash,
+// whatever its view says. It begins before the ring is told that this node has
+// no program, and ends when the view shows what became of that: a program that
+// comes in between could else have messages that the next owner is given, too.
+func (c *Core) Hold(on bool) {
+	if c.held == on {
+		return
+	}
+	c.held = on
+	if !on {
+		c.liftWaiters()
+	}
+}
+
+// Holding reports whether Hold is on.
+func (c *Core) Holding() bool { return c.held }
+
 // choose returns the program that gets a hash; free is false when there is
-// none, or when untaken records of the hash may still be at another one.
+// none, when none may get any, or when untaken records of the hash may still
+// be at another one.
 func (c *Core) choose(hash uint64) (s *Session, free bool) {
 	i := pick(c.programs, hash)
-	if i < 0 {
+	if i < 0 || c.held {
 		return nil, false
 	}
 	s = c.programs[i]

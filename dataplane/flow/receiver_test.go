@@ -336,3 +336,24 @@ func TestManyUntakenAndFarJumps(t *testing.T) {
 		t.Errorf("%d, %d untaken", s.program.untaken(), r.c.untaken)
 	}
 }
+
+// Proves that a node that holds gives its programs nothing that is sent by
+// hash, calls for it again when it does not any more, and goes on with the rest.
+func TestHold(t *testing.T) {
+	r, s, p := serving(t)
+	r.c.Hold(true)
+	r.gets(p, r.message(1, hashA, 1, 0))
+	r.expect("held", "LATER 1 attempt 1 to 7")
+	h := r.message(2, 0, 1, 0)
+	h.Kind = wire.KindBroadcast
+	r.gets(p, h)
+	r.expect("a copy", "session 9 is given 2")
+	r.c.Hold(false)
+	r.expect("released", "ROOM to 7")
+	r.gets(p, r.message(1, hashA, 1, 0))
+	r.expect("accepted", "session 9 is given 1")
+	r.c.Hold(false)
+	r.log = nil
+	r.takeAll(s)
+	r.expect("nothing was held", "ACK 1 mask 3 to 7")
+}

@@ -24,7 +24,7 @@ type Handed struct {
 // again. len(keep) must be at least len(recs).
 //
 // A record stays only if this node may have it now: it is admitted, acts for
-// the hash, and the slot is not sealed. Nothing stays of a session that this
+// the hash, the slot is not sealed, and the node does not hold (Hold). Nothing stays of a session that this
 // core has heard of: its sender has begun to send again.
 func (c *Core) Restore(_ int64, s *Session, recs []Handed, keep []bool) {
 	var f restored
@@ -46,7 +46,7 @@ func (c *Core) Restore(_ int64, s *Session, recs []Handed, keep []bool) {
 // one its sender gives to any server, and what was promised of a copy has
 // ended with the process that it was for.
 func (c *Core) mayRestore(r *Handed) bool {
-	return c.selfIndex >= 0 && r.Seq != 0 && r.Seq <= wire.SeqMax && r.Kind == wire.KindHash && !c.table.Random &&
+	return c.selfIndex >= 0 && !c.held && r.Seq != 0 && r.Seq <= wire.SeqMax && r.Kind == wire.KindHash && !c.table.Random &&
 		c.table.Acting(r.Hash) == c.selfIndex && !c.seal.HasHash(r.Hash)
 }
 

@@ -38,6 +38,7 @@ func TestRestoreKeepsWhatThisNodeMayHave(t *testing.T) {
 	}{
 		{"own slots only", func(*rig) {}, []Handed{rec(5, 0), rec(6, 1), rec(7, 2), rec(8, 3)}, "+--+"},
 		{"a sealed slot", func(r *rig) { r.view(0) }, []Handed{rec(5, 0), rec(6, 3)}, "-+"},
+		{"held", func(r *rig) { r.c.Hold(true) }, []Handed{rec(5, 0)}, "-"},
 		{"not admitted", func(r *rig) { r.incs[0] = 0; r.view() }, []Handed{rec(5, 0)}, "-"},
 		{"heard of the session", func(r *rig) { r.gets(r.up(1), r.message(7, 1, 7, 0)) }, []Handed{rec(5, 0), {Session: wire.SessionID{2}, Seq: 5}}, "-+"},
 		{"twice the same", func(*rig) {}, []Handed{rec(5, 0), rec(5, 0)}, "+-"},

@@ -6,7 +6,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -73,7 +72,6 @@ func (j *judge) unseen(m, later *message) bool {
 func (j *judge) owners() {
 	byHash := map[uint64][]ownedTake{}
 	var hashes []uint64
-	given := j.given()
 	for _, m := range j.messages {
 		if m.kind != wire.KindHash || m.sender == nil {
 			continue
@@ -86,38 +84,12 @@ func (j *judge) owners() {
 			if byHash[m.hash] == nil {
 				hashes = append(hashes, m.hash)
 			}
-			least := n.epochs.least(t.afterNs)
-			if by, ok := given[giving{m.messageName, n}]; ok && by.Compare(least) < 0 {
-				least = by // what is in a program's ring stays there when its server is suspended
-			}
-			byHash[m.hash] = append(byHash[m.hash], ownedTake{take: t, m: m, node: n, least: least})
+			byHash[m.hash] = append(byHash[m.hash], ownedTake{take: t, m: m, node: n, least: n.epochs.least(t.afterNs)})
 		}
 	}
 	for _, h := range hashes {
 		j.oneOwner(byHash[h])
 	}
-}
-
-// giving is a message that a node has given to a program.
-type giving struct {
-	messageName
-	node *node
-}
-
-// given returns the oldest tables by which nodes have given messages to
-// programs, as far as their traces say.
-func (j *judge) given() map[giving]ring.Epoch {
-	all := map[giving]ring.Epoch{}
-	j.eachTrace(func(n *node, e *fault.Event) {
-		if e.What != fault.Delivered {
-			return
-		}
-		epoch, key := (ring.Epoch{Era: e.Era, Index: e.Index}), giving{messageName{e.Session, e.Seq}, n}
-		if was, ok := all[key]; !ok || epoch.Compare(was) < 0 {
-			all[key] = epoch
-		}
-	})
-	return all
 }
 
 // ownedTake is a take with the oldest table that its node can have gone by.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/chmpx/chmpx/internal/fault"
@@ -154,14 +153,13 @@ func TestOneOwner(t *testing.T) {
 
 // Where there is a trace it says by which table a node took.
 func TestOneOwnerByTrace(t *testing.T) {
-	installed := func(installs ...int64) (events []fault.Event) { // pairs of time and epoch
+	trace := func(t *testing.T, installs ...int64) string { // pairs of time and epoch
+		var events []fault.Event
 		for i := 0; i < len(installs); i += 2 {
 			events = append(events, fault.Event{AtNs: installs[i] * msec, What: fault.TableInstalled, Era: 1, Index: uint64(installs[i+1])})
 		}
-		return events
+		return traceFile(t, events)
 	}
-	trace := func(t *testing.T, installs ...int64) string { return traceFile(t, installed(installs...)) }
-	given := fault.Event{AtNs: 1009 * msec, What: fault.Delivered, Session: [16]byte(sessionOf("p")), Seq: 2, Era: 1, Index: 10}
 	runScenes(t, []sceneCase{
 		{"by the old table", func(s *scene) {
 			beside(s)
@@ -170,14 +168,6 @@ func TestOneOwnerByTrace(t *testing.T) {
 		{"owner again by a newer table", func(s *scene) {
 			beside(s)
 			s.Traces = map[string]string{"s1": trace(t, 1, 10, 1500, 14), "s2": trace(t, 1, 10, 1010, 12)}
-		}, nil},
-		{"both by the same table", func(s *scene) {
-			beside(s)
-			s.Traces = map[string]string{"s1": trace(t, 1, 10, 1500, 12), "s2": trace(t, 1, 10, 1010, 12)}
-		}, []Clause{OneOwner}},
-		{"by the same table, given by an older one", func(s *scene) {
-			beside(s)
-			s.Traces = map[string]string{"s1": trace(t, 1, 10, 1500, 12), "s2": traceFile(t, slices.Insert(installed(1, 10, 1010, 12), 1, given))}
 		}, nil},
 	})
 }

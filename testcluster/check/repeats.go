@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"github.com/chmpx/chmpx/wire"
 )
@@ -92,8 +91,8 @@ func (j *judge) again(m *message, takes []take) {
 // cause reports whether there is a reason for a message to have been taken more
 // than once: between its sending and the last take its sender's node ended, a
 // server that took it ended, forgot the session, or was declared DOWN, as far as
-// its sender's node knew, or a program that takes by Done ended or took the place
-// of the server's last one. Copies do not care for the end of servers.
+// its sender's node knew, or a program that takes by Done ended. Copies do not
+// care for the end of servers.
 func (j *judge) cause(m *message, takes []take) bool {
 	from, to := m.sendNs, takes[len(takes)-1].atNs
 	sender := j.nodes[m.sender.Node]
@@ -102,7 +101,7 @@ func (j *judge) cause(m *message, takes []take) bool {
 	}
 	return slices.ContainsFunc(takes, func(t take) bool {
 		n := j.nodes[t.by.Node]
-		if t.by.AckOnDone && (t.by.endNs != 0 && (span{t.by.endNs - endSlack, t.by.endNs}).meets(from, to) || t.by.StartNs > from-newcomer) {
+		if t.by.AckOnDone && t.by.endNs != 0 && (span{t.by.endNs - endSlack, t.by.endNs}).meets(from, to) {
 			return true
 		}
 		if n == nil {
@@ -114,8 +113,3 @@ func (j *judge) cause(m *message, takes []take) bool {
 		return !m.many() && (n.ended(from, to) || n.declaredDown(from, to, sender))
 	})
 }
-
-// newcomer is how long after its start a program may still lose its server's
-// place to the verdict that the server has no program. Until then nothing was
-// taken by another one: it came after the last had been away for SUSPENDGRACE.
-const newcomer = int64(10 * time.Second)

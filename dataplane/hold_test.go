@@ -1,0 +1,43 @@
+package dataplane_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/client"
+	"github.com/chmpx/chmpx/dataplane"
+)
+
+// Proves that a server without program holds when it is asked to, gives nothing
+// to the program that comes until it is released, then all of it, and that one
+// with a program does not hold.
+func TestHold(t *testing.T) {
+	w := newWorld(t, 1)
+	n := w.nodes[0]
+	if !n.plane.Hold() || !n.plane.Hold() {
+		t.Fatal("a server without program does not hold")
+	}
+	server := attach(t, n, client.RoleServer)
+	n.await("the program's report", func() bool { return n.programs == 1 })
+	if n.plane.Hold() {
+		t.Error("a server with a program holds")
+	}
+	c := attach(t, w.slave(), client.RoleClient)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := c.Send(ctx, 0, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	n.awaitStatus("refusal", func(s *dataplane.Status) bool { return s.Counters.Later > 0 })
+	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	if m, err := server.Receive(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("while it held a program was given %v, %v", m, err)
+	}
+	n.plane.Release()
+	if m, err := server.Receive(ctx); err != nil || m.MaybeRepeat {
+		t.Errorf("after the release: %v, %v", m, err)
+	}
+}
