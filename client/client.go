@@ -43,7 +43,7 @@ type Client struct {
 	kickFunc func()           // kick, made once
 
 	answered, failed, unanswered, roomWaits, reattached, resumed atomic.Uint64
-	undelivered, undeliveredMissed                               atomic.Uint64
+	undelivered, undeliveredMissed, undeliveredTold              atomic.Uint64
 
 	lost     chan struct{} // capacity 1: lostUpTo was set
 	lostUpTo atomic.Uint64 // newest request from before the present attachment

@@ -28,13 +28,18 @@ func (c *Client) SendWait(ctx context.Context, hash uint64, payload []byte, opts
 }
 
 // Drain returns nil when everything that this Client had accepted before, its
-// replies included, is settled: taken, or given up at its deadline. Else the
-// error is that of ctx, or ErrClosed. Others may go on sending meanwhile.
+// replies included, is settled: taken, or given up at its deadline and told to
+// Options.Undelivered, so Close may follow without a report being lost. Else the
+// error is that of ctx, or ErrClosed. Others may go on sending meanwhile. Not to
+// be called from Options.Undelivered.
 func (c *Client) Drain(ctx context.Context) error {
 	for _, s := range []*sender{&c.requests, &c.replies} {
 		if err := c.drainRing(ctx, s); err != nil {
 			return fmt.Errorf("drain: %w", err)
 		}
+	}
+	if err := c.drainReports(ctx); err != nil {
+		return fmt.Errorf("drain: wait for reports: %w", err)
 	}
 	return nil
 }

@@ -207,6 +207,34 @@ func TestUndeliveredBound(t *testing.T) {
 	}
 }
 
+// TestDrainTells proves that Drain returns when all that was given up has been
+// told, so that Close behind it loses no report.
+func TestDrainTells(t *testing.T) {
+	n := newTestNode(t)
+	n.do(func() { n.echo = false })
+	const messages = 100
+	told := 0
+	c := attachAs(t, n, Options{Undelivered: func(Undelivered) {
+		<-time.After(100 * time.Microsecond) // slower than the messages come
+		told++
+	}})
+	ctx := stopIn(t, longStop)
+	for i := range messages {
+		if err := c.Send(ctx, uint64(i), nil, Deadline(time.Now().Add(-time.Second))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if told != messages || c.Stats().UndeliveredMissed != 0 {
+		t.Errorf("%d of %d are told, %d missed", told, messages, c.Stats().UndeliveredMissed)
+	}
+}
+
 // TestWatchedRoom proves that senders of messages with a deadline go on when
 // the node has settled many of them without a word: nobody else would look.
 func TestWatchedRoom(t *testing.T) {

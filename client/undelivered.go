@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // Undelivered names a message that was accepted and that the ring has given up.
@@ -191,9 +192,39 @@ func (c *Client) runReports(report func(Undelivered)) {
 		select {
 		case u := <-c.reports:
 			report(u)
+			c.undeliveredTold.Add(1)
 		case <-c.closing:
 			c.undeliveredMissed.Add(uint64(len(c.reports)))
 			return
+		}
+	}
+}
+
+// drainReports waits until it is known what became of all messages that are
+// watched now, and Options.Undelivered has been called for those given up.
+func (c *Client) drainReports(ctx context.Context) error {
+	if c.reports == nil {
+		return nil
+	}
+	w := &c.requests.watched
+	c.requests.mu.Lock()
+	last := w.last
+	c.requests.mu.Unlock()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for {
+		c.requests.mu.Lock()
+		known := w.first >= min(last, w.last) // loseWatched takes the newest away
+		c.requests.mu.Unlock()
+		if given := c.undelivered.Load(); known && c.undeliveredTold.Load()+c.undeliveredMissed.Load() >= given {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case <-c.closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
