@@ -200,6 +200,7 @@ func (p *Plane) handle(now int64, from carrier, peer *flow.Peer, name string, h 
 		p.tableFromPeer(t)
 	default:
 		p.traceFrame(fault.FrameReceived, from, h)
+		p.history.received(h)
 		p.core.Frame(now, peer, h, payload)
 	}
 }

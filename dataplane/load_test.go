@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/client"
+	"github.com/chmpx/chmpx/ring"
 )
 
 // answering attaches a server program that answers with the payload. It
@@ -58,15 +59,20 @@ func pump(t testing.TB, c *client.Client, n, flying, size int) {
 }
 
 // In steady state nothing is allocated per message, neither in the two nodes
-// of a request nor in the library, with one request in flight and with many.
+// of a request nor in the library, with one request in flight and with many,
+// nor with many while the history is kept.
 func TestNoAllocationPerMessage(t *testing.T) {
-	w := newWorld(t, 1)
+	w := (&world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, history: 1000}).begin(1)
 	answering(t, w.nodes[0])
 	c := attach(t, w.slave(), client.RoleClient)
-	for _, flying := range []int{1, 64} {
+	for i, flying := range []int{1, 64, 64} {
 		n := 20_000
-		if flying == 1 {
+		switch i {
+		case 0:
 			n = 5000
+		case 2:
+			w.nodes[0].plane.SetHistory(true)
+			w.slave().plane.SetHistory(true)
 		}
 		pump(t, c, n/10, flying, 128) // buffers grow
 		var before, after runtime.MemStats

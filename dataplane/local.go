@@ -230,6 +230,7 @@ func (a *attachment) drainRequests(now int64) (more bool) {
 		}
 		a.traceSubmitted(flow.Requests, q.Seq, end)
 		if err == nil {
+			a.p.history.pass(false, true, size)
 			err = a.p.core.Submit(now, a.session, flow.Requests, &flow.Record{
 				Seq: q.Seq, Position: pos, End: end, Size: uint32(size), Hash: q.Hash, Kind: q.Kind, Flags: q.Flags,
 				DeadlineNs: a.p.deadlineNs(now, q.DeadlineUnixMs),
@@ -262,6 +263,7 @@ func (a *attachment) drainReplies(now int64) (more bool) {
 		}
 		a.traceSubmitted(flow.Replies, q.Seq, end)
 		if err == nil {
+			a.p.history.pass(false, true, size)
 			err = a.p.core.Submit(now, a.session, flow.Replies, &flow.Record{
 				Seq: q.Seq, Position: pos, End: end, Size: uint32(size),
 				DeadlineNs: a.p.deadlineNs(now, q.DeadlineUnixMs),

@@ -67,6 +67,7 @@ type Config struct {
 
 	RingBytes   int           // per ring, a power of two; default 1 MiB
 	ShmBytesMax int64         // of all attachments together; default 1 GiB
+	HistoryMax  int           // passages that SetHistory makes the plane keep; 0: none
 	PingEvery   time.Duration // of an idle link; default 500 ms
 	DownAfter   time.Duration // without an answer a link is silent; default 3 s
 }
@@ -120,6 +121,7 @@ type Plane struct {
 	attachments uint32 // ever; for the trace
 	staleRound  int64  // for a deliberate bug
 	shmBytes    int64
+	history     history
 	serving     int // distinct acting servers, as programs are told
 	loopOut     loop
 	loopIn      loop
@@ -153,7 +155,7 @@ func New(cfg Config) (*Plane, error) {
 		cfg: cfg, log: cfg.Logger, start: time.Now(), self: cfg.Self,
 		tickC: make(chan struct{}, 1), owesC: make(chan struct{}, 1), seekC: make(chan struct{}, 1), links: map[*link]struct{}{},
 		dialers: map[ring.ID]*dialer{}, inbound: map[ring.ID]*link{}, attached: map[wire.SessionID]*attachment{},
-		tunnelsIn: map[ring.ID]*tunnel{}, relays: map[relayID]*relay{},
+		tunnelsIn: map[ring.ID]*tunnel{}, relays: map[relayID]*relay{}, history: history{limit: cfg.HistoryMax},
 	}
 	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave}, (*ports)(p))
 	p.loopOut.peer = p.core.Peer(cfg.Self)

@@ -38,6 +38,7 @@ type world struct {
 	cables    *cables       // nil: nothing is ever cut
 	downAfter time.Duration // of all nodes, 0 = default
 	rings     int           // RingBytes of all nodes, 0 = default
+	history   int           // HistoryMax of all nodes
 }
 
 type testNode struct {
@@ -155,7 +156,7 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	}
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
-		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, DownAfter: w.downAfter,
+		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, DownAfter: w.downAfter, HistoryMax: w.history,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			if w.cables != nil {
 				return w.cables.dial(ctx, n.id, addr)

@@ -58,7 +58,9 @@ func (o *ports) TransmitRecord(peer *flow.Peer, h *wire.Header, s *flow.Session,
 		a.lost = true
 		a.corrupt(err)
 		a.resume()
+		return true
 	}
+	o.history.sent(peer.Handle, int(r.Size))
 	return true
 }
 
@@ -107,6 +109,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 		a.corrupt(err)
 	case ok:
 		a.traceDelivered(fault.Delivered, d, end)
+		o.history.pass(true, true, len(d.Payload))
 		a.wrote, o.moved = true, true
 		a.touch()
 	}

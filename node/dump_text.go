@@ -20,7 +20,7 @@ func (s *statusText) showDump() ctlport.Dump {
 		NodesMax: number(cfg.Value("MAXCHMPX")), PID: os.Getpid(), Start: s.start,
 		Options: ctlport.Options{
 			IDType: s.idType, Random: cfg.DeliverMode == "RANDOM", AutoMerge: cfg.AutoMerge, SuspendMerge: view.SuspendMerge,
-			DoMerge: cfg.DoMerge, MergeTimeout: cfg.MergeTimeout, History: number(cfg.Value("MAXHISTLOG")),
+			DoMerge: cfg.DoMerge, MergeTimeout: cfg.MergeTimeout, History: s.trace.Max,
 		},
 	}
 	if view.RingID != 0 { // what the ring has counts
@@ -96,6 +96,15 @@ func placed(servers []ctlport.Peer, number func(ctlport.Node) int32) []ring.ID {
 		ids = append(ids, p.ID)
 	}
 	return ids
+}
+
+// passages is what TRACEVIEW shows.
+func (n *Node) passages() []ctlport.Trace {
+	var all []ctlport.Trace
+	for _, p := range n.data.History() {
+		all = append(all, ctlport.Trace{Out: p.Out, MQ: p.Program, Bytes: p.Bytes, At: p.At})
+	}
+	return all
 }
 
 // number returns a value of the configuration that was checked when it was read.

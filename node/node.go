@@ -175,6 +175,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 			return mux.Dial(ctx, n.opts.Dial, addr, mux.KindData)
 		},
 		System: n.opts.System, Admit: n.admit, RingBytes: n.cfg.RingBytes, ShmBytesMax: n.cfg.ShmBytesMax, DownAfter: n.cfg.DownAfter,
+		HistoryMax: number(n.cfg.Value("MAXHISTLOG")),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare data plane: %w", err)

@@ -34,6 +34,7 @@ type statusText struct {
 	data    func() dataplane.Status
 	view    func() fsm.View
 	conf    func() *config.Config
+	trace   ctlport.Tracing
 
 	portSocket, ctlSocket int // descriptors of the listeners, -1: none
 }
@@ -45,6 +46,7 @@ func (n *Node) newStatusText(idType ring.IDType) *statusText {
 		data:       n.data.Status,
 		view:       n.control.View,
 		conf:       func() *config.Config { return n.cfg },
+		trace:      ctlport.Tracing{Max: number(n.cfg.Value("MAXHISTLOG")), Set: n.data.SetHistory, View: n.passages},
 		portSocket: descriptor(n.portLn), ctlSocket: descriptor(n.ctlLn),
 	}
 }
@@ -67,7 +69,7 @@ func (n *Node) names() []string {
 func (s *statusText) answers(version string, change func(context.Context, ctlport.Change) ctlport.Outcome) ctlport.Answers {
 	return ctlport.Answers{
 		Version: versionLine(version), Slave: !s.self.Server, IDType: s.idType, Self: s.showSelf, All: s.showAll,
-		Dump: s.showDump, Change: change,
+		Dump: s.showDump, Trace: s.trace, Change: change,
 	}
 }
 

@@ -3,7 +3,6 @@ package ctlport
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/chmpx/chmpx/ring"
@@ -42,11 +41,9 @@ type Answers struct {
 	Self    func() Self // what SELFSTATUS shows; OnControlPort comes from the port
 	All     func() All  // what ALLSTATUS shows
 	Dump    func() Dump // what DUMP shows
+	Trace   Tracing
 	Change  func(context.Context, Change) Outcome
 }
-
-// missing are the commands that CHMPX has and this version has not.
-var missing = []string{"TRACE", "TRACEVIEW"}
 
 // Answer returns the reply to a command; open is the number of connections to
 // the control port.
@@ -66,16 +63,18 @@ func (a Answers) Answer(ctx context.Context, c Command, open int) string {
 		return a.All().String()
 	case c.Name == "DUMP":
 		return a.Dump().String()
+	case c.Name == "TRACEVIEW":
+		return a.Trace.view(c.Args)
 	}
 	_, changing := changes[c.Name]
-	planned := slices.Contains(missing, c.Name)
+	tracing := c.Name == "TRACE"
 	switch {
-	case !changing && !planned:
+	case !changing && !tracing:
 		return Unknown(c)
 	case c.ReadOnly:
 		return replyReadOnly + "REASON: " + reasonReadOnly + ".\n"
-	case planned:
-		return fmt.Sprintf("ERROR: %s is not available in this version.\n", c.Name)
+	case tracing:
+		return a.Trace.set(c.Args)
 	}
 	return a.change(ctx, c)
 }

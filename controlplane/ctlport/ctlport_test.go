@@ -399,7 +399,8 @@ func TestCommands(t *testing.T) {
 		{"SERVICEOUT [::1]8021", needs, needs},
 		{"SERVICEOUT [::1", needs, needs},
 		{"dump junk", Dump{}.String(), Dump{}.String()},
-		{"TRACE foo", "ERROR: TRACE is not available in this version.\n", "ERROR: TRACE is not available in this version.\n"},
+		{"TRACE foo", replyTraceWord, replyTraceWord},
+		{"traceview DIR=x", replyViewWords, replyViewWords},
 		{"HELP", "Unknown command(HELP)\n", "Unknown command(HELP)\n"},
 	} {
 		for slave, want := range map[bool]string{false: tc.server, true: tc.slave} {
@@ -516,6 +517,7 @@ func answers(slave bool) func(context.Context, Command, int) string {
 		Version: "Version 1", Slave: slave,
 		Self: func() Self { return Self{Group: "G"} }, All: func() All { return All{Group: "G"} },
 		Dump:   func() Dump { return Dump{} },
+		Trace:  Tracing{Max: 100, Set: func(bool) bool { return true }, View: func() []Trace { return nil }},
 		Change: func(_ context.Context, c Change) Outcome { return asked(c) },
 	}
 	return func(ctx context.Context, c Command, open int) string {

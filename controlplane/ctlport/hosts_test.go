@@ -337,7 +337,7 @@ func TestReadOnly(t *testing.T) {
 		Command: answers(false), Status: func() any { return 1 },
 	})
 	refused := replyReadOnly + "REASON: " + reasonReadOnly + ".\n"
-	for send, want := range map[string]string{"VERSION\n": "Version 1\n", "Foo\n": "Unknown command(Foo)\n", "DUMP\n": Dump{}.String(), "TRACE on\n": refused} {
+	for send, want := range map[string]string{"VERSION\n": "Version 1\n", "Foo\n": "Unknown command(Foo)\n", "DUMP\n": Dump{}.String(), "TRACE on\n": refused, "TRACEVIEW\n": replyViewNothing} {
 		if got := talk(t, addr, send, false); got != want {
 			t.Errorf("%q: got %q, want %q", send, got, want)
 		}
