@@ -6,8 +6,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/chmpx/chmpx/ring"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 // modelServers is how many servers the random histories know.
@@ -19,6 +22,9 @@ type world struct {
 	*rig
 	rt      *rapid.T
 	replica *State
+	suspend bool                         // what SUSPENDMERGE was last set to
+	last    Command                      // the last one that named its proposer
+	refusal error                        // and what it was refused with
 	writes  [testHashes]int              // how often each hash was written
 	data    map[ring.ID]*[testHashes]int // up to which write each server has it
 }
@@ -154,25 +160,68 @@ func (w *world) serverUp(n int, reboot bool) ServerUp {
 	}
 }
 
+// Proposers that name themselves in random histories: no boots of nodes, and
+// more than are remembered beside those.
+const (
+	firstProposer = 100
+	lastProposer  = firstProposer + strangersMax + 6
+)
+
+// command is a body with a proposer, or without one, or a repeat of the last
+// command with one.
+func (w *world) command(body Body) Command {
+	switch rapid.IntRange(0, 5).Draw(w.rt, "proposer") {
+	case 0:
+		if w.last.Proposer != 0 {
+			return w.last
+		}
+	case 1, 2:
+		w.last = Command{Proposer: rapid.Uint64Range(firstProposer, lastProposer).Draw(w.rt, "name"), Number: w.index, Body: body}
+		return w.last
+	}
+	return Command{Body: body}
+}
+
 // step applies a body on both replicas and checks everything that must hold.
 func (w *world) step(body Body) {
 	before := w.s.View()
-	res := w.apply(body)
+	c := w.command(body)
+	repeat := c.Proposer != 0 && c.Number < w.index // of a number that was applied
+	body = c.Body
+	res := w.applyCommand(c)
 	after := w.s.View()
-	if rapid.IntRange(0, 9).Draw(w.rt, "restore") == 0 {
+	w.checkProposal(c, res, repeat, before.Table == after.Table && before.Merge == after.Merge)
+	if b, ok := body.(SuspendMerge); ok && !repeat {
+		w.suspend = b.On
+	}
+	restored := rapid.IntRange(0, 9).Draw(w.rt, "restore") == 0
+	if restored {
 		fresh := New()
 		if err := fresh.Restore(w.replica.Snapshot()); err != nil {
 			w.rt.Fatalf("restore: %v", err)
 		}
 		w.replica = fresh
 	}
-	if _, err := w.replica.Apply(w.index, Command{TimeUs: w.nowUs, Body: body}); err != nil {
+	c.TimeUs = w.nowUs
+	same, err := w.replica.Apply(w.index, c)
+	if err != nil {
 		w.rt.Fatalf("replica: %v", err)
+	}
+	if fmt.Sprint(same) != fmt.Sprint(res) {
+		w.rt.Fatalf("%s %+v: %+v, the replica says %+v", body.Type(), body, res, same)
 	}
 	if a, b := w.s.Snapshot(), w.replica.Snapshot(); !bytes.Equal(a, b) {
 		w.rt.Fatalf("replicas differ after %s %+v:\n%s\n%s", body.Type(), body, a, b)
 	}
+	if restored {
+		if diff := cmp.Diff(after, w.replica.View(), cmpopts.EquateEmpty(), cmp.AllowUnexported(ring.Table{}, ring.SlotSet{})); diff != "" {
+			w.rt.Fatalf("%s %+v: a restored replica shows something else (-want +got):\n%s", body.Type(), body, diff)
+		}
+	}
 	w.checkState(after)
+	if res.Repeat {
+		return // checkProposal has seen that it changed nothing
+	}
 	w.checkEpoch(before, after, body, res)
 	w.checkOneOwner(before, after, body)
 	w.moveData(before, after, body, res)
@@ -181,8 +230,27 @@ func (w *world) step(body Body) {
 	}
 }
 
+// checkProposal checks that a proposal counts once, and that whoever repeats it
+// hears what became of it.
+func (w *world) checkProposal(c Command, res Result, repeat, same bool) {
+	if c.Proposer == 0 {
+		return
+	}
+	if res.Repeat != repeat || repeat && (res.Changed || !same) {
+		w.rt.Fatalf("%s of %d, number %d: repeat %t, changed %t, want repeat %t", c.Type(), c.Proposer, c.Number, res.Repeat, res.Changed, repeat)
+	}
+	if !repeat {
+		w.refusal = res.Err
+	} else if RefusalText(res.Err) != RefusalText(w.refusal) {
+		w.rt.Fatalf("%s again: %v, before %v", c.Type(), res.Err, w.refusal)
+	}
+}
+
 // checkState checks what holds in every state.
 func (w *world) checkState(v View) {
+	if v.SuspendMerge != w.suspend {
+		w.rt.Fatalf("SUSPENDMERGE is %t and was set to %t", v.SuspendMerge, w.suspend)
+	}
 	for _, s := range v.Table.Servers {
 		if !s.Status.Safe() {
 			w.rt.Fatalf("server %d: %v", s.Number, s.Status)
@@ -383,7 +451,7 @@ func newWorld(t *rapid.T) *world {
 func TestRandomHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
-		for range rapid.IntRange(5, 80).Draw(t, "steps") {
+		for range rapid.IntRange(5, 200).Draw(t, "steps") {
 			w.step(w.draw())
 		}
 	})

@@ -49,14 +49,20 @@ func newRig(t fataler, p Params) *rig {
 // apply applies a body as the next entry.
 func (r *rig) apply(body Body) Result {
 	r.t.Helper()
+	return r.applyCommand(Command{Body: body})
+}
+
+// applyCommand applies a command, but for its time, as the next entry.
+func (r *rig) applyCommand(c Command) Result {
+	r.t.Helper()
 	r.index += 10
 	r.nowUs += 1000
-	b, err := Encode(Command{TimeUs: r.nowUs, Body: body})
+	c.TimeUs = r.nowUs
+	b, err := Encode(c)
 	if err != nil {
-		r.t.Fatalf("encode %s: %v", body.Type(), err)
+		r.t.Fatalf("encode %s: %v", c.Type(), err)
 	}
-	c, err := Decode(b)
-	if err != nil {
+	if c, err = Decode(b); err != nil {
 		r.t.Fatalf("decode %s: %v", b, err)
 	}
 	res, err := r.s.Apply(r.index, c)
