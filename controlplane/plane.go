@@ -91,8 +91,11 @@ type Plane struct {
 	ranAt     time.Time            // when the watch loop last ran
 	pausedAt  time.Time            // when it ran again after a pause
 	alarm     string
-	diskFull  string    // says so while it is
-	slaveJoin time.Time // leader: when the next slave may be admitted
+
+	progress   progress // of the merge, as last applied
+	progressAt time.Time
+	diskFull   string    // says so while it is
+	slaveJoin  time.Time // leader: when the next slave may be admitted
 
 	closeOnce sync.Once
 	closeErr  error
@@ -257,7 +260,12 @@ func (p *Plane) inDataDir(err error) error {
 }
 
 // onApply is called by raft's goroutine: it must not block.
-func (p *Plane) onApply(fsm.View) {
+func (p *Plane) onApply(v fsm.View) {
+	p.mu.Lock()
+	if is := progressOf(v.Merge); is != p.progress {
+		p.progress, p.progressAt = is, time.Now()
+	}
+	p.mu.Unlock()
 	p.applied.raise()
 	p.reports.raise()
 	p.merging.raise()

@@ -2,6 +2,8 @@ package controlplane
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -93,6 +95,10 @@ type MergeStatus struct {
 	ID        uint64           `json:"id"`
 	Phase     string           `json:"phase"`
 	Transfers []TransferStatus `json:"transfers"`
+	Forced    bool             `json:"forced,omitempty"` // COMPMERGE FORCE: it is completed without what is partial
+	// Stalled: something is to be copied or handed over, and for this many
+	// seconds, 60 at least, this node has seen no progress; 0: it goes on.
+	Stalled int `json:"stalled,omitempty"`
 }
 
 // TransferStatus is one transfer of a merge.
@@ -102,6 +108,9 @@ type TransferStatus struct {
 	Slots    int     `json:"slots"`
 	Ready    bool    `json:"ready"`
 	Final    bool    `json:"final"`
+	// Partial: nobody acts who has the data, of whom Donor is the first. The merge
+	// waits for it, ABORTMERGE or COMPMERGE FORCE.
+	Partial bool `json:"partial,omitempty"`
 }
 
 // View returns the ring as this node has applied its log. It is shared: do not
@@ -132,6 +141,7 @@ func (p *Plane) Status() Status {
 	st.Quorum = p.quorum(v, cluster, st.Raft.LeaderID != 0)
 	p.mu.Lock()
 	st.WaitsFor, st.Programs = p.waits, p.programs
+	idle := time.Since(p.progressAt)
 	for _, text := range []string{p.diskFull, p.alarm} {
 		if text != "" {
 			st.Warnings = append(st.Warnings, text)
@@ -157,6 +167,9 @@ func (p *Plane) Status() Status {
 		st.Slaves = append(st.Slaves, SlaveStatus{ID: s.ID, Name: s.Name, Up: s.Status.Live() == ring.Up})
 	}
 	st.Merge = mergeStatus(v.Merge)
+	if st.Merge != nil {
+		st.Merge.Stalled = stalledFor(v.Merge, idle)
+	}
 	return st
 }
 
@@ -271,11 +284,49 @@ func mergeStatus(m *ring.Merge) *MergeStatus {
 	if m == nil {
 		return nil
 	}
-	out := &MergeStatus{ID: m.ID, Phase: fmt.Sprint(m.Phase), Transfers: []TransferStatus{}}
-	for _, t := range m.Transfers {
+	out := &MergeStatus{ID: m.ID, Phase: fmt.Sprint(m.Phase), Transfers: []TransferStatus{}, Forced: m.Forced}
+	for i, t := range slices.Concat(m.Transfers, m.Partial) {
 		out.Transfers = append(out.Transfers, TransferStatus{
 			Donor: t.Donor, Receiver: t.Receiver, Slots: t.Slots.Len(), Ready: t.Ready, Final: t.Final,
+			Partial: i >= len(m.Transfers),
 		})
 	}
 	return out
+}
+
+// stallLimit is after how long without progress a merge is called stalled.
+const stallLimit = 60 * time.Second
+
+// progress is how far a merge is, as far as the log tells.
+type progress struct {
+	id, seal              uint64
+	phase                 ring.MergePhase
+	ready, final, partial int
+}
+
+func progressOf(m *ring.Merge) progress {
+	if m == nil {
+		return progress{}
+	}
+	p := progress{id: m.ID, seal: m.Seal, phase: m.Phase, partial: len(m.Partial)}
+	for _, t := range m.Transfers {
+		p.ready += count(t.Ready)
+		p.final += count(t.Final)
+	}
+	return p
+}
+
+// stalledFor returns for how many seconds a merge has been stalled that has
+// made no progress for idle. One that has copied everything is not: it waits
+// for its operator.
+func stalledFor(m *ring.Merge, idle time.Duration) int {
+	if m == nil || idle < stallLimit {
+		return 0
+	}
+	p := progressOf(m)
+	switch copied := p.ready == len(m.Transfers) && (p.partial == 0 || m.Forced); {
+	case m.Phase == ring.MergeCopying && !copied, m.Phase == ring.MergeSealed && p.final < len(m.Transfers):
+		return int(idle.Seconds())
+	}
+	return 0
 }

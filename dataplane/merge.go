@@ -10,7 +10,7 @@ import (
 type mergeWatch struct {
 	id     uint64
 	sealed uint64 // log index of the MergeSeal that is in force, 0 = none
-	ready  bool
+	ready  int    // transfers to this node that were reported as ready
 	final  bool
 }
 
@@ -52,14 +52,19 @@ func (w *mergeWatch) look(p *Plane) {
 	if m == nil || m.ID != w.id || p.incarnation == 0 {
 		return
 	}
-	if m.Phase == ring.MergeCopying && !w.ready {
-		w.ready = true
-		for _, t := range m.Transfers {
-			if t.Receiver == p.self && !t.Ready {
-				id, donor := m.ID, t.Donor
-				p.report(func(r Reporter) { r.TransferReady(id, donor, p.self) })
+	if m.Phase == ring.MergeCopying {
+		mine := 0
+		for _, t := range m.Transfers { // more may come at the end: a donor is back
+			if t.Receiver != p.self {
+				continue
 			}
+			if mine++; mine <= w.ready {
+				continue
+			}
+			id, donor := m.ID, t.Donor
+			p.report(func(r Reporter) { r.TransferReady(id, donor, p.self) })
 		}
+		w.ready = max(w.ready, mine)
 	}
 	if m.Phase == ring.MergeSealed && !w.final && p.core.Drained() {
 		w.final = true

@@ -151,7 +151,8 @@ type SuspendMerge struct {
 // planned and starts the merge to it, so that a repeated proposal does not find
 // its own merge in the way. Without a Delta there was nothing to merge, and
 // the entry changes nothing. Version is that of the table the plan was made
-// from. Refusals: those of PendingTable and of MergeStart.
+// from. Where MergeStart waits for a donor, this merge starts with what can move
+// (ring.Merge.Partial). Refusals: those of PendingTable and of MergeStart.
 type MergeRequest struct {
 	Version uint64 `json:"version"`
 	Delta   []byte `json:"delta,omitempty"`
@@ -159,7 +160,11 @@ type MergeRequest struct {
 
 // MergeComplete is COMPMERGE: it seals the merge that runs. When none runs, or
 // it is sealed already, it changes nothing. Refusal: ErrNotReady.
-type MergeComplete struct{}
+type MergeComplete struct {
+	// Force (COMPMERGE FORCE): what is partial is given up. Its new owners serve
+	// with what they have of it.
+	Force bool `json:"force,omitempty"`
+}
 
 // SlaveUp lists a slave node as UP.
 type SlaveUp struct {

@@ -115,15 +115,19 @@ func (s *State) mergeStart(e *entry, _ MergeStart) error {
 	if s.merge == nil {
 		return ErrNothingPlanned
 	}
-	return s.startMerge(e, s.pending)
-}
-
-// startMerge starts the merge to an assignment, or changes nothing.
-func (s *State) startMerge(e *entry, pending *ring.Assignment) error {
-	transfers, err := transfersFor(s.table, pending, s.params.DoMerge)
+	m, err := movesFor(s.table, s.pending, s.params.DoMerge)
+	if err == nil {
+		err = m.waits
+	}
 	if err != nil {
 		return err
 	}
+	s.startMerge(e, s.pending, m)
+	return nil
+}
+
+// startMerge starts the merge to an assignment by these moves.
+func (s *State) startMerge(e *entry, pending *ring.Assignment, m moves) {
 	s.pending = pending
 	for i := range s.servers {
 		v := &s.servers[i]
@@ -134,17 +138,10 @@ func (s *State) startMerge(e *entry, pending *ring.Assignment) error {
 			v.Status = v.Status.WithOperate(ring.Doing)
 		}
 	}
-	for _, t := range transfers {
-		for _, id := range []ring.ID{t.Donor, t.Receiver} {
-			v := s.find(id)
-			v.Status = v.Status.WithOperate(ring.Doing)
-		}
-	}
 	s.held, s.unsealed = false, false
-	s.setMerge(e, &ring.Merge{ID: e.index, Phase: ring.MergeCopying, Transfers: transfers})
-	s.showDone()
+	s.setMerge(e, &ring.Merge{ID: e.index, Phase: ring.MergeCopying, Transfers: m.transfers, Partial: m.partial})
+	s.showParts()
 	e.res.MergeID = e.index
-	return nil
 }
 
 // transferReady applies TransferReady.
@@ -155,24 +152,42 @@ func (s *State) transferReady(e *entry, b TransferReady) error {
 	}
 	t.Ready = true
 	s.merge = m
-	s.showDone()
+	s.showParts()
 	e.changed, e.progress = true, true
 	return nil
 }
 
-// showDone shows Done for every server all of whose transfers are ready.
-func (s *State) showDone() {
-	waits := make(map[ring.ID]bool)
+// showParts shows which part servers have in the merge: Doing for who gives or
+// takes what is not ready, Done when all is, Pending for who is to leave and
+// cannot give yet.
+func (s *State) showParts() {
+	moving, done, missing := make(map[ring.ID]bool), make(map[ring.ID]bool), make(map[ring.ID]bool)
 	for _, t := range s.merge.Transfers {
-		if !t.Ready {
-			waits[t.Donor], waits[t.Receiver] = true, true
+		in := moving
+		if t.Ready {
+			in = done
+		}
+		in[t.Donor], in[t.Receiver] = true, true
+	}
+	for _, t := range s.merge.Partial {
+		if s.merge.Forced {
+			done[t.Receiver] = true
+		} else {
+			moving[t.Receiver], missing[t.Donor] = true, true
 		}
 	}
 	for i := range s.servers {
 		v := &s.servers[i]
-		if v.Status.Operate() == ring.Doing && !waits[v.ID] {
-			v.Status = v.Status.WithOperate(ring.Done)
+		op := v.Status.Operate()
+		switch {
+		case moving[v.ID]:
+			op = ring.Doing
+		case missing[v.ID] && v.Status.Action() == ring.Delete:
+			op = ring.Pending
+		case done[v.ID], op == ring.Doing, v.Status.Action() == ring.Delete:
+			op = ring.Done
 		}
+		v.Status = v.Status.WithOperate(op)
 	}
 }
 
@@ -182,11 +197,22 @@ func (s *State) mergeSeal(e *entry, b MergeSeal) error {
 	if err != nil {
 		return err
 	}
+	return s.seal(e, m)
+}
+
+// seal seals a copy of the running merge.
+func (s *State) seal(e *entry, m *ring.Merge) error {
 	if i := slices.IndexFunc(m.Transfers, func(t ring.Transfer) bool { return !t.Ready }); i >= 0 {
 		return fmt.Errorf("%w: from %s to %s", ErrNotReady, s.called(m.Transfers[i].Donor), s.called(m.Transfers[i].Receiver))
 	}
+	if len(m.Partial) > 0 && !m.Forced {
+		x := m.Partial[0]
+		return fmt.Errorf("%w: %s waits for %s, which alone holds what it is to give and is down or without program (COMPMERGE FORCE goes on without that)",
+			ErrNotReady, s.called(x.Receiver), s.called(x.Donor))
+	}
 	m.Phase, m.Seal = ring.MergeSealed, e.index
 	s.setMerge(e, m)
+	s.showParts()
 	return nil
 }
 

@@ -49,7 +49,7 @@ func (s *State) committedBase(m *ring.Merge) *ring.Assignment {
 	if err != nil {
 		panic("BUG: fsm: a merge runs that could not start: " + err.Error())
 	}
-	got := newReceived(s.table, m.Transfers)
+	got := newReceived(s.table, slices.Concat(m.Transfers, m.Partial)) // the latter if it was forced
 	for slot := range a.Slots() {
 		a.InSync[slot] = 0
 		for k, n := range a.Of(slot) {
@@ -116,8 +116,46 @@ func (s *State) checkMerge(e *entry) {
 	for i := range s.servers {
 		servers[i] = s.servers[i].Server
 	}
-	if sound(s.newTable(servers), s.pending, s.merge.Transfers, s.params.DoMerge) != nil {
+	t := s.newTable(servers)
+	s.resume(t)
+	if sound(t, s.pending, s.merge, s.params.DoMerge) != nil {
 		s.endMerge(e, false)
+	}
+}
+
+// resume makes transfers of what is partial where somebody acts again. Where
+// that would change a transfer that runs, it leaves everything as it is, and
+// the merge is not sound any more.
+func (s *State) resume(t *ring.Table) {
+	if s.merge.Phase != ring.MergeCopying || len(s.merge.Partial) == 0 {
+		return
+	}
+	d, err := divide(s.base, s.pending)
+	if err != nil {
+		panic("BUG: fsm: a merge runs that could not start: " + err.Error())
+	}
+	given, left := make(pairs), make(pairs)
+	for _, x := range s.merge.Partial {
+		receiver := t.Index(x.Receiver)
+		for part := range x.Slots.All() {
+			if donor := t.ActingSlot(d.inBase(part)); donor >= 0 {
+				given.add(donor, receiver, part, d.parts)
+			} else {
+				left.add(t.Index(x.Donor), receiver, part, d.parts)
+			}
+		}
+	}
+	m := copyMerge(s.merge)
+	m.Partial = left.transfers(t)
+	for _, x := range given.transfers(t) {
+		if slices.ContainsFunc(m.Transfers, func(y ring.Transfer) bool { return x.Donor == y.Donor && x.Receiver == y.Receiver }) {
+			return
+		}
+		m.Transfers = append(m.Transfers, x)
+	}
+	if len(given) > 0 {
+		s.merge = m
+		s.showParts()
 	}
 }
 

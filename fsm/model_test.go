@@ -81,7 +81,7 @@ func (w *world) draw() Body {
 	case 15:
 		return RequestMerge(v)
 	case 16:
-		return MergeComplete{}
+		return MergeComplete{Force: rapid.Bool().Draw(w.rt, "force")}
 	}
 	if operating(v.Merge) && rapid.IntRange(0, 3).Draw(w.rt, "report") > 0 {
 		return w.report(v)
@@ -272,6 +272,7 @@ func (w *world) checkState(v View) {
 			}
 		}
 	}
+	w.checkPartial(v)
 	if v.Table.Base == nil {
 		return
 	}
@@ -283,6 +284,24 @@ func (w *world) checkState(v View) {
 			st := v.Table.Servers[v.Table.IndexOfNumber(n)].Status
 			if st.Ring() != ring.ServiceIn || st.Action() == ring.Add {
 				w.rt.Fatalf("slot %d is owned by a server that is %v", slot, st)
+			}
+		}
+	}
+}
+
+// checkPartial checks that nobody acts for what is partial, and that it is given
+// up only where that was asked for.
+func (w *world) checkPartial(v View) {
+	if v.Merge == nil || len(v.Merge.Partial) == 0 {
+		return
+	}
+	if v.Merge.Phase == ring.MergeSealed && !v.Merge.Forced {
+		w.rt.Fatalf("sealed while it is partial: %+v", v.Merge)
+	}
+	for _, x := range v.Merge.Partial {
+		for hash := range uint64(testHashes) {
+			if x.Slots.HasHash(hash) && v.Table.Acting(hash) >= 0 {
+				w.rt.Fatalf("hash %d is partial and %d acts for it", hash, v.Table.Acting(hash))
 			}
 		}
 	}
@@ -402,6 +421,15 @@ func (w *world) moveData(before, after View, body Body, res Result) {
 			for hash := range testHashes {
 				if x.Donor == b.Donor && x.Receiver == b.Receiver && x.Slots.HasHash(uint64(hash)) {
 					w.dataOf(b.Receiver)[hash] = w.dataOf(b.Donor)[hash]
+				}
+			}
+		}
+	}
+	if m := before.Merge; body.Type() == CommandMergeCommit && res.Err == nil { // what was given up is lost
+		for _, x := range m.Partial {
+			for hash := range testHashes {
+				if x.Slots.HasHash(uint64(hash)) {
+					w.dataOf(x.Receiver)[hash] = w.writes[hash]
 				}
 			}
 		}

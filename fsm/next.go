@@ -43,7 +43,7 @@ func NextMergeStep(v View, nowUs int64) (Command, bool) {
 	if v.Merge == nil {
 		return PlanMerge(v)
 	}
-	if _, err := transfersFor(v.Table, v.Pending, v.Params.DoMerge); err != nil {
+	if m, err := movesFor(v.Table, v.Pending, v.Params.DoMerge); err != nil || m.waits != nil {
 		return Command{}, false
 	}
 	return Command{Body: MergeStart{}}, true
@@ -69,6 +69,9 @@ func seal(v View, nowUs int64) (Command, bool) {
 		if !t.Ready {
 			return Command{}, false
 		}
+	}
+	if len(v.Merge.Partial) > 0 && !v.Merge.Forced {
+		return Command{}, false
 	}
 	if v.Unsealed && nowUs-v.MergeTimeUs < SealTimeoutUs {
 		return Command{}, false
@@ -135,8 +138,11 @@ func plan(v View) (*ring.Assignment, error) {
 	default:
 		p = ring.Plan(base, members, v.Params.width())
 	}
-	transfers, err := transfersFor(v.Table, p, v.Params.DoMerge)
-	if err == nil && !moves && len(transfers) == 0 {
+	m, err := movesFor(v.Table, p, v.Params.DoMerge)
+	if err == nil {
+		err = m.waits
+	}
+	if err == nil && !moves && len(m.transfers) == 0 {
 		return nil, nil
 	}
 	return p, err

@@ -45,13 +45,20 @@ func (s *State) mergeRequest(e *entry, b MergeRequest) error {
 	if err != nil {
 		return err
 	}
-	return s.startMerge(e, p)
+	m, err := movesFor(s.table, p, s.params.DoMerge)
+	if err != nil {
+		return err
+	}
+	s.startMerge(e, p, m)
+	return nil
 }
 
 // mergeComplete applies MergeComplete.
-func (s *State) mergeComplete(e *entry, _ MergeComplete) error {
+func (s *State) mergeComplete(e *entry, b MergeComplete) error {
 	if !operating(s.merge) || s.merge.Phase == ring.MergeSealed {
 		return nil
 	}
-	return s.mergeSeal(e, MergeSeal{MergeID: s.merge.ID})
+	m := copyMerge(s.merge)
+	m.Forced = m.Forced || b.Force && len(m.Partial) > 0
+	return s.seal(e, m)
 }

@@ -112,7 +112,7 @@ func TestOperatorsCountOnce(t *testing.T) {
 
 // TestMergeBesideSuspended proves that a suspended server holds up no merge
 // when others have its data (CHMPX refuses every MERGE then), that it gives and
-// gets nothing, and that where it alone has data MERGE says so.
+// gets nothing. What it alone has: TestPartial.
 func TestMergeBesideSuspended(t *testing.T) {
 	r := ringOf(t, manualParams(), 3)
 	r.detach(0)
@@ -129,14 +129,6 @@ func TestMergeBesideSuspended(t *testing.T) {
 	r.complete()
 	r.status(0, stInSuspend)
 	r.status(1, stOut)
-
-	p := manualParams()
-	p.Replica = 0
-	r = ringOf(t, p, 2)
-	r.detach(0)
-	r.do(ServiceOut{ID: id(0)})
-	r.refused(RequestMerge(r.s.View()), ErrDonorMissing)
-	r.status(0, stDelete|ring.Suspend)
 }
 
 // TestSuspendedServerIsTakenOut proves that SERVICEOUT, MERGE and COMPMERGE

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
@@ -166,7 +167,7 @@ func (s *State) rebuild() error {
 		s.members[i] = Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup}
 	}
 	if s.merge != nil {
-		for _, t := range s.merge.Transfers {
+		for _, t := range slices.Concat(s.merge.Transfers, s.merge.Partial) {
 			if t.Slots == nil || t.Slots.Slots() != parts.parts || s.find(t.Donor) == nil || s.find(t.Receiver) == nil {
 				return fmt.Errorf("transfer from %v to %v", t.Donor, t.Receiver)
 			}

@@ -103,53 +103,84 @@ func (d division) holds(base *ring.Assignment, slot int, number uint16, got rece
 	return true
 }
 
-// transfersFor returns what has to move from the base of t to pending, by
-// donor and receiver in ring order: the acting owner of a part gives it to
-// every pending owner that can take it and is not in sync, and to the one that
-// will act in its place, even when that one is in sync: the part must be
-// drained at the old owner before the new one starts.
+// moves is what has to move for a merge.
+type moves struct {
+	transfers []ring.Transfer
+	partial   []ring.Transfer // of no donor that acts, see ring.Merge
+	waits     error           // ErrDonorMissing, for whom partial waits; nil without partial
+}
+
+// movesFor returns what has to move from the base of t to pending, by donor and
+// receiver in ring order: the acting owner of a part gives it to every pending
+// owner that can take it and is not in sync, and to the one that will act in
+// its place, even when that one is in sync: the part must be drained at the old
+// owner before the new one starts.
 //
-// A pending owner that cannot take data stays out of sync. But no part may
-// lose its data: ErrDonorMissing when nobody of the owners that a slot gets
-// would have the data of all its parts, because nobody acts for one of them;
-// ErrReceiverMissing when none of them can act.
-func transfersFor(t *ring.Table, pending *ring.Assignment, doMerge bool) ([]ring.Transfer, error) {
+// A pending owner that cannot take data stays out of sync. But no part may lose
+// its data by itself: when nobody of the owners that a slot gets would have all
+// of its data, because nobody acts for a part of it, that part is partial.
+// ErrReceiverMissing when none of them can act, ErrDonorMissing when both is so.
+func movesFor(t *ring.Table, pending *ring.Assignment, doMerge bool) (moves, error) {
 	d, err := divide(t.Base, pending)
 	if err != nil {
-		return nil, err
+		return moves{}, err
 	}
-	g := &giving{t: t, division: d, sets: make(map[pair]*ring.SlotSet), got: make(received)}
+	g := &giving{t: t, division: d, sets: make(pairs), partial: make(pairs), got: make(received)}
+	var m moves
 	for slot := range pending.Slots() {
 		if err := g.slot(slot, pending.Of(slot)); err != nil {
-			return nil, err
+			return moves{}, err
 		}
-		if doMerge && !slices.ContainsFunc(pending.Of(slot), func(n uint16) bool { return d.holds(t.Base, slot, n, g.got) }) {
-			return nil, g.donorMissing(slot)
+		if !doMerge || slices.ContainsFunc(pending.Of(slot), func(n uint16) bool { return d.holds(t.Base, slot, n, g.got) }) {
+			continue
+		}
+		if !g.leave(slot, pending.Of(slot)) {
+			return moves{}, g.donorMissing(slot)
+		}
+		if m.waits == nil {
+			m.waits = g.donorMissing(slot)
 		}
 	}
-	pairs := slices.SortedFunc(maps.Keys(g.sets), func(a, b pair) int {
-		return cmp.Or(cmp.Compare(a.donor, b.donor), cmp.Compare(a.receiver, b.receiver))
-	})
-	out := make([]ring.Transfer, 0, len(pairs))
-	for _, p := range pairs {
-		d, r := &t.Servers[p.donor], &t.Servers[p.receiver]
-		out = append(out, ring.Transfer{
-			Donor: d.ID, Receiver: r.ID, DonorIncarnation: d.Incarnation, ReceiverIncarnation: r.Incarnation,
-			Slots: g.sets[p],
-		})
-	}
-	return out, nil
+	m.transfers, m.partial = g.sets.transfers(t), g.partial.transfers(t)
+	return m, nil
 }
 
 // pair is who gives and who takes, as indexes into the table's servers.
 type pair struct{ donor, receiver int }
 
-// giving collects what transfersFor returns.
+// pairs are parts by who gives them to whom.
+type pairs map[pair]*ring.SlotSet
+
+func (p pairs) add(donor, receiver, part, parts int) {
+	k := pair{donor, receiver}
+	if p[k] == nil {
+		p[k] = ring.NewSlotSet(parts)
+	}
+	p[k].Add(part)
+}
+
+// transfers returns them in ring order.
+func (p pairs) transfers(t *ring.Table) []ring.Transfer {
+	keys := slices.SortedFunc(maps.Keys(p), func(a, b pair) int {
+		return cmp.Or(cmp.Compare(a.donor, b.donor), cmp.Compare(a.receiver, b.receiver))
+	})
+	out := make([]ring.Transfer, 0, len(keys))
+	for _, k := range keys {
+		d, r := &t.Servers[k.donor], &t.Servers[k.receiver]
+		out = append(out, ring.Transfer{
+			Donor: d.ID, Receiver: r.ID, DonorIncarnation: d.Incarnation, ReceiverIncarnation: r.Incarnation,
+			Slots: p[k],
+		})
+	}
+	return out
+}
+
+// giving collects what movesFor returns.
 type giving struct {
 	division
-	t    *ring.Table
-	sets map[pair]*ring.SlotSet
-	got  received
+	t             *ring.Table
+	sets, partial pairs
+	got           received
 }
 
 // slot gives the parts of a slot of the pending assignment to its owners.
@@ -182,12 +213,34 @@ func (g *giving) slot(slot int, owners []uint16) error {
 }
 
 func (g *giving) give(part, donor, receiver int) {
-	p := pair{donor, receiver}
-	if g.sets[p] == nil {
-		g.sets[p] = ring.NewSlotSet(g.parts)
-	}
-	g.sets[p].Add(part)
+	g.sets.add(donor, receiver, part, g.parts)
 	g.got.add(g.t.Servers[receiver].Number, part, g.parts)
+}
+
+// leave notes for a slot of the pending assignment which parts its new owners
+// lack that nobody can give now; false when none of the owners could take them.
+func (g *giving) leave(slot int, owners []uint16) bool {
+	left := false
+	for _, n := range owners {
+		i := g.t.IndexOfNumber(n)
+		if i < 0 || !able(g.t.Servers[i].Status) {
+			continue
+		}
+		for part := range g.of(slot) {
+			b := g.inBase(part)
+			if g.t.ActingSlot(b) >= 0 || inSync(g.t.Base, b, n) {
+				continue
+			}
+			for _, h := range g.t.Base.Of(b) {
+				if inSync(g.t.Base, b, h) { // there is one: see State.clearLostSync
+					g.partial.add(g.t.IndexOfNumber(h), i, part, g.parts)
+					left = true
+					break
+				}
+			}
+		}
+	}
+	return left
 }
 
 // donorMissing says whom a slot of the pending assignment waits for.
@@ -240,15 +293,15 @@ func (r received) add(number uint16, part, parts int) {
 
 func (r received) has(part int, number uint16) bool { return r[number].Has(part) }
 
-// sound checks that committing the transfers in the ring that t shows loses no
-// data and lets no part pass to another acting owner without a transfer. An
-// error says what is wrong.
-func sound(t *ring.Table, pending *ring.Assignment, transfers []ring.Transfer, doMerge bool) error {
+// sound checks that committing the merge in the ring that t shows loses no data
+// but that of its partial transfers, and lets no part pass to another acting
+// owner without a transfer. An error says what is wrong.
+func sound(t *ring.Table, pending *ring.Assignment, m *ring.Merge, doMerge bool) error {
 	d, err := divide(t.Base, pending)
 	if err != nil {
 		return err
 	}
-	for _, x := range transfers {
+	for _, x := range m.Transfers {
 		donor, r := t.Index(x.Donor), t.Index(x.Receiver)
 		if donor < 0 || r < 0 || t.Servers[donor].Incarnation != x.DonorIncarnation ||
 			t.Servers[r].Incarnation != x.ReceiverIncarnation || !able(t.Servers[r].Status) {
@@ -260,17 +313,19 @@ func sound(t *ring.Table, pending *ring.Assignment, transfers []ring.Transfer, d
 			}
 		}
 	}
-	got := newReceived(t, transfers)
+	got, all := newReceived(t, m.Transfers), newReceived(t, slices.Concat(m.Transfers, m.Partial))
 	for slot := range pending.Slots() {
-		if err := soundSlot(t, d, slot, pending.Of(slot), got, doMerge); err != nil {
+		holds := func(n uint16) bool { return !doMerge || d.holds(t.Base, slot, n, all) }
+		if err := soundSlot(t, d, slot, pending.Of(slot), got, holds); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func soundSlot(t *ring.Table, d division, slot int, owners []uint16, got received, doMerge bool) error {
-	holds := func(n uint16) bool { return !doMerge || d.holds(t.Base, slot, n, got) }
+// soundSlot is sound for a slot of the pending assignment; holds says which of
+// its owners will be in sync.
+func soundSlot(t *ring.Table, d division, slot int, owners []uint16, got received, holds func(uint16) bool) error {
 	acts := false // somebody for some part
 	for part := range d.of(slot) {
 		acts = acts || t.ActingSlot(d.inBase(part)) >= 0

@@ -69,21 +69,21 @@ func (c *commands) change(ctx context.Context, what ctlport.Change) ctlport.Outc
 	if what.Name == "UPDATESTATUS" {
 		err = c.ring.Refresh(ctx)
 	} else {
-		err = c.ring.Command(ctx, bodyOf(what.Name, target))
+		err = c.ring.Command(ctx, bodyOf(what, target))
 	}
 	o := outcomeOf(what.Name, err, target == c.self)
 	if o.Verdict == ctlport.Done && alone(c.table(), c.self) {
 		o.Verdict = ctlport.DoneAlone
 	}
 	reply, _, _ := strings.Cut(o.Reply(what.Name), "\n")
-	c.log.Info("control command", "command", what.Name, "server", what.Server.Host, "reply", reply, "reason", o.Reason)
+	c.log.Info("control command", "command", what.Name, "force", what.Force, "server", what.Server.Host, "reply", reply, "reason", o.Reason)
 	return o
 }
 
 // bodyOf returns the entry of a command about a server; nil for UPDATESTATUS,
 // which has none.
-func bodyOf(command string, about ring.ID) fsm.Body {
-	switch command {
+func bodyOf(what ctlport.Change, about ring.ID) fsm.Body {
+	switch what.Name {
 	case "SERVICEIN":
 		return fsm.ServiceIn{ID: about}
 	case "SERVICEOUT":
@@ -91,11 +91,11 @@ func bodyOf(command string, about ring.ID) fsm.Body {
 	case "MERGE":
 		return fsm.MergeRequest{}
 	case "COMPMERGE":
-		return fsm.MergeComplete{}
+		return fsm.MergeComplete{Force: what.Force}
 	case "ABORTMERGE":
 		return fsm.MergeAbort{Operator: true, Reason: "ABORTMERGE"}
 	case "SUSPENDMERGE", "NOSUSPENDMERGE":
-		return fsm.SuspendMerge{On: command == "SUSPENDMERGE"}
+		return fsm.SuspendMerge{On: what.Name == "SUSPENDMERGE"}
 	}
 	return nil
 }

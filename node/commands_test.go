@@ -168,6 +168,8 @@ func starts() []start {
 		{"leaving and down, a merge copies", 1, "abc", then(leaving, down, request)},
 		{"leaving and down, and it alone has its data (REPLICA = 0)", 0, "abc", then(leaving, down)},
 		{"leaving, no program is attached, and it alone has its data (REPLICA = 0)", 0, "abc", then(leaves, leaving)},
+		{"leaving and down, it alone has its data (REPLICA = 0), and a merge waits for it", 0, "abc", then(leaving, down, request)},
+		{"leaving, no program is attached, it alone has its data (REPLICA = 0), and a merge waits for it", 0, "abc", then(leaves, leaving, request)},
 		{"the only server", 1, "a", none},
 		{"the only server, being added", 1, "", joining},
 		{"the only server in service, another is out", 1, "a", func(o *operated) { o.up("b"); o.programs("b", 1) }},
@@ -175,7 +177,7 @@ func starts() []start {
 }
 
 // operatorCommands are the commands that have an entry.
-var operatorCommands = []string{"SERVICEIN", "SERVICEOUT", "MERGE", "COMPMERGE", "ABORTMERGE", "SUSPENDMERGE", "NOSUSPENDMERGE"}
+var operatorCommands = []string{"SERVICEIN", "SERVICEOUT", "MERGE", "COMPMERGE", "COMPMERGE FORCE", "ABORTMERGE", "SUSPENDMERGE", "NOSUSPENDMERGE"}
 
 // begin returns the ring in which a start is found.
 func (s start) begin(t *testing.T) *operated {
@@ -206,18 +208,19 @@ func shown(st ring.Status) string {
 func (o *operated) answer(command string) string {
 	o.t.Helper()
 	before := o.View()
-	err := o.apply(bodyOf(command, idOf("a")))
+	name, more, _ := strings.Cut(command, " ")
+	err := o.apply(bodyOf(ctlport.Change{Name: name, Force: more == "FORCE"}, idOf("a")))
 	if err != nil {
 		if after := o.View(); before.Table != after.Table || before.Merge != after.Merge || before.SuspendMerge != after.SuspendMerge {
 			o.t.Errorf("%s was refused and changed something", command)
 		}
 		err = fmt.Errorf("%w: %w", controlplane.ErrRefused, err)
 	}
-	out := outcomeOf(command, err, command != "SERVICEOUT")
+	out := outcomeOf(name, err, name != "SERVICEOUT")
 	if out.Verdict == ctlport.Done && alone(o.View().Table, idOf("a")) {
 		out.Verdict = ctlport.DoneAlone
 	}
-	return out.Reply(command)
+	return out.Reply(name)
 }
 
 const commandsHead = `# Every command, every status
@@ -228,6 +231,7 @@ to any. Made by a test of package node that runs each of them; in rings of three
 servers with REPLICA = 1 unless said otherwise, and AUTOMERGE off: with it the merge
 goes on by itself from there. What the commands do is in [control.md](control.md).
 
+COMPMERGE FORCE is listed where it does something else than COMPMERGE.
 SUSPENDMERGE, NOSUSPENDMERGE and UPDATESTATUS answer SUCCEED in every status (UPDATESTATUS on
 the only server of a ring: SUCCEED: There no server on RING.) and leave it as it is.
 `
@@ -240,6 +244,7 @@ func document(t *testing.T) string {
 	for _, s := range starts() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| command | reply | status after it |\n|---|---|---|\n",
 			strings.ToUpper(s.about[:1])+s.about[1:], shown(s.begin(t).status("a")))
+		complete := ""
 		for _, command := range operatorCommands {
 			o := s.begin(t)
 			before := o.status("a")
@@ -254,6 +259,11 @@ func document(t *testing.T) string {
 			status := "same"
 			if after != before {
 				status = shown(after)
+			}
+			if command == "COMPMERGE" {
+				complete = reply + status
+			} else if command == "COMPMERGE FORCE" && reply+status == complete {
+				continue
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", command, strings.ReplaceAll(strings.TrimSpace(reply), "\nREASON: ", "<br>REASON: "), status)
 		}

@@ -41,4 +41,10 @@ type Merge struct {
 	Phase     MergePhase `json:"phase"`
 	Seal      uint64     `json:"seal"` // log index of the MergeSeal in force, 0 if not sealed
 	Transfers []Transfer `json:"transfers"`
+	// Partial is what cannot be moved now: nobody acts for these slots, and their
+	// new owners lack the data. Donor is the first server that holds it. When such
+	// a one acts again its slots become transfers.
+	Partial []Transfer `json:"partial,omitempty"`
+	// Forced: the merge is completed without the data of Partial.
+	Forced bool `json:"forced,omitempty"`
 }

@@ -15,7 +15,7 @@ func mergeCommands() []*cli.Command {
 			Description: "SUCCEED means that the command is in the ring's log; \"chmpxctl status\" shows how far\nthe merge is.",
 			Subcommands: []*cli.Command{
 				ringVerb("start", "start the merge: data is copied, the owners serve on", "MERGE"),
-				ringVerb("complete", "let the slots change hands, once all servers are Done", "COMPMERGE"),
+				completeCommand(),
 				ringVerb("abort", "end the merge, or take a SERVICEOUT back", "ABORTMERGE"),
 			},
 			HideHelpCommand: true,

@@ -11,6 +11,7 @@ import (
 type Change struct {
 	Name   string    // of the command: SERVICEIN, SERVICEOUT, MERGE, COMPMERGE, ABORTMERGE, SUSPENDMERGE, NOSUSPENDMERGE or UPDATESTATUS
 	Server ServerRef // of SERVICEOUT: whom
+	Force  bool      // of COMPMERGE: go on without data that nobody can give
 }
 
 // ServerRef is how an operator calls a server.

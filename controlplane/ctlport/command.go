@@ -92,5 +92,6 @@ func (a Answers) change(ctx context.Context, c Command) string {
 		}
 		what.Server = ref
 	}
+	what.Force = c.Name == "COMPMERGE" && len(c.Args) > 0 && strings.EqualFold(c.Args[0], "FORCE")
 	return a.Change(ctx, what).Reply(c.Name)
 }

@@ -112,10 +112,22 @@ func printMerge(b *strings.Builder, st controlplane.Status) {
 	}
 	fmt.Fprintf(b, "\nmerge %d is %s\n", st.Merge.ID, st.Merge.Phase)
 	tw := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	partial := false
 	for _, t := range st.Merge.Transfers {
+		if t.Partial {
+			partial = true
+			fmt.Fprintf(tw, "  %s\t-> %s\t%d slots\tpartial: who has the data is down or without program\t\n", names[t.Donor.String()], names[t.Receiver.String()], t.Slots)
+			continue
+		}
 		fmt.Fprintf(tw, "  %s\t-> %s\t%d slots\tready %t\tfinal %t\n", names[t.Donor.String()], names[t.Receiver.String()], t.Slots, t.Ready, t.Final)
 	}
 	tw.Flush()
+	if st.Merge.Stalled > 0 {
+		fmt.Fprintf(b, "  stalled: no progress for %d s\n", st.Merge.Stalled)
+	}
+	if partial && !st.Merge.Forced {
+		b.WriteString("  COMPMERGE FORCE (chmpxctl merge complete --force) goes on without that data\n")
+	}
 	if auto := st.Params != nil && st.Params.AutoMerge && !st.SuspendMerge && !st.MergeHeld; copying(st) && !auto {
 		b.WriteString("  COMPMERGE (chmpxctl merge complete) completes it, once all servers are Done\n")
 	}

@@ -51,6 +51,28 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// What a merge waits for, and that it makes no progress, is said with the way out.
+func TestPrintPartial(t *testing.T) {
+	st := example()
+	st.Merge.Transfers = append(st.Merge.Transfers, controlplane.TransferStatus{Donor: 8, Receiver: 7, Slots: 3, Partial: true})
+	st.Merge.Stalled = 75
+	for _, forced := range []bool{false, true} {
+		st.Merge.Forced = forced
+		var b strings.Builder
+		if err := Print(&b, st); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"b:8021  -> a:8021  3 slots   partial: who has the data is down or without program", "  stalled: no progress for 75 s\n"} {
+			if !strings.Contains(b.String(), want) {
+				t.Errorf("the output lacks %q:\n%s", want, b.String())
+			}
+		}
+		if got := strings.Contains(b.String(), "merge complete --force"); got == forced {
+			t.Errorf("forced %t:\n%s", forced, b.String())
+		}
+	}
+}
+
 // What keeps AUTOMERGE from working is said, where there is AUTOMERGE.
 func TestPrintAutoMerge(t *testing.T) {
 	for _, tc := range []struct {
