@@ -235,6 +235,22 @@ func TestDrainTells(t *testing.T) {
 	}
 }
 
+// TestDrainWithoutWord proves that Drain returns also when messages with a
+// deadline were settled without a word.
+func TestDrainWithoutWord(t *testing.T) {
+	n := newTestNode(t)
+	c := attachAs(t, n, Options{Undelivered: func(u Undelivered) { t.Errorf("reported %+v", u) }})
+	ctx := stopIn(t, longStop)
+	for i := range 20 {
+		if err := c.Send(ctx, uint64(i), nil, Deadline(time.Now().Add(time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestWatchedRoom proves that senders of messages with a deadline go on when
 // the node has settled many of them without a word: nobody else would look.
 func TestWatchedRoom(t *testing.T) {

@@ -219,6 +219,7 @@ func (c *Client) drainReports(ctx context.Context) error {
 		if given := c.undelivered.Load(); known && c.undeliveredTold.Load()+c.undeliveredMissed.Load() >= given {
 			return nil
 		}
+		c.kick() // what was settled without a word is noticed when somebody looks
 		select {
 		case <-again.C:
 		case <-c.closing:
