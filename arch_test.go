@@ -65,7 +65,7 @@ var rules = map[string]rule{
 	"testcluster/check": {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/anishathalye/porcupine", "golang.org/x/sys"}},
 	"cmd": {
 		own:   []string{"client", "cmd/internal/...", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "wire"},
-		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/urfave/cli/v2", "golang.org/x/sys"},
+		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/urfave/cli/v2", "golang.org/x/sys", "golang.org/x/term"},
 	},
 	"cmd/chmpx-testcluster": {
 		own:   []string{"client", "cmd/internal/...", "config", "internal/...", "node", "ops", "ring", "testcluster", "testcluster/..."},

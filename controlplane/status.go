@@ -85,9 +85,10 @@ type ServerStatus struct {
 
 // SlaveStatus is one slave as this node sees it.
 type SlaveStatus struct {
-	ID   ring.ID `json:"id"`
-	Name string  `json:"name"`
-	Up   bool    `json:"up"`
+	ID      ring.ID `json:"id"`
+	Name    string  `json:"name"`
+	CtlPort uint16  `json:"ctlport"`
+	Up      bool    `json:"up"`
 }
 
 // MergeStatus is the progress of the merge that runs.
@@ -164,7 +165,7 @@ func (p *Plane) Status() Status {
 		}
 	}
 	for _, s := range v.Slaves {
-		st.Slaves = append(st.Slaves, SlaveStatus{ID: s.ID, Name: s.Name, Up: s.Status.Live() == ring.Up})
+		st.Slaves = append(st.Slaves, SlaveStatus{ID: s.ID, Name: s.Name, CtlPort: s.CtlPort, Up: s.Status.Live() == ring.Up})
 	}
 	st.Merge = mergeStatus(v.Merge)
 	if st.Merge != nil {

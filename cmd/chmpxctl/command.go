@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +10,12 @@ import (
 	"github.com/chmpx/chmpx/internal/ringview"
 )
 
-// errPrinted says that a command failed and that JSON which says why has been
-// printed.
-var errPrinted = errors.New("the command failed")
-
 // ringVerb is a verb that sends one text command to a node; nothing may follow
 // its options.
 func ringVerb(name, usage, command string) *cli.Command {
 	return &cli.Command{
 		Name: name, Usage: usage, Flags: commandFlags(),
-		Action: func(c *cli.Context) error {
-			if c.NArg() > 0 {
-				return fmt.Errorf("%s: %q is no option; options begin with a dash", name, c.Args().First())
-			}
-			return sendCommand(c, command)
-		},
+		Action: answering(name, func(c *cli.Context) (answer, error) { return sendCommand(c, command) }),
 	}
 }
 
@@ -34,44 +24,44 @@ func commandFlags() []cli.Flag {
 	return append(targetFlags(), &cli.BoolFlag{Name: "json", Usage: "print command, ok, reply and reason in JSON"})
 }
 
-// sendCommand sends a text command to the node that the options name, and
-// prints what it answers. Only SUCCEED is no error.
-func sendCommand(c *cli.Context, command string) error {
-	t, err := targetOf(c)
-	if err != nil {
-		return err
-	}
-	r, err := ringview.Command(c.Context, t.host, t.ctlPort, command)
-	switch {
-	case c.Bool("json"):
-		return printReply(c.App.Writer, command, r, err)
-	case err != nil:
-		return err
-	case r.OK:
-		_, err = fmt.Fprintln(c.App.Writer, r.Reply)
-		return err
-	case r.Reason != "":
-		return fmt.Errorf("%s (%s)", r.Reply, r.Reason)
-	}
-	return errors.New(r.Reply)
+// commandAnswer is what became of a command.
+type commandAnswer struct {
+	Command string `json:"command"`
+	ringview.Reply
+	Error string `json:"error,omitempty"` // there is no reply, or it came to nothing after it
 }
 
-// printReply prints in JSON what became of a command; failed is why there is no reply.
-func printReply(w io.Writer, command string, r ringview.Reply, failed error) error {
-	out := struct {
-		Command string `json:"command"`
-		ringview.Reply
-		Error string `json:"error,omitempty"` // there is no reply
-	}{Command: command, Reply: r}
-	if failed != nil {
-		out.Error = failed.Error()
+func (a commandAnswer) print(w io.Writer, _ bool) error {
+	if !a.OK { // the error says it
+		return nil
 	}
-	b, err := json.Marshal(out)
+	_, err := fmt.Fprintln(w, a.Reply.Reply)
+	return err
+}
+
+// failed returns the answer for a command that was taken and came to nothing.
+func (a commandAnswer) failed(err error) (answer, error) {
+	a.OK, a.Error = false, err.Error()
+	return a, err
+}
+
+// sendCommand sends a text command to the node that the options name. Only
+// SUCCEED is no error.
+func sendCommand(c *cli.Context, command string) (answer, error) {
+	t, err := targetOf(c)
 	if err != nil {
-		return fmt.Errorf("encode the reply: %w", err)
+		return nil, err
 	}
-	if _, err := fmt.Fprintf(w, "%s\n", b); err != nil || r.OK {
-		return err
+	r, err := ringview.Command(c.Context, t.host, t.ctlPort, command)
+	a := commandAnswer{Command: command, Reply: r}
+	switch {
+	case err != nil:
+		a.Error = err.Error()
+	case r.OK:
+	case r.Reason != "":
+		err = fmt.Errorf("%s (%s)", r.Reply, r.Reason)
+	default:
+		err = errors.New(r.Reply)
 	}
-	return errPrinted
+	return a, err
 }

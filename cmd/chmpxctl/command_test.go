@@ -44,7 +44,7 @@ func TestRingVerbs(t *testing.T) {
 	port, sent := commandNode(t, "SUCCEED\n")
 	for verb, want := range map[string]string{
 		"servicein": "SERVICEIN", "serviceout @ b:8021": "SERVICEOUT b:8021", "serviceout @ [::1]:8021:x": "SERVICEOUT [::1]:8021:x",
-		"merge start": "MERGE", "merge complete": "COMPMERGE", "merge abort": "ABORTMERGE",
+		"merge start": "MERGE", "merge complete -no-wait": "COMPMERGE", "merge complete -no-wait -force": "COMPMERGE FORCE", "merge abort": "ABORTMERGE",
 		"suspend": "SUSPENDMERGE", "nosuspend": "NOSUSPENDMERGE", "updatestatus": "UPDATESTATUS",
 	} {
 		if !strings.Contains(verb, "@") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,22 +35,28 @@ func confCommand() *cli.Command {
 				&cli.GenericFlag{Name: "ctlport", Value: new(port), Usage: "control `port` of the node, in place of SELFCTLPORT"},
 				&cli.StringFlag{Name: "cuk", Usage: "`text` that names the node, in place of SELFCUK"},
 				&cli.BoolFlag{Name: "any-host", Usage: "the nodes need not be on this host"},
+				&cli.BoolFlag{Name: "as-json", Usage: "print the answer in JSON (-json is a configuration)"},
 			},
 			Action: func(c *cli.Context) error {
 				if c.NArg() > 0 {
-					return fmt.Errorf("conf check: %q is no option; name a file with -conf", c.Args().First())
+					return usagef("conf check: %q is no option; name a file with -conf", c.Args().First())
 				}
 				source, err := config.FindSource(c.String("conf"), c.String("json"))
 				if err != nil {
-					return fmt.Errorf("which configuration? %w", err)
+					return usagef("which configuration? %w", err)
 				}
-				ck := check(source, int(ctlPortOf(c)), c.String("cuk"), c.Bool("any-host"))
-				return ck.print(c.App.Writer)
+				return showAs(c, c.Bool("as-json"), func(c *cli.Context) (answer, error) {
+					ck := check(source, int(ctlPortOf(c)), c.String("cuk"), c.Bool("any-host"))
+					if len(ck.errs) > 0 {
+						return ck, errBad
+					}
+					return ck, nil
+				})
 			},
 		}},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return fmt.Errorf("unknown command \"conf %s\"; chmpxctl conf -h lists them", c.Args().First())
+				return usagef("unknown command \"conf %s\"; chmpxctl conf -h lists them", c.Args().First())
 			}
 			return cli.ShowSubcommandHelp(c)
 		},
@@ -114,8 +121,34 @@ func roleAnywhere(cfg *config.Config, ctlPort int) string {
 // texts returns the lines of an error.
 func texts(err error) []string { return strings.Split(err.Error(), "\n") }
 
-// print writes everything for people; the error is errBad when there are errors.
-func (ck checked) print(w io.Writer) error {
+// MarshalJSON returns what was found out.
+func (ck checked) MarshalJSON() ([]byte, error) {
+	out := struct {
+		Source   string   `json:"source"`
+		OK       bool     `json:"ok"`
+		Errors   []string `json:"errors"`
+		Warnings []string `json:"warnings"`
+		Group    string   `json:"group,omitempty"`
+		Servers  int      `json:"servers"`
+		Node     *namedID `json:"node,omitempty"` // this host's
+	}{Source: ck.source.String(), OK: len(ck.errs) == 0, Errors: ck.errs, Warnings: ck.warnings}
+	if out.Errors == nil {
+		out.Errors = []string{}
+	}
+	if out.Warnings == nil {
+		out.Warnings = []string{}
+	}
+	if ck.cfg != nil {
+		out.Group, out.Servers = ck.cfg.Group, len(ck.cfg.Servers)
+	}
+	if ck.self != nil {
+		out.Node = &namedID{selfID(ck.cfg, *ck.self).String(), fmt.Sprintf("%s:%d", ck.self.Name, ck.self.CtlPort), strings.ToLower(ck.role)}
+	}
+	return json.Marshal(out)
+}
+
+// print writes everything for people.
+func (ck checked) print(w io.Writer, _ bool) error {
 	var b strings.Builder
 	for _, text := range ck.warnings {
 		fmt.Fprintf(&b, "warning: %s\n", text)
@@ -137,13 +170,8 @@ func (ck checked) print(w io.Writer) error {
 		fmt.Fprintf(&b, "this host's node is the %s %s:%d, chmpxid %s\n",
 			strings.ToLower(ck.role), ck.self.Name, ck.self.CtlPort, selfID(ck.cfg, *ck.self))
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return err
-	}
-	if len(ck.errs) > 0 {
-		return errBad
-	}
-	return nil
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func selfID(cfg *config.Config, s config.Self) ring.ID {

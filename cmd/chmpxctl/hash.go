@@ -32,80 +32,99 @@ func hashCommand() *cli.Command {
 			"that node who owns the key. With -conf it also lists the ids of the servers,\n" +
 			"and asks the nodes of the configuration, this host's first; when none\n" +
 			"answers it shows who owns the key when all servers are in service.",
-		Flags: append(targetFlags(),
+		Flags: append(targetFlags(), jsonFlag(),
 			&cli.BoolFlag{Name: "hex", Usage: "KEY is written in hexadecimal digits, for bytes that are no text"}),
-		Action: func(c *cli.Context) error {
-			key, err := keyOf(c)
-			if err != nil {
-				return err
-			}
-			w := c.App.Writer
-			fmt.Fprintf(w, "hash1  0x%016x\nhash2  0x%016x\n", ring.Hash(key), ring.SecondHash(key))
-			return showOwners(c, w, ring.Hash(key))
-		},
+		Action: func(c *cli.Context) error { return show(c, hashOf) },
 	}
+}
+
+// hashAnswer is what can be known of the owners of a key by what the options name.
+type hashAnswer struct {
+	Hash1   string          `json:"hash1"` // with 0x
+	Hash2   string          `json:"hash2"`
+	Servers []namedID       `json:"servers,omitempty"` // of the configuration, and this host's slave
+	By      string          `json:"by,omitempty"`      // where the owners come from
+	Owners  *ctlport.Owners `json:"owners,omitempty"`
+}
+
+// namedID is the id of a node, in hexadecimal digits.
+type namedID struct {
+	ID   string `json:"id"`
+	Node string `json:"node"`
+	Role string `json:"role"` // server or slave
+}
+
+func hashOf(c *cli.Context) (answer, error) {
+	key, err := keyOf(c)
+	if err != nil {
+		return nil, err
+	}
+	a := hashAnswer{Hash1: fmt.Sprintf("0x%016x", ring.Hash(key)), Hash2: fmt.Sprintf("0x%016x", ring.SecondHash(key))}
+	if err := a.findOwners(c, ring.Hash(key)); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // keyOf returns the bytes of the key.
 func keyOf(c *cli.Context) ([]byte, error) {
 	switch n := c.NArg(); {
 	case n == 0:
-		return nil, errors.New("hash: which key? write it behind the options")
+		return nil, usagef("hash: which key? write it behind the options")
 	case n > 1:
-		return nil, fmt.Errorf("hash: one key is needed, not %d words; options come before it, and a key with blanks goes in quotes", n)
+		return nil, usagef("hash: one key is needed, not %d words; options come before it, and a key with blanks goes in quotes", n)
 	case !c.Bool("hex"):
 		return []byte(c.Args().First()), nil
 	}
 	key, err := hex.DecodeString(strings.TrimPrefix(c.Args().First(), "0x"))
 	if err != nil {
-		return nil, fmt.Errorf("hash: %q: -hex needs an even number of the digits 0-9 and a-f", c.Args().First())
+		return nil, usagef("hash: %q: -hex needs an even number of the digits 0-9 and a-f", c.Args().First())
 	}
 	return key, nil
 }
 
-// showOwners prints what can be known of the owners by what the options name.
-func showOwners(c *cli.Context, w io.Writer, hash uint64) error {
+// findOwners adds what the node says that the options name, or the configuration.
+func (a *hashAnswer) findOwners(c *cli.Context, hash uint64) error {
 	if ctlPortOf(c) > 0 {
 		t, err := targetOf(c)
 		if err != nil {
 			return err
 		}
-		o, err := askOwners(c.Context, t, hash)
-		if err != nil {
-			return err
-		}
-		return printOwners(w, o, fmt.Sprintf("the table of %s:%d", t.host, t.ctlPort))
+		return a.ask(c.Context, t, hash)
 	}
 	source, err := config.FindSource(c.String("conf"), "")
 	if errors.Is(err, config.ErrNoSource) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return &usageError{err}
 	}
 	cfg, _, err := config.Load(source)
 	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
+		return usagef("read configuration: %w", err)
 	}
 	servers, err := serversOf(cfg)
 	if err != nil {
 		return err
 	}
-	if err := printIDs(w, cfg, servers, c.String("cuk")); err != nil {
-		return err
-	}
+	a.Servers = idsOf(cfg, servers, c.String("cuk"))
 	ctx, cancel := context.WithTimeout(c.Context, askTimeout)
 	defer cancel()
 	for _, t := range nodesOf(c, cfg) {
-		if o, err := askOwners(ctx, t, hash); err == nil && o.Group == cfg.Group {
-			return printOwners(w, o, fmt.Sprintf("the table of %s:%d", t.host, t.ctlPort))
+		if err := a.ask(ctx, t, hash); err == nil && a.Owners.Group == cfg.Group {
+			return nil
 		}
 	}
 	o, err := planned(cfg, servers, hash)
-	if err != nil {
-		return err
-	}
-	return printOwners(w, o, "the configuration: no node of it answers, and this is a new ring with all servers in service")
+	a.By, a.Owners = "the configuration: no node of it answers, and this is a new ring with all servers in service", &o
+	return err
+}
+
+// ask adds who owns a hash by the table of a node.
+func (a *hashAnswer) ask(ctx context.Context, t target, hash uint64) error {
+	o, err := askOwners(ctx, t, hash)
+	a.By, a.Owners = fmt.Sprintf("the table of %s:%d", t.host, t.ctlPort), &o
+	return err
 }
 
 func askOwners(ctx context.Context, t target, hash uint64) (ctlport.Owners, error) {
@@ -166,17 +185,34 @@ func planned(cfg *config.Config, servers []ring.Server, hash uint64) (ctlport.Ow
 	return ctlport.OwnersOf(t, hash), nil
 }
 
-// printIDs lists the servers, and this host's node if it is a slave.
-func printIDs(w io.Writer, cfg *config.Config, servers []ring.Server, cuk string) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "\nCHMPXID\tNODE")
+// idsOf lists the servers, and this host's node if it is a slave.
+func idsOf(cfg *config.Config, servers []ring.Server, cuk string) []namedID {
+	var all []namedID
 	for _, s := range servers {
-		fmt.Fprintf(tw, "%s\t%s:%d\n", s.ID, s.Name, s.CtlPort)
+		all = append(all, namedID{s.ID.String(), fmt.Sprintf("%s:%d", s.Name, s.CtlPort), "server"})
 	}
 	if self, err := cfg.SelfNode(0, cuk); err == nil && !self.Server {
-		fmt.Fprintf(tw, "%s\t%s:%d (slave)\n", selfID(cfg, self), self.Name, self.CtlPort)
+		all = append(all, namedID{selfID(cfg, self).String(), fmt.Sprintf("%s:%d", self.Name, self.CtlPort), "slave"})
 	}
-	return tw.Flush()
+	return all
+}
+
+func (a hashAnswer) print(w io.Writer, _ bool) error {
+	fmt.Fprintf(w, "hash1  %s\nhash2  %s\n", a.Hash1, a.Hash2)
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for i, n := range a.Servers {
+		if i == 0 {
+			fmt.Fprintln(tw, "\nCHMPXID\tNODE")
+		}
+		if n.Role == "slave" {
+			n.Node += " (slave)"
+		}
+		fmt.Fprintf(tw, "%s\t%s\n", n.ID, n.Node)
+	}
+	if err := tw.Flush(); err != nil || a.Owners == nil {
+		return err
+	}
+	return printOwners(w, *a.Owners, a.By)
 }
 
 func printOwners(w io.Writer, o ctlport.Owners, source string) error {

@@ -1,5 +1,6 @@
 // Command chmpxctl asks and commands the nodes of a ring over their control
-// ports. Each verb is a file of its own.
+// ports. Each group of verbs is a file of its own. By the name that it is called
+// by it is one of CHMPX's tools: chmpxconftest, chmpxlinetool or chmpxstatus.
 package main
 
 import (
@@ -14,6 +15,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// version is what the verb of that name prints; the build may replace it.
+var version = "0.1.0"
+
 func main() {
 	if isConfTest(os.Args[0]) {
 		signals := make(chan os.Signal, 1)
@@ -22,13 +26,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	app := newApp()
-	if err := app.RunContext(ctx, os.Args); err != nil {
-		if !errors.Is(err, errBad) && !errors.Is(err, errPrinted) { // which have been printed
-			fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
-		}
-		os.Exit(1)
+	err := newApp().RunContext(ctx, os.Args)
+	if err != nil && !errors.Is(err, errBad) && !errors.Is(err, errPrinted) { // which have been printed
+		fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
 	}
+	os.Exit(exitCode(err))
 }
 
 func newApp() *cli.App {
@@ -38,16 +40,17 @@ func newApp() *cli.App {
 		Description: "Commands go to the control port of one node: -host and -ctlport name it, or\n" +
 			"-conf names its configuration file (default: CHMCONFFILE, then CHMJSONCONF).\n" +
 			"Called as chmpxconftest it is CHMPX's tool of that name.\n\n" +
-			"Exit codes: 0 done, 1 the node could not be reached or refused, an option is\n" +
-			"wrong, or the configuration that was checked is bad.",
+			"Exit codes: 0 done, 1 refused or found to be wrong, 2 the command line is wrong,\n" +
+			"3 no node answers, nothing was changed, 4 a command was sent and not answered, it\n" +
+			"may have been done, 5 what was waited for did not happen in time.",
 		HideVersion: true,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {
-				return fmt.Errorf("unknown command %q; chmpxctl -h lists them", c.Args().First())
+				return usagef("unknown command %q; chmpxctl -h lists them", c.Args().First())
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands:       slices.Concat([]*cli.Command{statusCommand(), hashCommand(), confCommand()}, serviceCommands(), mergeCommands()),
+		Commands:       slices.Concat(viewCommands(), []*cli.Command{hashCommand(), confCommand()}, serviceCommands(), mergeCommands()),
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 		OnUsageError:   wrongOption,
 	}
@@ -57,7 +60,7 @@ func newApp() *cli.App {
 
 // wrongOption is in place of the help that hides an error about an option.
 func wrongOption(c *cli.Context, err error, _ bool) error {
-	return fmt.Errorf("%w; %s -h lists the options", err, c.Command.HelpName)
+	return usagef("%w; %s -h lists the options", err, c.Command.HelpName)
 }
 
 // sayOnce sets wrongOption for all commands.

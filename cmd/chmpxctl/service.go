@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -20,13 +18,13 @@ func serviceCommands() []*cli.Command {
 		Action: func(c *cli.Context) error {
 			switch n := c.NArg(); {
 			case n == 0:
-				return errors.New("serviceout: which server? write HOST:CTLPORT behind the options")
+				return usagef("serviceout: which server? write HOST:CTLPORT behind the options")
 			case n > 1:
-				return fmt.Errorf("serviceout: one server is needed, not %d words; options come before it", n)
+				return usagef("serviceout: one server is needed, not %d words; options come before it", n)
 			case strings.ContainsAny(c.Args().First(), " \t\r\n\x00"):
-				return fmt.Errorf("serviceout: %q: a server's name has no blanks", c.Args().First())
+				return usagef("serviceout: %q: a server's name has no blanks", c.Args().First())
 			}
-			return sendCommand(c, "SERVICEOUT "+c.Args().First())
+			return show(c, func(c *cli.Context) (answer, error) { return sendCommand(c, "SERVICEOUT "+c.Args().First()) })
 		},
 	}
 	return []*cli.Command{

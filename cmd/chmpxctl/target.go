@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"net"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -16,17 +16,27 @@ type target struct {
 	ctlPort uint16
 }
 
+// String returns how messages call the node.
+func (t target) String() string { return net.JoinHostPort(t.host, strconv.Itoa(int(t.ctlPort))) }
+
 // port is the value of an option that names a port; 0: it is not given.
 type port uint16
 
 // Set implements flag.Value.
 func (p *port) Set(s string) error {
+	n, err := parsePort(s)
+	if err == nil {
+		*p = port(n)
+	}
+	return err
+}
+
+func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {
-		return errors.New("use a port from 1 to 65535")
+		return 0, errors.New("use a port from 1 to 65535")
 	}
-	*p = port(n)
-	return nil
+	return uint16(n), nil
 }
 
 // String implements flag.Value.
@@ -50,7 +60,8 @@ func targetFlags() []cli.Flag {
 	}
 }
 
-// targetOf reads what targetFlags say.
+// targetOf reads what targetFlags say. Its errors are about the command line or
+// the configuration that it names.
 func targetOf(c *cli.Context) (target, error) {
 	t := target{host: c.String("host")}
 	if t.ctlPort = ctlPortOf(c); t.ctlPort > 0 {
@@ -58,19 +69,25 @@ func targetOf(c *cli.Context) (target, error) {
 	}
 	source, err := config.FindSource(c.String("conf"), "")
 	if errors.Is(err, config.ErrNoSource) {
-		return t, errors.New("which node? name it with -ctlport (and -host) or with -conf")
+		return t, usagef("which node? name it with -ctlport (and -host) or with -conf")
 	}
 	if err != nil {
-		return t, err
+		return t, &usageError{err}
 	}
 	cfg, _, err := config.Load(source)
 	if err != nil {
-		return t, fmt.Errorf("read configuration: %w", err)
+		return t, usagef("read configuration: %w", err)
 	}
 	self, err := cfg.SelfNode(0, c.String("cuk"))
 	if err != nil {
-		return t, fmt.Errorf("find the node in %s: %w", source, err)
+		return t, usagef("find the node in %s: %w", source, err)
 	}
 	t.ctlPort = uint16(self.CtlPort) // config allows 1 to 65535
 	return t, nil
+}
+
+// hasTarget reports whether the options or the environment name a node.
+func hasTarget(c *cli.Context) bool {
+	_, err := config.FindSource(c.String("conf"), "")
+	return ctlPortOf(c) > 0 || err == nil
 }

@@ -20,7 +20,7 @@ var ErrNotSent = errors.New("ringview: the node cannot be reached, nothing was d
 // Limits of a command: nodes answer within 5 s.
 const (
 	commandTimeout = 6 * time.Second
-	replyBytesMax  = 1 << 20
+	replyBytesMax  = 16 << 20 // DUMP of 1,024 servers takes about 1 MiB
 )
 
 // Reply is what a node answers to a text command that changes the ring.
@@ -35,13 +35,22 @@ type Reply struct {
 // Without an answer it returns ErrNoAnswer, or ErrNotSent when the node could
 // not be reached.
 func Command(ctx context.Context, host string, ctlPort uint16, command string) (Reply, error) {
+	text, err := Ask(ctx, host, ctlPort, command)
+	if err != nil {
+		return Reply{}, err
+	}
+	return parseReply(text), nil
+}
+
+// Ask is Command for any text command; it returns the text of the answer as it came.
+func Ask(ctx context.Context, host string, ctlPort uint16, command string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return Reply{}, fmt.Errorf("%w: %s to %s: %w", ErrNotSent, command, addr, err)
+		return "", fmt.Errorf("%w: %s to %s: %w", ErrNotSent, command, addr, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -60,9 +69,9 @@ func Command(ctx context.Context, host string, ctlPort uint16, command string) (
 		if err == nil {
 			err = errors.New("the node closed the connection; if it does so at once, it does not let this host in: see CTLALLOW")
 		}
-		return Reply{}, fmt.Errorf("%w of %s to %s, it may have been done: %w", ErrNoAnswer, addr, command, err)
+		return "", fmt.Errorf("%w of %s to %s, it may have been done: %w", ErrNoAnswer, addr, command, err)
 	}
-	return parseReply(text), nil
+	return text, nil
 }
 
 func parseReply(text string) Reply {

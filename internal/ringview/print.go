@@ -101,7 +101,7 @@ func printSlaves(b *strings.Builder, slaves []controlplane.SlaveStatus) {
 		if s.Up {
 			state = "up"
 		}
-		fmt.Fprintf(b, "%s  %s  %s\n", s.Name, s.ID, state)
+		fmt.Fprintf(b, "%s:%d  %s  %s\n", s.Name, s.CtlPort, s.ID, state)
 	}
 }
 

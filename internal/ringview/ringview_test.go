@@ -17,14 +17,14 @@ import (
 
 func example() controlplane.Status {
 	return controlplane.Status{
-		ID: 7, Name: "a:8021", Group: "TEST", Role: "server", WaitsFor: "2 of 3 servers", Programs: 1, Incarnation: 5,
+		ID: 7, Name: "a", Group: "TEST", Role: "server", WaitsFor: "2 of 3 servers", Programs: 1, Incarnation: 5,
 		Params: &fsm.Params{Placement: "chmpx", DeliverMode: "hash", Replica: 1, DoMerge: true, MaxVoters: 5},
 		Quorum: controlplane.QuorumStatus{Voters: 3, Have: 1, Need: 2, Missing: []string{"b", "c"}},
 		Servers: []controlplane.ServerStatus{
 			{ID: 7, Name: "a", CtlPort: 8021, Addr: "a:8020", Status: "SAFE -> [SERVICE IN][UP][n/a][Nothing][NoSuspend]", Link: "self", Raft: "voter", Leader: true},
 			{ID: 8, Name: "b", CtlPort: 8021, Addr: "b:8020", Status: "SAFE -> [SERVICE IN][DOWN][n/a][Nothing][NoSuspend]", BaseHash: -1, Link: "refused", Raft: "voter"},
 		},
-		Slaves: []controlplane.SlaveStatus{{ID: 9, Name: "s:8022", Up: true}},
+		Slaves: []controlplane.SlaveStatus{{ID: 9, Name: "s", CtlPort: 8022, Up: true}},
 		Merge:  &controlplane.MergeStatus{ID: 4, Phase: "copying", Transfers: []controlplane.TransferStatus{{Donor: 7, Receiver: 8, Slots: 10, Ready: true}}},
 	}
 }
@@ -129,7 +129,7 @@ func TestFetch(t *testing.T) {
 	defer srv.Close()
 	host, port := hostPort(t, srv.Listener.Addr().String())
 	st, raw, err := Fetch(context.Background(), host, port)
-	if err != nil || st.Name != "a:8021" || len(st.Servers) != 2 || !strings.Contains(string(raw), `"quorum"`) {
+	if err != nil || st.Name != "a" || len(st.Servers) != 2 || !strings.Contains(string(raw), `"quorum"`) {
 		t.Errorf("Fetch = %+v, %s, %v", st, raw, err)
 	}
 }

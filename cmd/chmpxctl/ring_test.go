@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/client"
+	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/node"
+)
+
+// patience is how long anything in these tests may take at most.
+const patience = 60 * time.Second
+
+// house is a ring of nodes of this process on the loopback interface. The slave
+// comes last.
+type house struct {
+	t     *testing.T
+	dir   string
+	ports []int // control port of node i; PORT of server i is at servers+1+i
+	stops []func()
+}
+
+// newHouse starts servers and a slave with these keys.
+func newHouse(t *testing.T, servers int, keys string) *house {
+	t.Helper()
+	h := &house{t: t, dir: t.TempDir(), ports: freePorts(t, 2*servers+1), stops: make([]func(), servers+1)}
+	for i := range servers + 1 {
+		mode := "SERVER"
+		if i == servers {
+			mode = "SLAVE"
+		}
+		var b strings.Builder
+		fmt.Fprintf(&b, "[GLOBAL]\nFILEVERSION = 1\nGROUP = HOUSE\nMODE = %s\nSELFCTLPORT = %d\n%s\nRUNDIR = %s/run\nDATADIR = %s/data\n",
+			mode, h.ports[i], keys, h.dir, h.dir)
+		for k := range servers {
+			fmt.Fprintf(&b, "[SVRNODE]\nNAME = localhost\nPORT = %d\nCTLPORT = %d\n", h.ports[servers+1+k], h.ports[k])
+		}
+		fmt.Fprintf(&b, "[SLVNODE]\nNAME = localhost\nCTLPORT = %d\n", h.ports[servers])
+		if err := os.WriteFile(h.conf(i), []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { // all at once: who leaves last would wait for a quorum in vain
+		var stopping sync.WaitGroup
+		for _, stop := range h.stops {
+			if stop != nil {
+				stopping.Go(stop)
+			}
+		}
+		stopping.Wait()
+	})
+	for i := range servers + 1 {
+		h.start(i)
+	}
+	return h
+}
+
+func (h *house) conf(i int) string { return filepath.Join(h.dir, fmt.Sprintf("node%d.ini", i)) }
+
+// freePorts returns free ports in ascending order. They are below the range
+// that the kernel gives to outgoing connections.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	var ports []int
+	for port := 14000 + os.Getpid()%4000*4; len(ports) < n && port < 32000; port++ {
+		if ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			ln.Close()
+			ports = append(ports, port)
+		}
+	}
+	if len(ports) < n {
+		t.Fatalf("no %d free ports", n)
+	}
+	return ports
+}
+
+// start runs node i until its stop is called, at the latest at the end of the test.
+func (h *house) start(i int) {
+	h.t.Helper()
+	n, err := node.New(node.Options{Config: config.Source{Path: h.conf(i)}, Version: "1.2.3"})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	h.stops[i] = sync.OnceFunc(func() {
+		stop()
+		if err := <-ended; err != nil {
+			h.t.Errorf("node %d: %v", i, err)
+		}
+	})
+}
+
+// serve attaches a server program to server i until the test ends.
+func (h *house) serve(i int) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
+	defer cancel()
+	c, err := client.Attach(ctx, client.Options{Config: h.conf(i), Role: client.RoleServer})
+	if err != nil {
+		h.t.Fatalf("attach to node %d: %v", i, err)
+	}
+	h.t.Cleanup(func() { c.Close() })
+}
+
+// ctl runs a verb with the configuration of node i, which must succeed.
+func (h *house) ctl(i int, verb string, options ...string) string {
+	h.t.Helper()
+	args := append(strings.Fields(verb), append([]string{"-conf", h.conf(i)}, options...)...)
+	out, err := runArgs(h.t, args...)
+	if err != nil {
+		h.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// Operators bring a ring up by the verbs alone, waiting by chmpxctl itself.
+func TestRingByVerbs(t *testing.T) {
+	const servers = 2
+	h := newHouse(t, servers, "DELIVERMODE = hash\nREPLICA = 1\nDOMERGE = on\nAUTOMERGE = off")
+	wait := []string{"-timeout", patience.String()}
+	for i := range servers {
+		h.ctl(i, "status", append(wait, "-wait", "-live", "up", "-ring", "serviceout", "-suspend")...)
+		h.serve(i)
+		for k := range servers { // as both see it
+			h.ctl(k, "status", append(wait, "-wait", "-of", fmt.Sprintf("localhost:%d", h.ports[i]), "-live", "up", "-nosuspend")...)
+		}
+		h.ctl(i, "servicein")
+	}
+	h.ctl(servers, "status", append(wait, "-wait", "-ring", "slave")...)
+	h.ctl(0, "merge start")
+	h.untilComplete()
+	for i := range servers {
+		h.ctl(i, "status", append(wait, "-wait", "-ring", "servicein", "-nosuspend")...)
+	}
+
+	var nodes nodesAnswer
+	if err := json.Unmarshal([]byte(h.ctl(servers, "nodes", "-json")), &nodes); err != nil || len(nodes.Nodes) != servers+1 {
+		t.Errorf("nodes: %v, %+v", err, nodes)
+	}
+	if out := h.ctl(0, "version"); strings.Count(out, "Version 1.2.3 (commit: ") != servers+1 {
+		t.Errorf("version:\n%s", out)
+	}
+	if out := h.ctl(0, "check"); !strings.Contains(out, "the ring is in order; 0 warnings") || strings.Count(out, "ok\n") != servers+1 {
+		t.Errorf("check:\n%s", out)
+	}
+	h.stops[1]()
+	h.ctl(0, "status", append(wait, "-wait", "-of", fmt.Sprintf("localhost:%d", h.ports[1]), "-live", "down")...)
+	h.ctl(1, "status", append(wait, "-wait", "-live", "down")...)
+	out, err := runArgs(t, "check", "-conf", h.conf(0))
+	if exitCode(err) != exitFailed || !strings.Contains(out, "is in service and down") {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+}
+
+// untilComplete sends COMPMERGE until it is not refused any more: the servers
+// have to be Done.
+func (h *house) untilComplete() {
+	h.t.Helper()
+	late := time.After(patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := runArgs(h.t, "merge", "complete", "-conf", h.conf(0))
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			h.t.Fatalf("merge complete: %v\n%s", err, out)
+		}
+	}
+}
+
+// Every command that the documentation shows works on a ring as it stands there.
+func TestDocumentedCommands(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "chmpxctl.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, 1, "DELIVERMODE = hash\nDOMERGE = on\nAUTOMERGE = on")
+	h.serve(0)
+	h.ctl(0, "status", "-wait", "-ring", "servicein", "-nosuspend", "-settled", "-timeout", patience.String())
+	shown := 0
+	for line := range strings.Lines(string(text)) {
+		line, ok := strings.CutPrefix(line, "    $ chmpxctl ")
+		if !ok {
+			continue
+		}
+		shown++
+		args := strings.Fields(strings.ReplaceAll(line, "test_server.ini", h.conf(0)))
+		out, err := runArgs(t, args...)
+		refused := args[0] == "servicein" || args[0] == "serviceout" // of a server that is in service, of one that there is not
+		if refused && exitCode(err) != exitFailed || !refused && err != nil {
+			t.Errorf("%s: %v\n%s", line, err, out)
+		}
+	}
+	if shown < 14 {
+		t.Errorf("%d commands are shown", shown)
+	}
+}
