@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build build-faults test test-faults race lint fuzz bench compare demo soak soak-programs clean help
+.PHONY: build build-faults test test-faults race lint fuzz bench compare demo soak soak-commands soak-programs clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
@@ -36,6 +36,9 @@ demo: build ## a ring that delivers, loses a server and goes on delivering; unde
 
 soak: build-faults ## real processes under all faults, judged; DURATION=10m SEED=1 SOAK='more options'
 	bin/faults/chmpx-testcluster run --duration $${DURATION:-10m} --seed $${SEED:-0} --report bin/report $(SOAK)
+
+soak-commands: build-faults ## 4 operators in a hurry at 3 servers and 2 slaves, whose leader is killed every 10 s; SEED=1 ROUNDS=6
+	bin/faults/chmpx-testcluster run --servers 3 --slaves 2 --faults kill-leader --gap 10s --round 40s --operators 4 --rest 5ms --rate 100 --rounds $${ROUNDS:-6} --seed $${SEED:-1} --report bin/report
 
 soak-programs: build ## 1,000 rounds of dying programs and garbage, 100 kills of nodes, judged; about 5 minutes
 	bin/chmpx-testcluster soak $(SOAK)

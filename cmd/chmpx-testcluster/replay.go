@@ -44,7 +44,7 @@ func replayCommand() *cli.Command {
 func recorded(arg string) (run.Options, error) {
 	if seed, err := strconv.ParseUint(arg, 10, 64); err == nil {
 		return run.Options{Servers: 5, Slaves: 3, Replica: 1, Faults: "all", Rounds: 5, Round: run.DefaultRound, Seed: seed,
-			Rate: run.DefaultRate, Operators: run.DefaultOperators}, nil
+			Rate: run.DefaultRate, Operators: run.DefaultOperators, OperatorRest: run.DefaultRest, Gap: run.DefaultGap}, nil
 	}
 	rec, err := run.ReadRecorded(arg)
 	if err != nil {

@@ -27,9 +27,11 @@ func runCommand() *cli.Command {
 			&cli.DurationFlag{Name: "duration", Value: 2 * time.Minute, Usage: "rounds begin until this is over"},
 			&cli.IntFlag{Name: "rounds", Usage: "exactly so many rounds, whatever the duration"},
 			&cli.DurationFlag{Name: "round", Value: run.DefaultRound, Usage: "length of a round; healing, settling and judging come on top"},
+			&cli.DurationFlag{Name: "gap", Value: run.DefaultGap, Usage: "between the begins of two faults, on average"},
 			&cli.Uint64Flag{Name: "seed", Usage: "draws the same schedules again; 0: another one each time"},
 			&cli.IntFlag{Name: "rate", Value: run.DefaultRate, Usage: "messages per second"},
 			&cli.IntFlag{Name: "operators", Value: run.DefaultOperators, Usage: "who give commands to the control ports meanwhile"},
+			&cli.DurationFlag{Name: "rest", Value: run.DefaultRest, Usage: "between two commands of an operator, on average"},
 			&cli.BoolFlag{Name: "netns", Usage: "each host in a network namespace of its own, instead of forwarders; as root"},
 			&cli.StringFlag{Name: "bug", Usage: "deliberate bug that the nodes have; see list"},
 			firstFlag(), keepFlag(), reportFlag(),
@@ -37,15 +39,15 @@ func runCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			o := run.Options{
 				Servers: c.Int("servers"), Slaves: c.Int("slaves"), Replica: c.Int("replica"), Faults: c.String("faults"),
-				Duration: c.Duration("duration"), Rounds: c.Int("rounds"), Round: c.Duration("round"), Seed: c.Uint64("seed"),
-				Rate: c.Int("rate"), Operators: c.Int("operators"), Netns: c.Bool("netns"), Bug: c.String("bug"),
+				Duration: c.Duration("duration"), Rounds: c.Int("rounds"), Round: c.Duration("round"), Gap: c.Duration("gap"), Seed: c.Uint64("seed"),
+				Rate: c.Int("rate"), Operators: c.Int("operators"), OperatorRest: c.Duration("rest"), Netns: c.Bool("netns"), Bug: c.String("bug"),
 			}
 			if o.Seed == 0 {
 				o.Seed = uint64(time.Now().UnixNano())
 			}
-			if o.Servers < 2 || o.Round < 3*time.Second || o.Rate < 1 || o.Rounds < 0 || o.Operators < 0 {
-				return fmt.Errorf("--servers %d --round %v --rate %d --rounds %d --operators %d: at least 2, 3s, 1, 0, 0",
-					o.Servers, o.Round, o.Rate, o.Rounds, o.Operators)
+			if o.Servers < 2 || o.Round < 3*time.Second || o.Rate < 1 || o.Rounds < 0 || o.Operators < 0 || min(o.OperatorRest, o.Gap) < time.Millisecond {
+				return fmt.Errorf("--servers %d --round %v --gap %v --rate %d --rounds %d --operators %d --rest %v: at least 2, 3s, 1ms, 1, 0, 0, 1ms",
+					o.Servers, o.Round, o.Gap, o.Rate, o.Rounds, o.Operators, o.OperatorRest)
 			}
 			return runOnce(c, o)
 		},

@@ -30,7 +30,7 @@ const (
 // about is judged apart: the flag, the version, and each server that was asked
 // in or out.
 func (j *judge) judgeOps() {
-	j.rep.Numbers.Ops = len(j.Ops)
+	j.answered()
 	j.linear("the flag SUSPENDMERGE", flagModel, j.opsAbout("SUSPENDMERGE", "NOSUSPENDMERGE"), linearWait)
 	j.linear("the version of the ring", versionModel, j.opsAbout(), linearWait)
 	targets := map[string]bool{}
@@ -49,6 +49,36 @@ func (j *judge) judgeOps() {
 			return strings.HasPrefix(o.Command, "SERVICE") && o.target() != name
 		})
 		j.linear("the service of "+name, serviceModel(n.id), ops, linearWait)
+	}
+}
+
+// answerNs is how long a node may take to answer a command: 5 s by docs/control.md,
+// and what a busy machine adds.
+const answerNs = 5*int64(time.Second) + int64(500*time.Millisecond)
+
+// answered counts the operators' commands and judges that they were answered in
+// time. It speaks only of nodes that answered the harness all the while: one
+// that is stopped, or ends, answers nobody.
+func (j *judge) answered() {
+	n := &j.rep.Numbers
+	n.Ops = len(j.Ops)
+	for i := range j.Ops {
+		o := &j.Ops[i]
+		switch {
+		case o.OK:
+			n.OpsDone++
+		case o.Unknown:
+			n.OpsUnknown++
+		}
+		took := o.ReturnNs - o.CallNs
+		if o.ReturnNs == 0 || !j.nodes[o.Node].ran(o.CallNs, o.ReturnNs) {
+			continue
+		}
+		n.LongestOp = max(n.LongestOp, time.Duration(took))
+		if took > answerNs {
+			j.violated(Violation{Clause: Answered, AtNs: o.ReturnNs, Text: fmt.Sprintf("%s at %s: an answer after %s", describe(o), o.Node, millis(took))},
+				story{lines: []Line{{AtNs: o.CallNs, Group: groupCommand, Where: o.Node, Here: true, Text: describe(o)}}})
+		}
 	}
 }
 

@@ -164,3 +164,29 @@ func TestUndecided(t *testing.T) {
 		t.Errorf("%d undecided, notes %q, violated %v; want 1, one and none", n, j.rep.Notes, j.rep.Count)
 	}
 }
+
+// Who asks a node that runs has an answer within 5 s.
+func TestAnswered(t *testing.T) {
+	asked := func(until int64, answers ...int64) func(*scene) {
+		return func(s *scene) {
+			alike(s)
+			for _, at := range answers {
+				s.observe(at, "s1", 30, 30, allUp)
+			}
+			s.op(200, until, "UPDATESTATUS", "", refusedOp)
+		}
+	}
+	often := func(from, to int64) (at []int64) {
+		for ; from < to; from += 500 {
+			at = append(at, from)
+		}
+		return at
+	}
+	runScenes(t, []sceneCase{
+		{"in time", asked(5600, often(150, 8000)...), nil},
+		{"late", asked(5800, often(150, 8000)...), []Clause{Answered}},
+		{"late, by a node that was stopped", asked(5800, append(often(150, 2000), often(4000, 8000)...)...), nil},
+		{"late, nobody saw what the node did", asked(5800), nil},
+		{"late, by a node that ended", func(s *scene) { asked(5800, often(150, 8000)...)(s); s.end("s1", 5700, true) }, nil},
+	})
+}

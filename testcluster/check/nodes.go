@@ -195,6 +195,24 @@ func (n *node) unaware(from, to int64) bool {
 		})
 }
 
+// ran reports whether one process of the node answered the harness all through
+// a stretch of time.
+func (n *node) ran(from, to int64) bool {
+	if n == nil || n.ended(from, to+endSlack) {
+		return false
+	}
+	last := int64(math.MinInt64) // end of the last answer
+	for _, o := range n.obs {
+		if o.DoneNs >= from && o.AtNs-last > gapNs {
+			return false
+		}
+		if last = o.DoneNs; last >= to {
+			return true
+		}
+	}
+	return false
+}
+
 func serverOf(s *State, id ring.ID) *ServerState {
 	for i := range s.Servers {
 		if s.Servers[i].ID == id {

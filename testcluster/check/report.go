@@ -32,6 +32,7 @@ const (
 	Safe         Clause = "safe"         // a status is NOT SAFE
 	OneMerge     Clause = "one merge"    // two merges ran beside each other
 	Linearizable Clause = "linearizable" // commands and reads have no order in which they make sense
+	Answered     Clause = "answered"     // a command or read had no answer for too long, though its node ran
 	Bounded      Clause = "bounded"      // a node uses more than at the start
 	Alive        Clause = "alive"        // a process ended that nobody had ended
 )
@@ -39,7 +40,7 @@ const (
 // Clauses lists all clauses in the order of reports.
 func Clauses() []Clause {
 	return []Clause{Kept, Known, NotRefused, Marked, Cause, Order, OneOwner, NotDelivered, Outcome, OneReply, Copies,
-		Forward, Current, Agreement, Incarnation, Safe, OneMerge, Linearizable, Bounded, Alive}
+		Forward, Current, Agreement, Incarnation, Safe, OneMerge, Linearizable, Answered, Bounded, Alive}
 }
 
 // Report is what Judge found. Its zero value is the report about nothing.
@@ -74,7 +75,10 @@ type Numbers struct {
 	Replies      int
 	Observations int
 	Ops          int
-	Undecided    int // parts of the operators' history that could not be judged in time
+	OpsDone      int           // of these, those that were answered as done
+	OpsUnknown   int           // of these, those that may or may not have happened
+	LongestOp    time.Duration // of those whose nodes ran
+	Undecided    int           // parts of the operators' history that could not be judged in time
 	Faults       map[string]int
 	Waits        map[string]Wait // per kind of fault; "none" for what waited without any
 	Judging      time.Duration
@@ -148,13 +152,14 @@ func (r *Report) Add(o Report) {
 func (n *Numbers) add(o *Numbers) {
 	sums := func(m *Numbers) []*int {
 		return []*int{&m.Rounds, &m.Messages, &m.Refused, &m.Taken, &m.Repeated, &m.Unmarked, &m.Reordered, &m.Lost, &m.Gone, &m.Untold,
-			&m.Unknown, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.Undecided}
+			&m.Unknown, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.OpsDone, &m.OpsUnknown, &m.Undecided}
 	}
 	from := sums(o)
 	for i, to := range sums(n) {
 		*to += *from[i]
 	}
 	n.Judging += o.Judging
+	n.LongestOp = max(n.LongestOp, o.LongestOp)
 	n.Kinds = plus(n.Kinds, o.Kinds)
 	n.Faults = plus(n.Faults, o.Faults)
 	if n.Waits == nil {

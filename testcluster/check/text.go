@@ -78,7 +78,8 @@ func (n *Numbers) Rows() [][2]string {
 	add("unknown", "%d (a killed program may have taken them)", n.Unknown)
 	add("taken without knowing", "%d (by programs of servers that were DOWN)", n.Unaware)
 	add("observations", "%d", n.Observations)
-	add("commands and reads", "%d, %d histories undecided", n.Ops, n.Undecided)
+	add("commands and reads", "%d (done %d, unknown %d), the longest took %v, %d histories undecided",
+		n.Ops, n.OpsDone, n.OpsUnknown, n.LongestOp.Round(time.Millisecond), n.Undecided)
 	for _, kind := range slices.Sorted(maps.Keys(n.Faults)) {
 		add("fault "+kind, "%d", n.Faults[kind])
 	}

@@ -18,8 +18,7 @@ import (
 )
 
 const (
-	commandWait  = 8 * time.Second // an answer comes within 5 s
-	operatorRest = 700 * time.Millisecond
+	commandWait = 8 * time.Second // an answer comes within 5 s
 )
 
 // operators give commands to the control ports of random nodes.
@@ -32,12 +31,15 @@ func (o *operators) start(ctx context.Context, wg *sync.WaitGroup) {
 	for i := range o.Operators {
 		random := rand.New(rand.NewPCG(o.Seed, uint64(o.Number)<<8|uint64(i)|1<<62))
 		wg.Go(func() {
-			for pause(ctx, time.Duration(random.ExpFloat64()*float64(operatorRest))) {
+			for pause(ctx, time.Duration(random.ExpFloat64()*float64(o.OperatorRest))) {
 				o.one(ctx, i, random)
 			}
 		})
 	}
 }
+
+// others are the commands of which only the answer is judged.
+var others = [...]string{"MERGE", "COMPMERGE", "ABORTMERGE", "UPDATESTATUS", "ALLSTATUS", "SELFSTATUS"}
 
 // one gives one command and notes what came of it.
 func (o *operators) one(ctx context.Context, client int, random *rand.Rand) {
@@ -45,15 +47,17 @@ func (o *operators) one(ctx context.Context, client int, random *rand.Rand) {
 	h := hosts[random.IntN(len(hosts))]
 	op := check.Op{Client: client, Node: h.Name, Command: "READ"}
 	server := hosts[random.IntN(o.Servers)]
-	switch n := random.IntN(20); {
-	case n < 3:
-		op.Command = "SUSPENDMERGE"
+	switch n := random.IntN(40); {
 	case n < 6:
+		op.Command = "SUSPENDMERGE"
+	case n < 12:
 		op.Command = "NOSUSPENDMERGE"
-	case n < 7:
+	case n < 14:
 		op.Command, op.Target = "SERVICEOUT", server.Name
-	case n < 9: // a server gives this command about itself
+	case n < 18: // a server gives this command about itself
 		op.Command, op.Target, op.Node, h = "SERVICEIN", server.Name, server.Name, server
+	case n < 24:
+		op.Command = others[n-18]
 	}
 	op.CallNs = check.Now()
 	if op.Command == "READ" {
@@ -86,6 +90,8 @@ func give(ctx context.Context, h *rig.Host, op *check.Op, server *rig.Host) {
 		op.Reply = err.Error()
 	case strings.HasPrefix(reply, "SUCCEED"):
 		op.OK = true
+	case op.Command == "SELFSTATUS", op.Command == "ALLSTATUS": // they show, and change nothing
+		op.OK = err == nil && reply != "" && !strings.HasPrefix(reply, "ERROR")
 	case err != nil, !strings.HasPrefix(reply, "ERROR"), strings.Contains(reply, "may have happened"):
 		op.Unknown = true
 	}

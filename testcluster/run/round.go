@@ -51,7 +51,7 @@ func (r *runner) round(ctx context.Context, n int) error {
 	if n < len(r.Schedules) {
 		c.Schedule = r.Schedules[n]
 	} else {
-		c.Schedule = draw(r.Seed, n, r.Options.Round, r.faults, diceOf(r.rig))
+		c.Schedule = draw(r.Seed, n, r.Options.Round, r.Gap, r.faults, diceOf(r.rig))
 	}
 	r.out.begin(c)
 	var following sync.WaitGroup

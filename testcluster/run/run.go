@@ -30,11 +30,14 @@ type Options struct {
 	Duration  time.Duration `json:"duration"`
 	Rounds    int           `json:"rounds"` // 0: as many as begin within Duration
 	Round     time.Duration `json:"round"`  // of a round, without healing and judging
+	Gap       time.Duration `json:"gap"`    // between the begins of two faults, on average
 	Seed      uint64        `json:"seed"`
 	Rate      int           `json:"rate"`      // messages per second of all senders together
 	Operators int           `json:"operators"` // who give commands to the control ports meanwhile
-	Netns     bool          `json:"netns"`
-	Bug       string        `json:"bug,omitempty"`
+	// OperatorRest is how long an operator rests between two commands, on average.
+	OperatorRest time.Duration `json:"operator_rest"`
+	Netns        bool          `json:"netns"`
+	Bug          string        `json:"bug,omitempty"`
 
 	Bin       string    `json:"-"` // directory of the binaries, built with faults
 	Self      string    `json:"-"` // program that knows the verbs of programs
@@ -50,8 +53,10 @@ type Options struct {
 // What the options are where nobody chooses.
 const (
 	DefaultRound     = 20 * time.Second
+	DefaultGap       = 1200 * time.Millisecond
 	DefaultRate      = 800
 	DefaultOperators = 2
+	DefaultRest      = 700 * time.Millisecond
 )
 
 // ErrViolated says that the run ended and found violations.

@@ -41,7 +41,7 @@ func short(t *testing.T) Options {
 	if testing.Short() {
 		t.Skip("runs real processes")
 	}
-	return Options{Servers: 3, Slaves: 1, Replica: 1, Faults: "all", Rounds: 1, Round: 8 * time.Second, Seed: 1, Rate: 300, Operators: 1,
+	return Options{Servers: 3, Slaves: 1, Replica: 1, Faults: "all", Rounds: 1, Round: 8 * time.Second, Seed: 1, Rate: 300, Operators: 1, OperatorRest: DefaultRest, Gap: DefaultGap,
 		Bin: bin, Self: filepath.Join(bin, "chmpx-testcluster"), ReportDir: t.TempDir(), Out: t.Output()}
 }
 

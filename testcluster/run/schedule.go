@@ -15,14 +15,14 @@ import (
 const (
 	menuSize  = 6                       // kinds of faults of one round
 	firstAt   = time.Second             // nothing is wrong before
-	meanGap   = 1200 * time.Millisecond // between the begins of two faults
 	restAfter = 1500 * time.Millisecond // after a fault in rounds that have one at a time
 )
 
 // draw draws the schedule of a round: the same numbers draw the same one. All
 // faults have their turns. In one round of four they come one at a time, so
-// that it can be told which fault makes messages wait for how long.
-func draw(seed uint64, round int, length time.Duration, faults []fault.Fault, dice fault.Dice) []fault.Event {
+// that it can be told which fault makes messages wait for how long. gap is the
+// time between the begins of two faults, on average.
+func draw(seed uint64, round int, length, gap time.Duration, faults []fault.Fault, dice fault.Dice) []fault.Event {
 	turns := slices.Clone(faults)
 	order := rand.New(rand.NewPCG(seed, math.MaxUint64))
 	order.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })
@@ -45,7 +45,7 @@ func draw(seed uint64, round int, length time.Duration, faults []fault.Fault, di
 		if single {
 			at += e.For + restAfter
 		} else {
-			at += time.Duration(dice.ExpFloat64() * float64(meanGap))
+			at += time.Duration(dice.ExpFloat64() * float64(gap))
 		}
 	}
 	return events
@@ -83,7 +83,7 @@ func (o *Options) Command() string {
 	} else {
 		words = append(words, fmt.Sprintf("--duration %v", o.Duration))
 	}
-	words = append(words, fmt.Sprintf("--round %v --rate %d --operators %d --seed %d", o.Round, o.Rate, o.Operators, o.Seed))
+	words = append(words, fmt.Sprintf("--round %v --gap %v --rate %d --operators %d --rest %v --seed %d", o.Round, o.Gap, o.Rate, o.Operators, o.OperatorRest, o.Seed))
 	if o.Netns {
 		words = append(words, "--netns")
 	}

@@ -18,11 +18,11 @@ func dice() fault.Dice {
 func TestDraw(t *testing.T) {
 	const length = 20 * time.Second
 	for n := range 20 {
-		events := draw(7, n, length, fault.All(), dice())
-		if diff := cmp.Diff(events, draw(7, n, length, fault.All(), dice())); diff != "" {
+		events := draw(7, n, length, DefaultGap, fault.All(), dice())
+		if diff := cmp.Diff(events, draw(7, n, length, DefaultGap, fault.All(), dice())); diff != "" {
 			t.Fatalf("round %d, drawn twice:\n%s", n, diff)
 		}
-		if cmp.Equal(events, draw(8, n, length, fault.All(), dice())) {
+		if cmp.Equal(events, draw(8, n, length, DefaultGap, fault.All(), dice())) {
 			t.Errorf("round %d is the same with another seed", n)
 		}
 		last := time.Duration(0)
@@ -39,7 +39,7 @@ func TestDraw(t *testing.T) {
 func TestDrawAll(t *testing.T) {
 	drawn := map[string]bool{}
 	for n := range 30 {
-		for _, e := range draw(1, n, 20*time.Second, fault.All(), dice()) {
+		for _, e := range draw(1, n, 20*time.Second, DefaultGap, fault.All(), dice()) {
 			drawn[e.Fault] = true
 		}
 	}
