@@ -32,6 +32,7 @@ var rules = map[string]rule{
 	"internal/rawio": {other: []string{"golang.org/x/sys"}},
 	"shm":            {own: []string{"internal/fault", "internal/rawio"}, other: []string{"golang.org/x/sys"}},
 	"ops":            {},
+	"ops/service":    {},
 	"wire":           {own: []string{"ring"}},
 	"fsm":            {own: []string{"internal/fault", "ring"}, other: []string{"github.com/hashicorp/raft"}},
 	"internal/mux":   {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/hashicorp/yamux"}},
@@ -64,7 +65,7 @@ var rules = map[string]rule{
 		"testcluster/traffic"}},
 	"testcluster/check": {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/anishathalye/porcupine", "golang.org/x/sys"}},
 	"cmd": {
-		own:   []string{"client", "cmd/internal/...", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "wire"},
+		own:   []string{"client", "cmd/internal/...", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops/...", "ring", "shm", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/urfave/cli/v2", "golang.org/x/sys", "golang.org/x/term"},
 	},
 	"cmd/chmpx-testcluster": {
