@@ -65,21 +65,13 @@ func (l *link) setFar(far net.Conn) {
 }
 
 // stop resets both ends, so that nobody waits for them any longer. It may be called again.
-func (l *link) stop() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return
-	}
-	l.ended = true
-	close(l.broken)
-	for _, c := range l.ends {
-		reset(c)
-	}
-}
+func (l *link) stop() { l.end(reset) }
 
 // finish closes both ends in order: both directions have ended.
-func (l *link) finish() {
+func (l *link) finish() { l.end(func(c net.Conn) { _ = c.Close() }) }
+
+// end does what is to be done with each end, once.
+func (l *link) end(do func(net.Conn)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
@@ -88,7 +80,7 @@ func (l *link) finish() {
 	l.ended = true
 	close(l.broken)
 	for _, c := range l.ends {
-		_ = c.Close()
+		do(c)
 	}
 }
 

@@ -27,7 +27,7 @@ type Namespaces struct {
 
 	mu    sync.Mutex // guards rules, and the state of the kernel that follows from them
 	hosts []string
-	rules []*rule
+	rules rules
 }
 
 // namespacePrefix begins the names of the namespaces of all processes.
@@ -153,20 +153,7 @@ func (n *Namespaces) Apply(from, to string, c Condition) (undo func() error, err
 	if n.index(from) < 0 || n.index(to) < 0 {
 		return nil, fmt.Errorf("no host %s or %s", from, to)
 	}
-	r := &rule{direction{from, to}, c}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.rules = append(n.rules, r)
-	return func() error {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		for i, other := range n.rules {
-			if other == r {
-				n.rules = append(n.rules[:i], n.rules[i+1:]...)
-			}
-		}
-		return n.update(r.direction)
-	}, n.update(r.direction)
+	return n.rules.apply(&n.mu, &rule{direction{from, to}, c}, n.update)
 }
 
 // update brings the kernel in line with the rules for one direction, and for

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -53,7 +54,7 @@ type Network struct {
 	seed uint64
 
 	mu         sync.Mutex // guards what follows
-	rules      []*rule
+	rules      rules
 	paths      map[direction]*path
 	forwarders map[direction]*forwarder
 	down       map[string]bool // hosts on which nobody listens
@@ -64,6 +65,23 @@ type Network struct {
 type rule struct {
 	direction
 	Condition
+}
+
+// rules are those that are in force.
+type rules []*rule
+
+// apply adds a rule and has the network brought in line with it, both under mu,
+// which guards the rules. undo takes it away; it may be called again.
+func (rs *rules) apply(mu *sync.Mutex, r *rule, update func(direction) error) (undo func() error, err error) {
+	mu.Lock()
+	defer mu.Unlock()
+	*rs = append(*rs, r)
+	return func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		*rs = slices.DeleteFunc(*rs, func(other *rule) bool { return other == r })
+		return update(r.direction)
+	}, update(r.direction)
 }
 
 // New returns a network without hosts. The same seed draws the same delays.
@@ -103,20 +121,7 @@ func (n *Network) path(d direction) *path {
 // error of undo says that a host cannot be reached any more: its port was
 // taken by somebody else.
 func (n *Network) Apply(from, to string, c Condition) (undo func() error, err error) {
-	r := &rule{direction{from, to}, c}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.rules = append(n.rules, r)
-	return func() error {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		for i, other := range n.rules {
-			if other == r {
-				n.rules = append(n.rules[:i], n.rules[i+1:]...)
-			}
-		}
-		return n.update(r.direction)
-	}, n.update(r.direction)
+	return n.rules.apply(&n.mu, &rule{direction{from, to}, c}, n.update)
 }
 
 // update brings the paths between two hosts in line with the rules; mu is held.
@@ -146,7 +151,7 @@ func (n *Network) Down(host string, down bool) error {
 }
 
 // conditionOf returns what all rules for a direction do together.
-func conditionOf(rules []*rule, d direction) (c Condition) {
+func conditionOf(rules rules, d direction) (c Condition) {
 	for _, r := range rules {
 		if r.direction == d {
 			c = c.merge(r.Condition)
