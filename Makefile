@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build build-faults test test-faults race lint fuzz bench compare demo soak soak-commands soak-programs clean help
+.PHONY: build build-faults test test-faults race lint fuzz bench compare transitions demo soak soak-commands soak-programs clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
@@ -30,6 +30,9 @@ bench: ## Go benchmarks with allocations
 
 compare: build ## figures of one client, slave, server and program, as JSON lines
 	bash bench/compare.sh
+
+transitions: build ## how long changes of the ring take: commits, and ends of servers until DOWN; about 2 minutes
+	bin/chmpx-testcluster transitions
 
 demo: build ## a ring that delivers, loses a server and goes on delivering; under 60 s
 	bin/chmpx-testcluster demo

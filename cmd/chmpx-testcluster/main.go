@@ -27,7 +27,7 @@ func main() {
 		Description: "Exit codes: 0 everything held; 2 run, replay and judge found broken promises; 1 anything else.",
 		HideVersion: true,
 		Commands: []*cli.Command{runCommand(), replayCommand(), listCommand(), judgeCommand(),
-			demoCommand(), benchCommand(), soakCommand(),
+			demoCommand(), benchCommand(), transitionsCommand(), soakCommand(),
 			serverCommand(), clientCommand(), floodCommand(), senderCommand(), receiverCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // printed below
 	}
