@@ -37,7 +37,7 @@ table { border-collapse: collapse; width: 100% } td { padding: .15em .8em .15em 
 {{range .Report.Notes}}<p>Note: {{.}}</p>{{end}}
 {{range .Report.Violations}}
 <h2><span class="clause">{{.Clause}}</span>{{.Text}}</h2>
-<p class="round">{{index $.Report.Count .Clause}} of these in all{{if .Round}}; in {{.Round}}{{end}}. Times in ms.</p>
+<p class="round">{{with index $.Report.Count .Clause}}{{.}} of these in all. {{end}}{{if .Round}}In {{.Round}}. {{end}}Times in ms.</p>
 <table class="lines">
 {{range .Relative}}<tr class="{{.Group}}{{if .Here}} here{{end}}"><td class="time">{{.Ms}}</td><td class="group">{{.Group}}</td><td class="where">{{.Where}}</td><td>{{.Text}}</td></tr>
 {{end}}</table>

@@ -42,6 +42,9 @@ type judge struct {
 	// everywhere; nil until somebody asks.
 	delivered map[messageName][]*node
 	stories   []story // of the violations in rep, in their order
+	// slowest is the message that waited longest, nil if none waited long.
+	slowest    *message
+	slowestFor time.Duration
 }
 
 // program is one history, and what became of who wrote it.
@@ -234,6 +237,11 @@ func (j *judge) violated(v Violation, s story) {
 	if j.rep.Count[v.Clause] > violationsMax {
 		return
 	}
+	j.show(v, s)
+}
+
+// show adds a timeline to the report.
+func (j *judge) show(v Violation, s story) {
 	v.Round = j.Name
 	j.rep.Violations = append(j.rep.Violations, v)
 	j.stories = append(j.stories, s)
@@ -254,8 +262,11 @@ func (j *judge) countFaults() {
 
 // finish draws the timelines and sorts the violations by clause.
 func (j *judge) finish() {
+	if m := j.slowest; m != nil {
+		j.show(Violation{Clause: Slow, AtNs: m.sendNs, Text: fmt.Sprintf("%v waited %s", m, millis(int64(j.slowestFor)))}, about(m, 0))
+	}
 	j.tell()
-	order := Clauses()
+	order := append(Clauses(), Slow)
 	slices.SortStableFunc(j.rep.Violations, func(a, b Violation) int {
 		return cmp.Compare(slices.Index(order, a.Clause), slices.Index(order, b.Clause))
 	})

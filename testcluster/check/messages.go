@@ -210,6 +210,9 @@ func (j *judge) wait(m *message, until int64) {
 	if d <= 0 {
 		return
 	}
+	if d >= slowest && d > j.slowestFor {
+		j.slowest, j.slowestFor = m, d
+	}
 	kinds := map[string]bool{}
 	for _, f := range j.Faults {
 		if f.AtNs <= until && (f.UntilNs == 0 || f.UntilNs >= m.sendNs) {

@@ -37,6 +37,13 @@ const (
 	Alive        Clause = "alive"        // a process ended that nobody had ended
 )
 
+// Slow is no promise: it heads the timeline of the message of a round that
+// waited longest, if that was long.
+const Slow Clause = "slow"
+
+// slowest is a wait that is worth a look.
+const slowest = 15 * time.Second
+
 // Clauses lists all clauses in the order of reports.
 func Clauses() []Clause {
 	return []Clause{Kept, Known, NotRefused, Marked, Cause, Order, OneOwner, NotDelivered, Outcome, OneReply, Copies,

@@ -167,6 +167,27 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// The message that waited longest is shown, if that was long; it breaks nothing.
+func TestSlow(t *testing.T) {
+	for longest, want := range map[int64]string{14_000: "", 16_000: "message 70000000…/2 of hash 0000000000000007 waited 16000.0 ms"} {
+		s := newScene()
+		for seq, ms := range map[uint64]int64{1: 100, 2: longest, 3: 200} {
+			s.send(int64(100+seq), seq, hash(7+2*(seq-2)))
+			s.add("r1", int64(100+seq)+ms, Taken, seq, hash(7+2*(seq-2)))
+		}
+		r := Judge(s.Round)
+		got := ""
+		for _, v := range r.Violations {
+			if v.Clause == Slow && len(v.Lines) > 0 {
+				got = v.Text
+			}
+		}
+		if got != want || !r.OK() {
+			t.Errorf("%d ms: %q, %v, want %q", longest, got, r.OK(), want)
+		}
+	}
+}
+
 // The middle of a long timeline is left out, but never what breaks the clause.
 func TestShorten(t *testing.T) {
 	var lines []Line

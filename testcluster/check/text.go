@@ -22,7 +22,11 @@ func (r *Report) Text(w io.Writer) error {
 	}
 	for i := range r.Violations {
 		v := &r.Violations[i]
-		fmt.Fprintf(b, "\n%s (%d in all): %s\n", strings.ToUpper(string(v.Clause)), r.Count[v.Clause], v.Text)
+		fmt.Fprintf(b, "\n%s", strings.ToUpper(string(v.Clause)))
+		if n := r.Count[v.Clause]; n > 0 {
+			fmt.Fprintf(b, " (%d in all)", n)
+		}
+		fmt.Fprintf(b, ": %s\n", v.Text)
 		if v.Round != "" {
 			fmt.Fprintf(b, "in %s\n", v.Round)
 		}
