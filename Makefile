@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build build-faults test test-faults race lint fuzz bench compare transitions demo soak soak-commands soak-programs clean help
+.PHONY: build build-faults test test-faults race lint fuzz bench compare transitions demo soak soak-commands soak-programs packages repo clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && ln -sf chmpxctl bin/chmpxconftest
@@ -46,8 +46,14 @@ soak-commands: build-faults ## 4 operators in a hurry at 3 servers and 2 slaves,
 soak-programs: build ## 1,000 rounds of dying programs and garbage, 100 kills of nodes, judged; about 5 minutes
 	bin/chmpx-testcluster soak $(SOAK)
 
+packages: ## deb, rpm, apk, tarball, OCI layout, SBOM and checksums into dist/; ARCHS="amd64 arm64"
+	bash ops/packaging/build.sh
+
+repo: packages ## a local apt and a local dnf repository of them in dist/repo/
+	bash ops/packaging/repo.sh
+
 clean: ## remove what build made
-	rm -rf bin
+	rm -rf bin dist
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
