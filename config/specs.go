@@ -16,7 +16,7 @@ var specs = []spec{
 	limited("REPLICA", 0, 63, "0", "further owners of every hash"),
 	boolean("DOMERGE", "no", "data is merged when owners change", sectionGlobal),
 	boolean("AUTOMERGE", "no", "merges start and end by themselves; needs DOMERGE", sectionGlobal),
-	count("MERGETIMEOUT", 0, "seconds; 0: none", "0", "no merge is aborted for its length in this version"),
+	limited("MERGETIMEOUT", 0, 365*24*3600, "0", "seconds; 0: none; a merge that runs for longer is ended without result, and nothing starts by itself before the next command or change of membership; for the whole ring"),
 	port("PORT", "", "default for servers", sectionGlobal),
 	port("PORT", inherited, "the other nodes connect to it", sectionServer),
 	port("CTLPORT", "", "default for servers and slaves", sectionGlobal),

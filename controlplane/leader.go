@@ -283,7 +283,12 @@ func (p *Plane) mergeStep(ctx context.Context, waits *leaderWaits) bool {
 	v := p.view()
 	now := time.Now()
 	waits.look(v, now)
-	c, ok := fsm.NextMergeStep(v, waits.nowUs(now))
+	c, ok := waits.overdue(v, now)
+	if ok {
+		p.log.Warn("a merge has run for longer than MERGETIMEOUT and is ended without result; nothing starts before the next command or change of membership", "merge", v.Merge.ID)
+	} else {
+		c, ok = fsm.NextMergeStep(v, waits.nowUs(now))
+	}
 	if !ok {
 		c, ok = outOfService(v, p.cfg.DownOut, func(id ring.ID) time.Duration { return waits.downFor(id, now) })
 	}

@@ -13,6 +13,7 @@ import (
 type leaderWaits struct {
 	merge mergeStage
 	since time.Time // when merge was first seen
+	begun time.Time // when its id was
 	down  map[ring.ID]downServer
 }
 
@@ -33,6 +34,9 @@ func (w *leaderWaits) look(v fsm.View, now time.Time) {
 	stage := mergeStage{timeUs: v.MergeTimeUs}
 	if m := v.Merge; m != nil {
 		stage.id, stage.seal, stage.phase = m.ID, m.Seal, m.Phase
+	}
+	if stage.id != w.merge.id || w.begun.IsZero() {
+		w.begun = now
 	}
 	if stage != w.merge || w.since.IsZero() {
 		w.merge, w.since = stage, now
@@ -64,4 +68,15 @@ func (w *leaderWaits) downFor(id ring.ID, now time.Time) time.Duration {
 		return now.Sub(d.since)
 	}
 	return 0
+}
+
+// overdue returns the abort that MERGETIMEOUT asks for, if a merge has run for so
+// long under this leader. Nothing starts by itself after it: a merge that takes
+// longer each time would else begin again and again.
+func (w *leaderWaits) overdue(v fsm.View, now time.Time) (fsm.Command, bool) {
+	limit := time.Duration(v.Params.MergeTimeoutS) * time.Second
+	if limit == 0 || !v.Operating() || now.Sub(w.begun) < limit {
+		return fsm.Command{}, false
+	}
+	return fsm.Command{Body: fsm.MergeAbort{MergeID: v.Merge.ID, Hold: true, Reason: "MERGETIMEOUT"}}, true
 }

@@ -8,6 +8,36 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
+// Proves that MERGETIMEOUT counts from the begin of a merge, whatever its stages,
+// and only while one runs.
+func TestOverdue(t *testing.T) {
+	begin := time.Unix(1_000_000, 0)
+	v := fsm.View{Params: fsm.Params{MergeTimeoutS: 10}, Merge: &ring.Merge{ID: 3, Phase: ring.MergeCopying}}
+	w := new(leaderWaits)
+	look := func(after time.Duration) bool {
+		w.look(v, begin.Add(after))
+		_, over := w.overdue(v, begin.Add(after))
+		return over
+	}
+	look(0)
+	v.Merge, v.MergeTimeUs = &ring.Merge{ID: 3, Phase: ring.MergeSealed, Seal: 5}, 77
+	if look(9*time.Second) || !look(10*time.Second) {
+		t.Error("not after 10 s of all stages together")
+	}
+	v.Merge = &ring.Merge{ID: 8, Phase: ring.MergeCopying}
+	if look(11*time.Second) || look(20*time.Second) || !look(21*time.Second) {
+		t.Error("the next merge does not begin anew")
+	}
+	v.Params.MergeTimeoutS = 0
+	if look(time.Hour) {
+		t.Error("without MERGETIMEOUT")
+	}
+	v.Params.MergeTimeoutS, v.Merge = 10, &ring.Merge{Phase: ring.MergePlanned}
+	if look(2 * time.Hour) {
+		t.Error("planned, not running")
+	}
+}
+
 // TestLeaderWaits proves that the leader's waits do not depend on what the
 // clocks of other hosts, or an earlier leader, have left in the log.
 func TestLeaderWaits(t *testing.T) {

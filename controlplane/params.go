@@ -22,6 +22,7 @@ func differingParams(ring, own fsm.Params) string {
 	value("CHMPXIDTYPE", ring.IDType, own.IDType)
 	value("DOMERGE", ring.DoMerge, own.DoMerge)
 	value("AUTOMERGE", ring.AutoMerge, own.AutoMerge)
+	value("MERGETIMEOUT", ring.MergeTimeoutS, own.MergeTimeoutS)
 	value("RAFTMAXVOTERS", ring.MaxVoters, own.MaxVoters)
 	if ring.Placement == own.Placement {
 		value("number of slots", ring.Slots, own.Slots)

@@ -149,7 +149,8 @@ type rigNode struct {
 	cancel func() // stop, and wait
 	done   chan error
 
-	mu    sync.Mutex // guards views
+	mu    sync.Mutex // guards what follows
+	mute  bool       // its data plane never says that a transfer is done
 	views []fsm.View
 	incs  []ring.Incarnation
 }
@@ -336,7 +337,7 @@ func (n *rigNode) take(v fsm.View, self ring.Incarnation) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.views, n.incs = append(n.views, v), append(n.incs, self)
-	if v.Merge == nil || self == 0 || n.plane == nil {
+	if v.Merge == nil || self == 0 || n.plane == nil || n.mute {
 		return
 	}
 	for _, x := range v.Merge.Transfers { // as a data plane without programs that keep data

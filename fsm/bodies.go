@@ -13,6 +13,9 @@ type Params struct {
 	DoMerge     bool        `json:"do_merge"`     // off: data is never copied, so no owner is ever out of sync
 	AutoMerge   bool        `json:"auto_merge"`   // the leader plans, starts and completes merges by itself
 	MaxVoters   int         `json:"max_voters"`   // RAFTMAXVOTERS, at least 1
+	// MergeTimeoutS is MERGETIMEOUT in seconds: the leader ends a merge that runs
+	// for longer; 0: never. Rings of before have no such value.
+	MergeTimeoutS int `json:"merge_timeout_s,omitempty"`
 }
 
 // SlotsMax is the largest number of slots of a ring, ownersMax that of slots
@@ -21,6 +24,9 @@ const (
 	SlotsMax  = 1 << 20
 	ownersMax = 1 << 22
 )
+
+// MergeTimeoutSMax is the largest MERGETIMEOUT, in seconds: a year.
+const MergeTimeoutSMax = 365 * 24 * 3600
 
 // PartsMax is the largest least common multiple of the numbers of servers
 // before and after a merge with Placement "chmpx": a ring of up to 90 servers
@@ -134,11 +140,12 @@ type MergeUnseal struct {
 
 // MergeAbort ends a merge without its result. With Operator (ABORTMERGE) it
 // ends any merge or plan whatever MergeID says, takes SERVICEOUTs back, and
-// nothing starts by itself before the next command or change of membership.
-// Refusal: ErrNoMerge (not with Operator).
+// nothing starts by itself before the next command or change of membership; so
+// does Hold (MERGETIMEOUT), of this merge. Refusal: ErrNoMerge (not with Operator).
 type MergeAbort struct {
 	MergeID  uint64 `json:"merge_id"`
 	Operator bool   `json:"operator,omitempty"`
+	Hold     bool   `json:"hold,omitempty"`
 	Reason   string `json:"reason"` // for the log of operators
 }
 

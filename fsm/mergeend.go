@@ -68,6 +68,7 @@ func (s *State) mergeAbort(e *entry, b MergeAbort) error {
 			return fmt.Errorf("%w: merge %d", ErrNoMerge, b.MergeID)
 		}
 		s.endMerge(e, false)
+		s.held = s.held || b.Hold
 		return nil
 	}
 	s.endMerge(e, true)

@@ -36,6 +36,7 @@ func TestRingInitRefusesParams(t *testing.T) {
 		"delivery mode":   func(p *Params) { p.DeliverMode = "" },
 		"replica":         func(p *Params) { p.Replica = 64 },
 		"too many owners": func(p *Params) { p.Slots, p.Replica = SlotsMax, 63 },
+		"merge timeout":   func(p *Params) { p.MergeTimeoutS = -1 },
 		"voters":          func(p *Params) { p.MaxVoters = 0 },
 	} {
 		p := testParams()

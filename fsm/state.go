@@ -149,6 +149,8 @@ func (b RingInit) validate() error {
 		return fmt.Errorf("%w: %d slots of %d owners, %d owners allowed", ErrInvalid, p.Slots, p.width(), ownersMax)
 	case p.DeliverMode != "hash" && p.DeliverMode != "random":
 		return fmt.Errorf("%w: DELIVERMODE %q, hash and random are allowed", ErrInvalid, p.DeliverMode)
+	case p.MergeTimeoutS < 0 || p.MergeTimeoutS > MergeTimeoutSMax:
+		return fmt.Errorf("%w: MERGETIMEOUT %d s, 0 to %d allowed", ErrInvalid, p.MergeTimeoutS, MergeTimeoutSMax)
 	case p.MaxVoters < 1:
 		return fmt.Errorf("%w: %d voters", ErrInvalid, p.MaxVoters)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
@@ -31,7 +32,7 @@ func ringParams(c *config.Config, t ring.IDType) fsm.Params {
 	p := fsm.Params{
 		Slots: ring.DefaultSlots, Replica: c.Replica, IDType: t,
 		DeliverMode: strings.ToLower(c.DeliverMode), Placement: strings.ToLower(c.Placement),
-		DoMerge: c.DoMerge, AutoMerge: c.AutoMerge, MaxVoters: c.VotersMax,
+		DoMerge: c.DoMerge, AutoMerge: c.AutoMerge, MaxVoters: c.VotersMax, MergeTimeoutS: int(c.MergeTimeout / time.Second),
 	}
 	if p.Placement == "chmpx" {
 		p.Slots = 0 // as many as base servers
