@@ -164,13 +164,17 @@ func (p *Plane) findLeader(ctx context.Context) string {
 	return ""
 }
 
-// ask sends a request to one server, which may be this one. What operators ask
-// goes over a connection of its own: one that could not be made has changed
-// nothing, while a kept one may break after the request has arrived.
+// ask sends a request to one server, which may be this one. What operators ask,
+// and what is proposed, goes over a connection of its own: one that could not be
+// made has changed nothing, while a kept one may break after the request has
+// arrived.
 func (p *Plane) ask(ctx context.Context, addr string, req *request) (*response, error) {
 	timeout, call := attemptTimeout, p.client.call
-	if req.Op == opCommand || req.Op == opRead {
+	switch req.Op {
+	case opCommand, opRead:
 		timeout, call = commandAttempt, p.client.callAnew
+	case opPropose:
+		call = p.client.callAnew
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

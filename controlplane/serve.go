@@ -142,7 +142,8 @@ func proposed(req *request) (fsm.Command, error) {
 // proposeReply makes a response of what apply returned.
 func (p *Plane) proposeReply(res fsm.Result, err error) *response {
 	if err == nil && res.Err != nil {
-		return &response{Code: codeRefused, Text: res.Err.Error(), Refusal: fsm.RefusalText(res.Err)}
+		is := fsm.RefusalText(res.Err)
+		return &response{Code: codeRefused, Text: res.Err.Error(), Refusal: is, Uncertain: is == ""} // a leader that cannot read its log
 	}
 	return p.reply(proposeAnswer{Index: res.Index}, err)
 }

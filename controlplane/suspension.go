@@ -35,7 +35,7 @@ func (s *suspension) unsettled() bool { return s.held && s.settledAt == 0 }
 // report proposes how many programs there are. errOvertaken: that there is none
 // was not, or need not be, told.
 func (s *suspension) report(ctx context.Context, p *Plane, b fsm.ProgramsChanged) error {
-	first := !s.held
+	before := *s
 	if b.Count == 0 {
 		var end func()
 		if ctx, end = p.suspend(ctx); end == nil {
@@ -48,13 +48,21 @@ func (s *suspension) report(ctx context.Context, p *Plane, b fsm.ProgramsChanged
 	switch {
 	case err == nil:
 		s.settledAt = at
-	case b.Count == 0 && first && !errors.Is(err, ErrUncertain) && !errors.Is(err, ErrRefused):
-		s.release(p) // no log has it
+	case b.Count == 0 && !logged(err):
+		if *s = before; !s.held {
+			s.release(p)
+		}
 	}
 	if err != nil && context.Cause(ctx) == errOvertaken {
 		return errOvertaken
 	}
 	return err
+}
+
+// logged reports whether what failed with err may be in somebody's log.
+func logged(err error) bool {
+	var r *refusal // by fsm
+	return errors.Is(err, ErrUncertain) || errors.As(err, &r)
 }
 
 // look ends the hold when the data plane knows what became of the reports.

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"testing"
@@ -188,5 +189,40 @@ func TestHoldOfUnsettledReport(t *testing.T) {
 		if i, j := slices.Index(got, "suspended"), slices.Index(got, "release"); j < 0 || i > j {
 			t.Errorf("%v: suspended after the release", got)
 		}
+	})
+}
+
+// Proves that a report that is in no log changes nothing of what is held: not
+// when a leader refuses to write it, nor when there is none.
+func TestHoldOfReportThatIsInNoLog(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		all := threeHolders(r)
+		var n, other *rigNode
+		for _, h := range all {
+			if h.node != r.leader() {
+				n, other = h.node, n
+			}
+		}
+		all[n.name].attached(0)
+		b := fsm.ProgramsChanged{ID: other.member.ID, Incarnation: n.plane.incarnation(n.plane.view())}
+		report := func(what string, before suspension) {
+			s := before
+			ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+			defer cancel()
+			if err := s.report(ctx, n.plane, b); err == nil || s != before {
+				t.Errorf("%s: %v, %+v after %+v", what, err, s, before)
+			}
+		}
+		report("refused", suspension{})
+		for name := range all {
+			if name != n.name {
+				r.kill(name)
+			}
+		}
+		r.await("no leader", patience, func() bool { _, addr := n.plane.leader(); return addr == "" })
+		b.ID = n.member.ID
+		report("no leader", suspension{})
+		report("no leader, settled before", suspension{held: true, incarnation: 1, settledAt: 2})
+		report("no leader, unsettled before", suspension{held: true, incarnation: 1, warned: true})
 	})
 }
