@@ -115,7 +115,11 @@ func newPipe(l *link, p *path, seed uint64) *pipe {
 func (p *pipe) read(src net.Conn) {
 	buf := make([]byte, chunkBytes)
 	for {
-		n, err := src.Read(buf)
+		most, ok := p.pace()
+		if !ok {
+			return
+		}
+		n, err := src.Read(buf[:most])
 		c := p.plan(n)
 		c.bytes, c.last = bytes.Clone(buf[:n]), errors.Is(err, io.EOF)
 		c.lost = c.lost || err != nil && !c.last
@@ -130,6 +134,40 @@ func (p *pipe) read(src net.Conn) {
 		if err != nil {
 			return
 		}
+	}
+}
+
+// A narrow line holds lineQueue of what is on its way, in chunks of lineChunk,
+// at least lineBytesLeast: what is more stays with who writes, and goes at once
+// when the line is wide again.
+const (
+	lineQueue      = 200 * time.Millisecond
+	lineChunk      = 50 * time.Millisecond
+	lineBytesLeast = 256
+)
+
+// pace waits until there is room on the line and returns how much may be read
+// at once; false: the link has broken.
+func (p *pipe) pace() (most int, ok bool) {
+	for {
+		c, changed := p.path.get()
+		if c.Rate == 0 {
+			p.free = time.Time{}
+			return chunkBytes, true
+		}
+		wait := time.Until(p.free.Add(-lineQueue))
+		if wait <= 0 {
+			return min(chunkBytes, max(lineBytesLeast, int(float64(c.Rate)*lineChunk.Seconds()))), true
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-p.link.broken:
+			timer.Stop()
+			return 0, false
+		}
+		timer.Stop()
 	}
 }
 

@@ -214,3 +214,25 @@ func TestCloseInOrder(t *testing.T) {
 		t.Errorf("%d of %d bytes came back, %v", n, size, err)
 	}
 }
+
+// A line that was narrow does not hold back what waited for it.
+func TestNarrowNoMore(t *testing.T) {
+	n, addr := rig(t)
+	undo := apply(t, n, "a", "b", Condition{Rate: 20 << 10})
+	c := dial(t, addr)
+	const size = 1 << 20 // 51 s
+	go func() {
+		_, _ = c.Write(make([]byte, size))
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 4<<10)); err != nil {
+		t.Fatal(err)
+	}
+	undo()
+	if rest, err := io.Copy(io.Discard, c); rest != size-4<<10 || err != nil {
+		t.Errorf("%d of %d bytes, %v", rest+4<<10, size, err)
+	}
+}
