@@ -33,12 +33,13 @@ func (c *Client) SendWait(ctx context.Context, hash uint64, payload []byte, opts
 // error is that of ctx, or ErrClosed. Others may go on sending meanwhile. Not to
 // be called from Options.Undelivered.
 func (c *Client) Drain(ctx context.Context) error {
+	sent := c.requests.sent()
 	for _, s := range []*sender{&c.requests, &c.replies} {
 		if err := c.drainRing(ctx, s); err != nil {
 			return fmt.Errorf("drain: %w", err)
 		}
 	}
-	if err := c.drainReports(ctx); err != nil {
+	if err := c.drainReports(ctx, sent); err != nil {
 		return fmt.Errorf("drain: wait for reports: %w", err)
 	}
 	return nil

@@ -251,6 +251,49 @@ func TestDrainWithoutWord(t *testing.T) {
 	}
 }
 
+// TestDrainOfEarlier proves that Drain waits for nothing that was sent after it
+// was called: neither for what is untaken, nor for the reports that go on coming.
+func TestDrainOfEarlier(t *testing.T) {
+	t.Run("untaken", func(t *testing.T) {
+		n := newTestNode(t)
+		server, c := attach(t, n, RoleServer), attachAs(t, n, Options{Undelivered: func(Undelivered) {}})
+		ctx := stopIn(t, longStop)
+		later := Deadline(time.Now().Add(time.Hour))
+		if err := c.Send(ctx, 1, nil, later); err != nil {
+			t.Fatal(err)
+		}
+		drained := make(chan error, 1)
+		go func() { drained <- c.Drain(ctx) }()
+		until(t, "it waits", func() bool { return c.requests.drains.Load() == 1 })
+		if err := c.Send(ctx, 1, nil, later); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Receive(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-drained; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("reports", func(t *testing.T) {
+		n := newTestNode(t)
+		c := attachAs(t, n, Options{Undelivered: func(Undelivered) { <-time.After(100 * time.Microsecond) }})
+		ctx, cancel := context.WithCancel(stopIn(t, longStop))
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for c.Send(ctx, 1, nil, Deadline(time.Now().Add(-time.Second))) == nil {
+			}
+		}()
+		until(t, "reports wait", func() bool { return len(c.reports) == reportsMax })
+		if err := c.Drain(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // TestWatchedRoom proves that senders of messages with a deadline go on when
 // the node has settled many of them without a word: nobody else would look.
 func TestWatchedRoom(t *testing.T) {

@@ -29,6 +29,7 @@ const (
 type watched struct {
 	ring        []watchedSend // circular, length a power of two
 	first, last uint64        // first <= last count for ever
+	queued      uint64        // reports that Options.Undelivered is to be called for
 	any         atomic.Bool   // first != last, for those who do not hold the mutex
 }
 
@@ -68,6 +69,20 @@ func (w *watched) find(seq uint64) *watchedSend {
 	}
 	return nil
 }
+
+// tell notes that the end of a message is told. It returns nil if the message
+// is not watched, or was told before.
+func (w *watched) tell(seq uint64) *watchedSend {
+	m := w.find(seq)
+	if m == nil || m.told {
+		return nil
+	}
+	m.told = true
+	return m
+}
+
+// knownTo reports whether it is known what became of everything up to seq.
+func (w *watched) knownTo(seq uint64) bool { return w.first == w.last || w.at(w.first).seq > seq }
 
 // watch remembers a message that is about to be published; requests.mu is held.
 // While there are any somebody must lead, to hear of them.
@@ -113,10 +128,10 @@ func (c *Client) loseWatched(after uint64) {
 		}
 		lost = append(lost, Undelivered{Seq: m.seq, Hash: m.hash, MaybeDelivered: true})
 	}
-	c.requests.mu.Unlock()
 	for _, u := range slices.Backward(lost) {
 		c.report(u)
 	}
+	c.requests.mu.Unlock()
 	c.forgetWatched(func(*watchedSend) bool { return false }) // perhaps none is left
 }
 
@@ -140,8 +155,11 @@ func (c *Client) givenUp(seq uint64, maybe bool) {
 	if maybe {
 		err = errMaybeGivenUp
 	}
+	w := &c.requests.watched
 	if a, want, ok := c.pending.takeAny(seq); ok {
-		c.tellWatched(seq)
+		c.requests.mu.Lock()
+		w.tell(seq)
+		c.requests.mu.Unlock()
 		c.end(a, want, result{err: err})
 		return
 	}
@@ -152,29 +170,20 @@ func (c *Client) givenUp(seq uint64, maybe bool) {
 	if c.reports == nil {
 		return
 	}
-	if hash, ok := c.tellWatched(seq); ok { // else somebody had waited for it, or it was told before
-		c.report(Undelivered{Seq: seq, Hash: hash, MaybeDelivered: maybe})
-	}
-}
-
-// tellWatched notes that the end of a message is told, and reports whether it is
-// watched and was not told before.
-func (c *Client) tellWatched(seq uint64) (hash uint64, ok bool) {
 	c.requests.mu.Lock()
 	defer c.requests.mu.Unlock()
-	m := c.requests.watched.find(seq)
-	if m == nil || m.told {
-		return 0, false
+	if m := w.tell(seq); m != nil { // else somebody had waited for it, or it was told before
+		c.report(Undelivered{Seq: seq, Hash: m.hash, MaybeDelivered: maybe})
 	}
-	m.told = true
-	return m.hash, true
 }
 
-// report hands over to the goroutine that calls Options.Undelivered.
+// report hands over to the goroutine that calls Options.Undelivered. requests.mu
+// is held: who sees that a message is not watched any more finds it reported.
 func (c *Client) report(u Undelivered) {
 	c.undelivered.Add(1)
 	select {
 	case c.reports <- u:
+		c.requests.watched.queued++
 	default:
 		c.undeliveredMissed.Add(1)
 	}
@@ -200,26 +209,27 @@ func (c *Client) runReports(report func(Undelivered)) {
 	}
 }
 
-// drainReports waits until it is known what became of all messages that are
-// watched now, and Options.Undelivered has been called for those given up.
-func (c *Client) drainReports(ctx context.Context) error {
+// drainReports waits until it is known what became of all messages up to seq,
+// and Options.Undelivered has been called for those given up.
+func (c *Client) drainReports(ctx context.Context, seq uint64) error {
 	if c.reports == nil {
 		return nil
 	}
-	w := &c.requests.watched
-	c.requests.mu.Lock()
-	last := w.last
-	c.requests.mu.Unlock()
+	var queued uint64 // reports about them have at most this number
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
-	for {
-		c.requests.mu.Lock()
-		known := w.first >= min(last, w.last) // loseWatched takes the newest away
-		c.requests.mu.Unlock()
-		if given := c.undelivered.Load(); known && c.undeliveredTold.Load()+c.undeliveredMissed.Load() >= given {
+	for known := false; ; {
+		if !known {
+			c.requests.mu.Lock()
+			known, queued = c.requests.watched.knownTo(seq), c.requests.watched.queued
+			c.requests.mu.Unlock()
+		}
+		switch {
+		case !known:
+			c.kick() // what was settled without a word is noticed when somebody looks
+		case c.undeliveredTold.Load() >= queued:
 			return nil
 		}
-		c.kick() // what was settled without a word is noticed when somebody looks
 		select {
 		case <-again.C:
 		case <-c.closing:
