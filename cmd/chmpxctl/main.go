@@ -27,11 +27,14 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	err := newApp().RunContext(ctx, os.Args)
-	if err != nil && !errors.Is(err, errBad) && !errors.Is(err, errPrinted) { // which have been printed
+	if err != nil && !said(err) {
 		fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
 	}
 	os.Exit(exitCode(err))
 }
+
+// said reports whether an error has been printed.
+func said(err error) bool { return errors.Is(err, errBad) || errors.Is(err, errPrinted) }
 
 func newApp() *cli.App {
 	app := &cli.App{
@@ -50,7 +53,7 @@ func newApp() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands:       slices.Concat(viewCommands(), []*cli.Command{hashCommand(), confCommand()}, serviceCommands(), mergeCommands()),
+		Commands:       slices.Concat(viewCommands(), []*cli.Command{hashCommand(), confCommand(), shellCommand()}, serviceCommands(), mergeCommands()),
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 		OnUsageError:   wrongOption,
 	}

@@ -39,6 +39,9 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
+// Get implements flag.Getter.
+func (p *port) Get() any { return p }
+
 // String implements flag.Value.
 func (p *port) String() string {
 	if *p == 0 {
