@@ -22,8 +22,20 @@ const (
 	yellow  = "\x1b[38;5;3m"
 	blue    = "\x1b[38;5;4m"
 	magenta = "\x1b[38;5;5m"
+	white   = "\x1b[38;5;7m"
+	bold    = "\x1b[1m"
+	blink   = "\x1b[5m"
 	plain   = "\x1b[0m"
+
+	onRed    = white + "\x1b[48;5;1m"
+	onGreen  = white + "\x1b[48;5;2m"
+	onYellow = white + "\x1b[48;5;3m"
 )
+
+// backgrounds are the same colours behind white text.
+var backgrounds = map[string]string{
+	red: onRed, green: onGreen, yellow: onYellow, blue: white + "\x1b[48;5;4m", magenta: white + "\x1b[48;5;5m",
+}
 
 // wordColours are the colours of the words of a status.
 var wordColours = map[string]string{

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -24,6 +25,9 @@ func main() {
 		signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 		os.Exit(runConfTest(os.Args[1:], os.Stdout, os.Stderr, signals))
 	}
+	if filepath.Base(os.Args[0]) == lineToolName {
+		os.Exit(lineToolMain())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	err := newApp().RunContext(ctx, os.Args)
@@ -31,6 +35,15 @@ func main() {
 		fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
 	}
 	os.Exit(exitCode(err))
+}
+
+// lineToolMain returns the exit code of chmpxlinetool.
+func lineToolMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM)
+	defer stop()
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, syscall.SIGINT)
+	return runLineTool(ctx, os.Args[1:], &lineTool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, interrupts: interrupts})
 }
 
 // said reports whether an error has been printed.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -192,21 +194,139 @@ func TestDocumentedCommands(t *testing.T) {
 	h := newHouse(t, 1, "DELIVERMODE = hash\nDOMERGE = on\nAUTOMERGE = on")
 	h.serve(0)
 	h.ctl(0, "status", "-wait", "-ring", "servicein", "-nosuspend", "-settled", "-timeout", patience.String())
+	files := strings.NewReplacer("test_server.ini", h.conf(0), "commands.txt", h.file("commands.txt", documented(string(text), "# commands.txt")),
+		"lines.txt", h.file("lines.txt", "nodes\ncheck\nquit\n"), "8021", strconv.Itoa(h.ports[0]))
 	shown := 0
 	for line := range strings.Lines(string(text)) {
-		line, ok := strings.CutPrefix(line, "    $ chmpxctl ")
+		line, ok := strings.CutPrefix(line, "    $ ")
 		if !ok {
 			continue
 		}
 		shown++
-		args := strings.Fields(strings.ReplaceAll(line, "test_server.ini", h.conf(0)))
-		out, err := runArgs(t, args...)
-		refused := args[0] == "servicein" || args[0] == "serviceout" // of a server that is in service, of one that there is not
+		args := strings.Fields(files.Replace(line))
+		if args[0] == lineToolName {
+			var out, errs strings.Builder
+			tool := &lineTool{in: strings.NewReader(""), out: &out, errs: &errs}
+			if code := runLineTool(t.Context(), args[1:], tool); code != 0 || !strings.Contains(out.String(), "\nOK   ") || errs.String() != "" {
+				t.Errorf("%s: code %d\n%s%s", line, code, out.String(), errs.String())
+			}
+			continue
+		}
+		out, err := runArgs(t, args[1:]...)
+		refused := args[1] == "servicein" || args[1] == "serviceout" // of a server that is in service, of one that there is not
 		if refused && exitCode(err) != exitFailed || !refused && err != nil {
 			t.Errorf("%s: %v\n%s", line, err, out)
 		}
 	}
-	if shown < 14 {
+	if shown < 17 {
 		t.Errorf("%d commands are shown", shown)
 	}
+}
+
+// documented returns the block of a document that begins with a line.
+func documented(text, first string) string {
+	_, block, _ := strings.Cut(text, "    "+first)
+	block, _, _ = strings.Cut(block, "\n\n")
+	return "#" + strings.ReplaceAll(block, "\n    ", "\n") + "\n"
+}
+
+// file writes a file into the directory of the ring and returns its path.
+func (h *house) file(name, text string) string {
+	h.t.Helper()
+	path := filepath.Join(h.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// CHMPX's line tool works on our ring: it finds all nodes, its check is content,
+// and its commands take a server in and out.
+func TestLineToolOnRing(t *testing.T) {
+	const servers = 2
+	h := newHouse(t, servers, "DELIVERMODE = hash\nREPLICA = 1\nDOMERGE = on\nAUTOMERGE = off")
+	wait := []string{"-timeout", patience.String(), "-wait", "-settled"}
+	run := func(lines ...string) string {
+		t.Helper()
+		var out, errs strings.Builder
+		tool := &lineTool{in: strings.NewReader(strings.Join(lines, "\n") + "\nquit\n"), out: &out, errs: &errs}
+		if code := runLineTool(t.Context(), []string{"-conf", h.conf(0), "-nocolor"}, tool); code != 0 || errs.String() != "" {
+			t.Fatalf("%q: code %d\n%s%s", lines, code, out.String(), errs.String())
+		}
+		_, text, _ := strings.Cut(out.String(), "CLT> ") // behind the welcome
+		return text
+	}
+	var lines []string
+	for i := range servers {
+		h.serve(i)
+		h.ctl(i, "status", append(wait, "-nosuspend")...)
+		lines = append(lines, fmt.Sprintf("servicein localhost:%d", h.ports[i]))
+	}
+	out := run(append(lines, "merge start")...)
+	for i := range servers {
+		if want := fmt.Sprintf("Succeed to send SERVICEIN to localhost:%d\n", h.ports[i]); !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	h.untilComplete()
+	h.ctl(servers, "status", append(wait, "-ring", "slave")...)
+	check := func(want string, times int) string { // until all nodes show the same
+		t.Helper()
+		for late := time.After(patience); ; {
+			out := "\n" + run("check")
+			if strings.Count(out, want) == times {
+				return out
+			}
+			select {
+			case <-late:
+				t.Fatalf("%q is not %d times in\n%s", want, times, out)
+			default:
+			}
+		}
+	}
+	out = check("\nOK   ", servers+1)
+	for _, want := range []string{"[SERVICE IN] [UP]    [n/a]    [Nothing][NoSuspend]", "[SLAVE]      [UP]", "hash(pending)     = 0x1(0x1)"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	out = run("nodes", "version", fmt.Sprintf("status 127.0.0.1:%d", h.ports[1]), fmt.Sprintf("status self localhost:%d", h.ports[0]),
+		fmt.Sprintf("dump localhost:%d", h.ports[1]), "statusupdate", "suspend", "nosuspend", fmt.Sprintf("serviceout localhost:%d", h.ports[1]))
+	for _, want := range []string{
+		fmt.Sprintf(" Chmpx server nodes             : %d\n", servers), " Chmpx slave nodes              : 1\n", "Version 1.2.3",
+		" HOUSE = {\n     localhost = {\n", "     RING Name                 = HOUSE\n", "chmpx_man{\n",
+		fmt.Sprintf("Succeed to send UPDATESTATUS to localhost:%d\n", h.ports[1]), "Succeed to send SUSPENDMERGE to ", "Succeed to send NOSUSPENDMERGE to ",
+		fmt.Sprintf("Succeed to send SERVICEOUT to localhost:%d\n", h.ports[1]),
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	check("[SERVICE IN] [UP]    [DELETE]  [Pending][NoSuspend]\n", 1)
+}
+
+// The name that it is called by decides what this binary is.
+func TestNames(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{confTestName: "Usage: chmpxconftest ", lineToolName: "       chmpxlinetool -help\n"} {
+		link := filepath.Join(t.TempDir(), name)
+		if err := os.Symlink(self, link); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(link, "-help").Output(); err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// TestMain runs the tool instead of the tests when a link calls this binary so.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case confTestName, lineToolName:
+		main()
+	}
+	os.Exit(m.Run())
 }

@@ -31,8 +31,13 @@ type scripted struct {
 
 func newScripted(t *testing.T, texts map[string]string, statuses ...controlplane.Status) *scripted {
 	t.Helper()
+	return newScriptedAt(t, "127.0.0.1", texts, statuses...)
+}
+
+func newScriptedAt(t *testing.T, host string, texts map[string]string, statuses ...controlplane.Status) *scripted {
+	t.Helper()
 	s := &scripted{texts: texts, statuses: statuses}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,8 +148,8 @@ func TestStateOf(t *testing.T) {
 		want state
 	}{
 		"slave":         {controlplane.Status{Role: "slave"}, state{"up", "slave", "nosuspend", "nothing"}},
-		"no member":     {controlplane.Status{Role: "server"}, state{"up", "serviceout", "suspend", "nothing"}},
-		"with programs": {controlplane.Status{Role: "server", Programs: 1}, state{"up", "serviceout", "nosuspend", "nothing"}},
+		"no member":     {controlplane.Status{Role: "server"}, state{"up", "serviceout", "suspend", ""}},
+		"with programs": {controlplane.Status{Role: "server", Programs: 1}, state{"up", "serviceout", "nosuspend", ""}},
 	} {
 		if got, err := stateOf(c.st, ""); err != nil || got != c.want {
 			t.Errorf("%s: %v, %v", name, got, err)

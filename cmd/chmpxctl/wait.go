@@ -24,7 +24,7 @@ type state struct {
 	Live    string `json:"live"`    // up or down
 	Ring    string `json:"ring"`    // servicein, serviceout or slave
 	Suspend string `json:"suspend"` // suspend or nosuspend
-	Merge   string `json:"merge"`   // its part in a merge: nothing, pending, doing or done
+	Merge   string `json:"merge"`   // its part in a merge: nothing, pending, doing or done; empty: it is no member yet
 }
 
 // String returns the words of a state.
@@ -197,10 +197,10 @@ func stateOf(st controlplane.Status, of string) (state, error) {
 		return state{}, fmt.Errorf("the ring has no server %s", of)
 	case st.Role == "slave":
 		return state{"up", "slave", "nosuspend", "nothing"}, nil
-	case st.Programs == 0: // no member yet
-		return state{"up", "serviceout", "suspend", "nothing"}, nil
+	case st.Programs == 0: // no member yet, so it cannot take part in a merge
+		return state{"up", "serviceout", "suspend", ""}, nil
 	}
-	return state{"up", "serviceout", "nosuspend", "nothing"}, nil
+	return state{"up", "serviceout", "nosuspend", ""}, nil
 }
 
 func serverState(s controlplane.ServerStatus) state {

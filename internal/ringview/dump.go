@@ -1,6 +1,7 @@
 package ringview
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,8 +127,13 @@ func (s *Section) MarshalJSON() ([]byte, error) {
 			list = nil
 		}
 	}
+	var out any = object
 	if len(list) == len(s.Lines) {
-		return json.Marshal(list)
+		out = list
 	}
-	return json.Marshal(object)
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // there are arrows in it
+	err := encoder.Encode(out)
+	return b.Bytes(), err
 }
