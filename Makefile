@@ -2,7 +2,7 @@
 
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build build-faults test test-faults race lint fuzz bench compare transitions demo soak soak-commands soak-programs packages repo clean help
+.PHONY: build build-faults test test-faults race lint fuzz bench compare transitions demo soak soak-commands soak-programs packages repo test-packages test-install clean help
 
 build: ## binaries into bin/
 	go build -o bin/ ./cmd/... && for tool in chmpxconftest chmpxlinetool; do ln -sf chmpxctl bin/$$tool; done
@@ -51,6 +51,12 @@ packages: ## deb, rpm, apk, tarball, OCI layout, SBOM and checksums into dist/; 
 
 repo: packages ## a local apt and a local dnf repository of them in dist/repo/
 	bash ops/packaging/repo.sh
+
+test-packages: packages ## what is in the packages; needs rpm
+	go test -tags packages -count=1 ./ops/packaging
+
+test-install: repo ## installations in a Debian root, as docs say; as root, needs debootstrap and what repo.sh needs
+	go test -tags install -count=1 -timeout 30m ./ops/packaging
 
 clean: ## remove what build made
 	rm -rf bin dist

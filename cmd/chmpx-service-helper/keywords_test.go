@@ -212,7 +212,7 @@ func TestWaitAfterUp(t *testing.T) {
 // ended it and however often, and between two looks for its configuration.
 func TestInterval(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
+	r := newRig(t, "INTERVAL_SEC_FOR_LOOP = 1")
 	h := r.start("start")
 	pid := h.runs()
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGHUP, syscall.SIGKILL} {

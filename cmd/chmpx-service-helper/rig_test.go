@@ -64,6 +64,9 @@ type rig struct {
 // newRig makes the files: a ring of one server, short waits, then lines.
 func newRig(t *testing.T, lines ...string) *rig {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("runs real processes")
+	}
 	dir, err := os.MkdirTemp("", "service") // short enough for a socket, and open to other users
 	if err != nil {
 		t.Fatal(err)
