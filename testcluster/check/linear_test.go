@@ -186,6 +186,18 @@ func TestAnswered(t *testing.T) {
 		{"in time", asked(5600, often(150, 8000)...), nil},
 		{"late", asked(5800, often(150, 8000)...), []Clause{Answered}},
 		{"late, by a node that was stopped", asked(5800, append(often(150, 2000), often(4000, 8000)...)...), nil},
+		{"late, by a node that was stopped when it was asked", func(s *scene) {
+			asked(5800, append(often(150, 2000), often(3500, 8000)...)...)(s)
+			for i := range s.Observations {
+				if o := &s.Observations[i]; o.Node == "s1" && o.DoneNs == 3500*msec {
+					o.AtNs = 1900 * msec
+				}
+			}
+		}, nil},
+		{"late, not seen before", func(s *scene) {
+			asked(5800, often(1500, 8000)...)(s)
+			s.Observations = s.Observations[6:] // what alike has seen
+		}, nil},
 		{"late, nobody saw what the node did", asked(5800), nil},
 		{"late, by a node that ended", func(s *scene) { asked(5800, often(150, 8000)...)(s); s.end("s1", 5700, true) }, nil},
 	})

@@ -201,12 +201,13 @@ func (n *node) ran(from, to int64) bool {
 	if n == nil || n.ended(from, to+endSlack) {
 		return false
 	}
-	last := int64(math.MinInt64) // end of the last answer
-	for _, o := range n.obs {
-		if o.DoneNs >= from && o.AtNs-last > gapNs {
+	for i, o := range n.obs {
+		switch {
+		case o.DoneNs < from:
+			continue
+		case i == 0 || o.DoneNs-n.obs[i-1].DoneNs > gapNs: // also while it was asked: it may have been stopped
 			return false
-		}
-		if last = o.DoneNs; last >= to {
+		case o.DoneNs >= to:
 			return true
 		}
 	}
