@@ -69,6 +69,45 @@ type ProgramsChanged struct {
 	Count       int              `json:"count"`
 }
 
+// HoldMinUs and HoldMaxUs bound how long a planned restart is waited for.
+const (
+	HoldMinUs = 1_000_000
+	HoldMaxUs = 3600_000_000
+)
+
+// ServerRestart asks a server that is UP to restart its process. While it is
+// DOWN nobody acts for slots that it owns in sync, so that it comes back with
+// all data, until HoldEnd or its next ServerUp; with DOMERGE off others act. It is not
+// taken out of service meanwhile either. Refusals: ErrUnknownNode, ErrInvalid,
+// ErrStatusNotAllowed (not UP), ErrOperating, ErrHeld.
+type ServerRestart struct {
+	ID     ring.ID `json:"id"`
+	HoldUs int64   `json:"hold_us"` // HoldMinUs to HoldMaxUs
+}
+
+// HoldEnd ends the wait for a server that has not restarted in time. It is
+// void (ErrStale) unless it names the incarnation that was to restart.
+type HoldEnd struct {
+	ID          ring.ID          `json:"id"`
+	Incarnation ring.Incarnation `json:"incarnation"`
+}
+
+// ServerReplace asks for New to take the place of Old, which is in service: with
+// the merge in which New joins Old leaves, and its slots, and no others, go to
+// New. New may be no member yet; until it joins, Old stays and AUTOMERGE does
+// not take it out. SERVICEIN or SERVICEOUT of Old and ABORTMERGE take it back. Refusals:
+// ErrInvalid, ErrUnknownNode (Old), ErrOperating, ErrStatusNotAllowed, ErrPlacement.
+type ServerReplace struct {
+	Old ring.ID `json:"old"`
+	New ring.ID `json:"new"`
+}
+
+// ServerForget removes a server that is SERVICE OUT and DOWN from the ring.
+// Refusals: ErrUnknownNode, ErrStatusNotAllowed.
+type ServerForget struct {
+	ID ring.ID `json:"id"`
+}
+
 // ServiceIn asks to take a server into service (SERVICEIN). Refusals:
 // ErrUnknownNode, ErrOperating, ErrStatusNotAllowed.
 type ServiceIn struct {
@@ -203,6 +242,18 @@ func (NodeDown) Type() CommandType { return CommandNodeDown }
 
 // Type implements Body.
 func (ProgramsChanged) Type() CommandType { return CommandProgramsChanged }
+
+// Type implements Body.
+func (ServerRestart) Type() CommandType { return CommandServerRestart }
+
+// Type implements Body.
+func (HoldEnd) Type() CommandType { return CommandHoldEnd }
+
+// Type implements Body.
+func (ServerReplace) Type() CommandType { return CommandServerReplace }
+
+// Type implements Body.
+func (ServerForget) Type() CommandType { return CommandServerForget }
 
 // Type implements Body.
 func (ServiceIn) Type() CommandType { return CommandServiceIn }

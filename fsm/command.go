@@ -20,6 +20,10 @@ const (
 	CommandServerUp
 	CommandNodeDown
 	CommandProgramsChanged
+	CommandServerRestart
+	CommandHoldEnd
+	CommandServerReplace
+	CommandServerForget
 
 	CommandServiceIn
 	CommandServiceOut
@@ -192,6 +196,10 @@ func init() {
 		CommandServerUp:        command("ServerUp", (*State).serverUp),
 		CommandNodeDown:        command("NodeDown", (*State).nodeDown),
 		CommandProgramsChanged: command("ProgramsChanged", (*State).programsChanged),
+		CommandServerRestart:   command("ServerRestart", (*State).serverRestart),
+		CommandHoldEnd:         command("HoldEnd", (*State).holdEnd),
+		CommandServerReplace:   command("ServerReplace", (*State).serverReplace),
+		CommandServerForget:    command("ServerForget", (*State).serverForget),
 		CommandServiceIn:       command("ServiceIn", (*State).serviceIn),
 		CommandServiceOut:      command("ServiceOut", (*State).serviceOut),
 		CommandPendingTable:    command("PendingTable", (*State).pendingTable),

@@ -34,6 +34,8 @@ var (
 	ErrReceiverMissing  = errors.New("fsm: no server of the pending table can take a slot")   // MergeStart waits for a receiver
 	ErrNoMerge          = errors.New("fsm: no such merge is running")                         // wrong merge id, phase or seal
 	ErrUnknownTransfer  = errors.New("fsm: the merge has no such transfer")                   // wrong donor or receiver
+	ErrHeld             = errors.New("fsm: another server restarts")                          // ServerRestart: one after the other
+	ErrPlacement        = errors.New("fsm: places follow from names with PLACEMENT=chmpx")    // ServerReplace
 	ErrNotReady         = errors.New("fsm: not every transfer of the merge is ready for it")  // MergeSeal before Ready, MergeCommit before Final
 )
 
@@ -63,4 +65,5 @@ var refusals = []error{
 	ErrInvalid, ErrNoRing, ErrRingExists, ErrUnknownNode, ErrTooMany, ErrStale, ErrOperating, ErrStatusNotAllowed,
 	ErrAlreadyOut, ErrLastServer, ErrBaseChanged, ErrNothingPlanned, ErrDonorMissing, ErrReceiverMissing,
 	ErrTooManyParts, ErrNoMerge, ErrUnknownTransfer, ErrNotReady, ErrOvertaken,
+	ErrHeld, ErrPlacement,
 }

@@ -33,6 +33,7 @@ func (s *State) mergeCommit(e *entry, b MergeCommit) error {
 		}
 		if st.Action() == ring.Delete {
 			st = st.WithRing(ring.ServiceOut)
+			v.ReplacedBy = 0
 		}
 		v.Status = st.WithAction(ring.NoAct).WithOperate(ring.Nothing)
 	}
@@ -82,6 +83,9 @@ func (s *State) endMerge(e *entry, back bool) {
 	for i := range s.servers {
 		v := &s.servers[i]
 		op := v.Status.Operate()
+		if back {
+			v.ReplacedBy = 0
+		}
 		switch {
 		case back && v.Status.Action() == ring.Delete:
 			v.Status = v.Status.WithAction(ring.NoAct).WithOperate(ring.Nothing)
@@ -179,14 +183,16 @@ func (s *State) suspendMerge(e *entry, b SuspendMerge) error {
 }
 
 // clearLostSync clears the in-sync bit of every owner that cannot act while
-// another owner acts for its slot: from now on its data may be behind.
+// another owner acts for its slot: from now on its data may be behind. Where one
+// is held nobody acts.
 func (s *State) clearLostSync() {
 	if s.base == nil || !s.params.DoMerge {
 		return
 	}
-	acts := make(map[uint16]bool, len(s.servers))
+	acts, held := make(map[uint16]bool, len(s.servers)), make(map[uint16]bool)
 	for i := range s.servers {
 		acts[s.servers[i].Number] = s.servers[i].Status.CanAct()
+		held[s.servers[i].Number] = s.servers[i].Held
 	}
 	var in []uint64 // nil until a bit is cleared
 	for slot := range s.base.Slots() {
@@ -198,6 +204,9 @@ func (s *State) clearLostSync() {
 			}
 		}
 		bits := s.base.InSync[slot]
+		if slices.ContainsFunc(owners, func(n uint16) bool { return held[n] && inSync(s.base, slot, n) }) {
+			continue
+		}
 		if bits&keep == 0 || bits&^keep == 0 {
 			continue
 		}

@@ -53,7 +53,7 @@ func (w *world) draw() Body {
 	if v.Merge != nil {
 		mergeID = v.Merge.ID
 	}
-	switch rapid.IntRange(0, 26).Draw(w.rt, "what") {
+	switch rapid.IntRange(0, 29).Draw(w.rt, "what") {
 	case 0, 1:
 		return w.serverUp(n, rapid.Bool().Draw(w.rt, "reboot"))
 	case 2:
@@ -82,6 +82,14 @@ func (w *world) draw() Body {
 		return RequestMerge(v)
 	case 16:
 		return MergeComplete{Force: rapid.Bool().Draw(w.rt, "force")}
+	case 17:
+		return ServerRestart{ID: id(n), HoldUs: rapid.Int64Range(HoldMinUs-1, HoldMaxUs).Draw(w.rt, "hold")}
+	case 18:
+		return HoldEnd{ID: id(n), Incarnation: inc}
+	case 19:
+		return ServerReplace{Old: id(n), New: id(rapid.IntRange(0, modelServers-1).Draw(w.rt, "new"))}
+	case 20:
+		return ServerForget{ID: id(n)}
 	}
 	if operating(v.Merge) && rapid.IntRange(0, 3).Draw(w.rt, "report") > 0 {
 		return w.report(v)
@@ -388,6 +396,9 @@ func (w *world) checkOneOwner(before, after View, body Body) {
 		}
 		from := before.Table.Servers[i]
 		still := after.Server(from.ID)
+		if j < 0 && after.Table.Waits(hash) {
+			continue // it has stopped for an owner that restarts, and goes on after that
+		}
 		if j >= 0 && after.Table.Servers[j].ID == from.ID {
 			continue
 		}

@@ -136,7 +136,7 @@ func plan(v View) (*ring.Assignment, error) {
 	case base == nil:
 		p = ring.Interleaved(v.Params.Slots, v.Params.width(), numbers)
 	default:
-		p = ring.Plan(base, members, v.Params.width())
+		p = ring.Plan(replaced(v, base), members, v.Params.width())
 	}
 	m, err := movesFor(v.Table, p, v.Params.DoMerge)
 	if err == nil {

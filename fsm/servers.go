@@ -48,6 +48,7 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 		v.HasProgram = !b.Suspend
 	}
 	v.Status = v.Status.WithLive(ring.Up).WithSuspend(v.suspend())
+	v.HoldUs = 0
 	s.sortServers()
 	s.held = false
 	s.suspendOn = s.suspendOn && !fault.Bug(fault.ForgetSuspend)

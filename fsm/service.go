@@ -21,7 +21,7 @@ func (s *State) serviceIn(e *entry, b ServiceIn) error {
 	default:
 		return fmt.Errorf("%w: %v", ErrStatusNotAllowed, st)
 	}
-	v.Status, v.Startup, v.AutoOut = st, false, false
+	v.Status, v.Startup, v.AutoOut, v.ReplacedBy = st, false, false, 0
 	s.serviceChanged(e)
 	return nil
 }
@@ -45,7 +45,7 @@ func (s *State) serviceOut(e *entry, b ServiceOut) error {
 	default:
 		st = st.WithAction(ring.Delete).WithOperate(ring.Pending)
 	}
-	v.Status, v.Startup, v.AutoOut = st, false, b.Auto
+	v.Status, v.Startup, v.AutoOut, v.ReplacedBy, v.HoldUs = st, false, b.Auto, 0, 0
 	s.serviceChanged(e)
 	return nil
 }

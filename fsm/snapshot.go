@@ -164,7 +164,7 @@ func (s *State) rebuild() error {
 			return fmt.Errorf("server %v: number %d, status %v", v.ID, v.Number, v.Status)
 		}
 		servers[i] = v.Server
-		s.members[i] = Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup}
+		s.members[i] = v.member()
 	}
 	if s.merge != nil {
 		for _, t := range slices.Concat(s.merge.Transfers, s.merge.Partial) {

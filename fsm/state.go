@@ -48,6 +48,10 @@ type server struct {
 	HasProgram bool
 	Startup    bool
 	AutoOut    bool // its DELETE was asked for by AUTOMERGE
+	// HoldUs: it was asked to restart and is waited for, see ServerRestart.
+	HoldUs int64 `json:",omitempty"`
+	// ReplacedBy is who is to take its place, 0 nobody; see ServerReplace.
+	ReplacedBy ring.ID `json:",omitempty"`
 }
 
 // Result is what an entry did.
@@ -178,6 +182,8 @@ func (s *State) find(id ring.ID) *server {
 // in-sync bits, the merge, shown statuses and numbers, the table and its names.
 func (s *State) settle(e *entry) {
 	if !e.progress {
+		s.showHeld()
+		s.showReplaced()
 		s.clearLostSync()
 		s.checkMerge(e)
 	}
@@ -268,7 +274,7 @@ func (s *State) publish(e *entry) {
 	members := make([]Member, len(s.servers))
 	for i, v := range s.servers {
 		servers[i] = v.Server
-		members[i] = Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup}
+		members[i] = v.member()
 	}
 	if !slices.Equal(members, s.members) {
 		s.members = members
@@ -285,6 +291,11 @@ func (s *State) publish(e *entry) {
 	s.tableVersion = e.index
 	t.Version = e.index
 	s.table = t
+}
+
+// member returns what the table does not show of a server.
+func (v *server) member() Member {
+	return Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup, HoldUs: v.HoldUs, ReplacedBy: v.ReplacedBy}
 }
 
 // newTable builds the table of the present fields, under its last names.

@@ -39,6 +39,18 @@ type Member struct {
 	ID      ring.ID `json:"id"`
 	Boot    uint64  `json:"boot"`    // of the last admitted start
 	Startup bool    `json:"startup"` // started and neither taken in nor asked out since: AUTOMERGE takes it in when a program attaches
+	// HoldUs: it was asked to restart (ServerRestart), and its DOWN is waited for; 0: not.
+	HoldUs     int64   `json:"hold_us,omitempty"`
+	ReplacedBy ring.ID `json:"replaced_by,omitempty"` // who is to take its place (ServerReplace), 0: nobody
+}
+
+// Member returns what the table does not show of a server, nothing if it is no
+// member.
+func (v View) Member(id ring.ID) Member {
+	if i := v.Table.Index(id); i >= 0 {
+		return v.Members[i]
+	}
+	return Member{}
 }
 
 // Slave is a slave node as the log lists it.

@@ -35,6 +35,9 @@ type Server struct {
 	BaseHash    int32       `json:"base_hash"`    // dense index among the base servers, -1 = none
 	PendingHash int32       `json:"pending_hash"` // dense index among the pending servers, -1 = none
 	StatusTime  int64       `json:"status_time"`  // unix microseconds of the last status change
+	// Held: it is DOWN for a planned restart, and nobody acts for a slot that it owns
+	// in sync until it is back or the time for it is over.
+	Held bool `json:"held,omitempty"`
 }
 
 // Assignment says who owns each slot: Width owners a slot, in order of
@@ -134,6 +137,7 @@ func (t *Table) computeActing() error {
 	owns, holds := make([]bool, len(t.Servers)), make([]bool, len(t.Servers))
 	for slot := range t.acting {
 		t.acting[slot] = -1
+		held := false
 		for k, n := range b.Of(slot) {
 			i, ok := t.byNumber[n]
 			if !ok {
@@ -144,9 +148,13 @@ func (t *Table) computeActing() error {
 				continue
 			}
 			holds[i] = true
+			held = held || t.Servers[i].Held
 			if t.acting[slot] < 0 && t.Servers[i].Status.CanAct() {
 				t.acting[slot] = int16(i)
 			}
+		}
+		if held {
+			t.acting[slot] = -1
 		}
 	}
 	for i := range t.Servers {
@@ -185,10 +193,10 @@ func (t *Table) ActingSlot(slot int) int {
 // Owners appends to dst the indexes into Servers of every server that gets a
 // message replicated by this hash: the owners of its slot that may act and are
 // in sync, in their order, so that the first one is the acting owner. It
-// appends nothing when there is none, and does not allocate when dst has room
-// for REPLICA+1 indexes.
+// appends nothing when there is none or one is waited for (Waits), and does not
+// allocate when dst has room for REPLICA+1 indexes.
 func (t *Table) Owners(hash uint64, dst []int) []int {
-	if t == nil || len(t.acting) == 0 {
+	if t == nil || len(t.acting) == 0 || t.Waits(hash) {
 		return dst
 	}
 	slot := int(hash % uint64(len(t.acting)))
@@ -198,6 +206,23 @@ func (t *Table) Owners(hash uint64, dst []int) []int {
 		}
 	}
 	return dst
+}
+
+// Waits reports whether nobody acts for a hash because one of its owners is
+// held: it is back soon, and what is sent to the owners waits for it.
+func (t *Table) Waits(hash uint64) bool {
+	slot := t.Slot(hash)
+	return slot >= 0 && t.WaitsSlot(slot)
+}
+
+// WaitsSlot is Waits for a slot number.
+func (t *Table) WaitsSlot(slot int) bool {
+	for k, n := range t.Base.Of(slot) {
+		if t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[t.byNumber[n]].Held {
+			return true
+		}
+	}
+	return false
 }
 
 // Everyone appends to dst the indexes into Servers of every server that gets a
