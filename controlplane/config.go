@@ -76,6 +76,11 @@ type Config struct {
 	Hold    func() bool
 	Release func()
 
+	// OnRestart is called when the ring wants this process to restart: it is to
+	// Leave and to end, and its server to be started again within hold. It must
+	// not block; nil: the wish is ignored, and passes.
+	OnRestart func(hold time.Duration)
+
 	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
 	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
 	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s

@@ -286,7 +286,7 @@ func (p *Plane) mergeStep(ctx context.Context, waits *leaderWaits) bool {
 	c, ok := waits.overdue(v, now)
 	if ok {
 		p.log.Warn("a merge has run for longer than MERGETIMEOUT and is ended without result; nothing starts before the next command or change of membership", "merge", v.Merge.ID)
-	} else {
+	} else if c, ok = waits.holdOver(v, now); !ok {
 		c, ok = fsm.NextMergeStep(v, waits.nowUs(now))
 	}
 	if !ok {
@@ -308,7 +308,8 @@ func (p *Plane) mergeStep(ctx context.Context, waits *leaderWaits) bool {
 }
 
 // outOfService returns the SERVICEOUT that AUTOMERGE owes a server that has
-// been DOWN for downOut, if all its data is served by others. It is pure.
+// been DOWN for downOut, if all its data is served by others. Who restarts, or is
+// to be replaced, stays. It is pure.
 func outOfService(v fsm.View, downOut time.Duration, downFor func(ring.ID) time.Duration) (fsm.Command, bool) {
 	if v.Table == nil || !v.Params.AutoMerge || v.SuspendMerge || v.MergeHeld || v.Operating() || downOut < 0 {
 		return fsm.Command{}, false
@@ -319,8 +320,11 @@ func outOfService(v fsm.View, downOut time.Duration, downFor func(ring.ID) time.
 			staying++
 		}
 	}
-	for _, s := range v.Table.Servers {
+	for i, s := range v.Table.Servers {
 		st := s.Status
+		if v.Members[i].HoldUs > 0 || v.Members[i].ReplacedBy != 0 {
+			continue
+		}
 		if st.Ring() == ring.ServiceIn && st.Live() == ring.Down && st.Action() == ring.NoAct && staying > 0 &&
 			downFor(s.ID) >= downOut && v.Covered(s.ID) {
 			return fsm.Command{Body: fsm.ServiceOut{ID: s.ID, Auto: true}}, true

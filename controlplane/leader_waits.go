@@ -15,6 +15,14 @@ type leaderWaits struct {
 	since time.Time // when merge was first seen
 	begun time.Time // when its id was
 	down  map[ring.ID]downServer
+	held  map[ring.ID]heldServer
+}
+
+// heldServer is a server that is to restart, as it is until it has.
+type heldServer struct {
+	incarnation ring.Incarnation
+	live        ring.Status
+	since       time.Time
 }
 
 // mergeStage is one stage of one merge.
@@ -41,9 +49,16 @@ func (w *leaderWaits) look(v fsm.View, now time.Time) {
 	if stage != w.merge || w.since.IsZero() {
 		w.merge, w.since = stage, now
 	}
-	down := make(map[ring.ID]downServer)
+	down, held := make(map[ring.ID]downServer), make(map[ring.ID]heldServer)
 	if v.Table != nil {
-		for _, s := range v.Table.Servers {
+		for i, s := range v.Table.Servers {
+			if v.Members[i].HoldUs > 0 {
+				h := heldServer{s.Incarnation, s.Status.Live(), now}
+				if was, known := w.held[s.ID]; known && was.incarnation == h.incarnation && was.live == h.live {
+					h = was
+				}
+				held[s.ID] = h
+			}
 			if s.Status.Live() != ring.Down {
 				continue
 			}
@@ -54,7 +69,18 @@ func (w *leaderWaits) look(v fsm.View, now time.Time) {
 			down[s.ID] = d
 		}
 	}
-	w.down = down
+	w.down, w.held = down, held
+}
+
+// holdOver returns the end of the wait for a server that has not left, or is not
+// back, within the time for its restart; false when there is none.
+func (w *leaderWaits) holdOver(v fsm.View, now time.Time) (fsm.Command, bool) {
+	for id, h := range w.held {
+		if now.Sub(h.since) >= time.Duration(v.Member(id).HoldUs)*time.Microsecond {
+			return fsm.Command{Body: fsm.HoldEnd{ID: id, Incarnation: h.incarnation}}, true
+		}
+	}
+	return fsm.Command{}, false
 }
 
 // nowUs returns now on the clock of v.MergeTimeUs.

@@ -47,7 +47,7 @@ func TestLeaderWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			stamp := begin.Add(skew).UnixMicro()
 			v := fsm.View{
-				RingID: 1, MergeTimeUs: stamp,
+				RingID: 1, MergeTimeUs: stamp, Members: make([]fsm.Member, 1),
 				Merge: &ring.Merge{ID: 3, Phase: ring.MergeSealed, Seal: 5, Transfers: []ring.Transfer{{}}},
 				Table: &ring.Table{Servers: []ring.Server{{ID: id, Incarnation: 2, Status: ring.ServiceIn | ring.Down, StatusTime: stamp}}},
 			}

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -255,6 +256,44 @@ func (p *Plane) removeStraySlaves(ctx context.Context, since, now time.Time) {
 		}
 		p.sessions.Forget(string(m.ID))
 	}
+}
+
+// serveForget answers ServerForget. The server leaves raft's configuration
+// before the ring's list: the other way round it would look like one that is
+// about to join. If it has come up in between it is taken back.
+func (p *Plane) serveForget(ctx context.Context, c fsm.Command, id ring.ID) *response {
+	removed, err := p.removeServer(ctx, id)
+	if err != nil {
+		return p.reply(nil, err)
+	}
+	res, err := p.commitCommand(ctx, c)
+	if err == nil && res.Err != nil {
+		for _, m := range removed {
+			err = errors.Join(err, p.addNonvoter(ctx, p.clusterOf(), m.ID, m.Address))
+		}
+	}
+	if err == nil && res.Err == nil {
+		p.log.Info("server is forgotten", "id", id.String())
+	}
+	return p.proposeReply(res, err)
+}
+
+// removeServer takes a server that may be forgotten out of raft's configuration
+// and returns what it was there. It does nothing where the ring will refuse.
+func (p *Plane) removeServer(ctx context.Context, id ring.ID) (removed []raft.Server, err error) {
+	if s := p.view().Server(id); s == nil || s.Status != ring.ServiceOut|ring.Down {
+		return nil, nil
+	}
+	for _, m := range p.clusterOf() {
+		if owner, ok := ownerOf(m.ID); !ok || owner != id || isSlaveID(m.ID) {
+			continue
+		}
+		if err := p.awaitChange(ctx, p.node.Load().RemoveServer(m.ID, 0, memberTimeout)); err != nil {
+			return removed, fmt.Errorf("remove %s from raft: %w", m.ID, err)
+		}
+		removed = append(removed, m)
+	}
+	return removed, nil
 }
 
 func (p *Plane) removeSlave(ctx context.Context, s fsm.Slave) error {

@@ -28,7 +28,8 @@ var ErrUncertain = errors.New("controlplane: the change may have happened")
 
 // Command has the leader commit what an operator asks for: ServiceIn of this
 // node, ServiceOut, MergeRequest (the leader fills in the plan), MergeComplete,
-// MergeAbort with Operator, SuspendMerge; of a slave ServiceOut only. Nil: the
+// MergeAbort with Operator, SuspendMerge, ServerRestart, ServerReplace,
+// ServerForget; of a slave ServiceOut only. Nil: the
 // entry is committed. It tries again, and with another leader, until ctx ends,
 // and counts once all the same.
 //
@@ -162,8 +163,11 @@ func (p *Plane) serveCommand(ctx context.Context, req *request) *response {
 	case req.Slave && p.cfg.SlaveMay != nil && !p.cfg.SlaveMay(ctx, req.remote):
 		return &response{Code: codeRefused, Text: "the host of this slave may only look: CTLSLAVES of the servers; ask a server"}
 	}
-	if _, ok := c.Body.(fsm.MergeRequest); ok {
+	switch b := c.Body.(type) {
+	case fsm.MergeRequest:
 		c.Body = fsm.RequestMerge(p.view())
+	case fsm.ServerForget:
+		return p.serveForget(ctx, c, b.ID)
 	}
 	res, err := p.commitCommand(ctx, c)
 	return p.proposeReply(res, err)
@@ -202,7 +206,7 @@ func mayCommand(req *request, body fsm.Body) bool {
 		return !req.Slave && b.ID == req.From
 	case fsm.MergeAbort:
 		return !req.Slave && b.Operator
-	case fsm.MergeRequest, fsm.MergeComplete, fsm.SuspendMerge:
+	case fsm.MergeRequest, fsm.MergeComplete, fsm.SuspendMerge, fsm.ServerRestart, fsm.ServerReplace, fsm.ServerForget:
 		return !req.Slave
 	}
 	return false

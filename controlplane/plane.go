@@ -293,7 +293,7 @@ func (p *Plane) incarnation(v fsm.View) ring.Incarnation {
 // viewLoop hands applied states to OnView, the newest one each time. It warns
 // once when the ring has other values than this node's configuration.
 func (p *Plane) viewLoop(ctx context.Context) {
-	last, warned := uint64(0), false
+	last, warned, restarting := uint64(0), false, false
 	var before *ring.Table // for a deliberate bug
 	for p.applied.wait(ctx) {
 		v := p.view()
@@ -305,6 +305,11 @@ func (p *Plane) viewLoop(ctx context.Context) {
 			p.log.Warn(text)
 			warned = true
 		}
+		hold := v.Member(p.cfg.Self.ID).HoldUs
+		if hold > 0 && !restarting && p.cfg.OnRestart != nil && p.incarnation(v) != 0 {
+			p.cfg.OnRestart(time.Duration(hold) * time.Microsecond)
+		}
+		restarting = hold > 0
 		if p.cfg.OnView == nil {
 			continue
 		}

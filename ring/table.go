@@ -211,11 +211,10 @@ func (t *Table) Owners(hash uint64, dst []int) []int {
 // Waits reports whether nobody acts for a hash because one of its owners is
 // held: it is back soon, and what is sent to the owners waits for it.
 func (t *Table) Waits(hash uint64) bool {
-	slot := t.Slot(hash)
-	return slot >= 0 && t.WaitsSlot(slot)
+	return t != nil && len(t.acting) > 0 && t.WaitsSlot(t.Slot(hash))
 }
 
-// WaitsSlot is Waits for a slot number.
+// WaitsSlot is Waits for one of the table's slots.
 func (t *Table) WaitsSlot(slot int) bool {
 	for k, n := range t.Base.Of(slot) {
 		if t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[t.byNumber[n]].Held {

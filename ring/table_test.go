@@ -76,6 +76,42 @@ func TestActingOwner(t *testing.T) {
 	}
 }
 
+// Nobody acts for what a held server owns in sync, and no owner gets what is
+// replicated; who serves does so all the same. The table says so wherever it goes.
+func TestHeld(t *testing.T) {
+	tab := tableOf(t, ServiceIn, serving, serving)
+	tab.Servers[0].Held = true
+	base := tab.Base.Clone()
+	base.InSync[0] = 2 // slot 0: the held one lacks the data
+	held, err := NewTable(Table{Epoch: tab.Epoch, Group: "G", Servers: tab.Servers, Base: base})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := held.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := UnmarshalTable(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tab := range []*Table{held, read} {
+		// Slots 0, 1, 2 belong to 0 and 1, 1 and 2, 2 and 0.
+		for hash, want := range []int{1, 1, -1, -1} {
+			owners := tab.Owners(uint64(hash), nil)
+			if got := tab.Acting(uint64(hash)); got != want || tab.Waits(uint64(hash)) != (want < 0) || (len(owners) == 0) != (want < 0) {
+				t.Errorf("hash %d: acting %d, want %d; waits %t, owners %v", hash, got, want, tab.Waits(uint64(hash)), owners)
+			}
+		}
+		if got := tab.Serving(); !slices.Equal(got, []int{1, 2}) {
+			t.Errorf("serving %v", got)
+		}
+	}
+	if none := (*Table)(nil); none.Waits(1) {
+		t.Error("without a table somebody is waited for")
+	}
+}
+
 // Who may be given what allocates nothing, also without a table.
 func TestLookUpsDoNotAllocate(t *testing.T) {
 	tab := tableOf(t, serving, serving, serving)

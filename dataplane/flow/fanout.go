@@ -83,7 +83,7 @@ func (c *Core) submitFan(nowNs int64, s *Session, e *entry) {
 }
 
 // waitForTable leaves a message until servers can be chosen, at most until its
-// deadline. It reports whether the message still waits.
+// deadline: there is no table, or an owner that the choice would miss restarts. It reports whether the message still waits.
 func (c *Core) waitForTable(s *Session, e *entry, late bool) bool {
 	if late {
 		e.fan.late = true
@@ -126,7 +126,7 @@ func (c *Core) forwardFan(nowNs int64, s *Session, e *entry) (left bool) {
 	f := e.fan
 	late := e.rec.DeadlineNs != 0 && nowNs >= e.rec.DeadlineNs
 	if !f.chosen {
-		if c.table == nil {
+		if c.table == nil || e.rec.Kind == wire.KindReplicate && c.table.Waits(e.rec.Hash) {
 			return c.waitForTable(s, e, late)
 		}
 		if c.chooseCopies(s, e); e.state == settled {

@@ -162,6 +162,24 @@ func TestFanIsChosenOnce(t *testing.T) {
 	r.expect("slots move")
 }
 
+// Proves that a message for all owners of a hash waits for one that restarts, as
+// one by hash does, and that a broadcast goes to those who are there.
+func TestReplicateWaitsForRestart(t *testing.T) {
+	r, _ := ringOf(t, 1, 2)
+	s := r.attach(1, false)
+	r.incs[0], r.held = 0, true
+	r.view()
+	r.sendKind(s, 1, 0, wire.KindReplicate, 0)
+	r.send(s, 2, 0)
+	r.expect("its owner restarts")
+	r.sendKind(s, 3, 0, wire.KindBroadcast, 0)
+	r.expect("broadcast", "message 3 goes to 1", "MSG 3 attempt 1 low 1 pred 0 to 101")
+	r.incs[0], r.held = 7, false
+	r.view()
+	r.up(100)
+	r.expect("it is back", "message 1 goes to 1", "MSG 1 attempt 1 low 1 pred 0 to 100", "MSG 2 attempt 1 low 1 pred 0 to 100")
+}
+
 // Proves that unsent copies are given up at the deadline, and that the report
 // says whether somebody may have taken the message.
 func TestCopiesExpire(t *testing.T) {

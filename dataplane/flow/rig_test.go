@@ -25,6 +25,7 @@ type rig struct {
 	epoch  uint64
 	owners [4]int
 	incs   []ring.Incarnation // 0 = DOWN
+	held   bool               // who is DOWN restarts and is waited for
 }
 
 const ms = int64(1e6)
@@ -42,7 +43,7 @@ func (r *rig) table() *ring.Table {
 	r.epoch++
 	t := ring.Table{Epoch: ring.Epoch{Era: 1, Index: r.epoch}, Base: ring.NewAssignment(len(r.owners), 1)}
 	for i, inc := range r.incs {
-		s := ring.Server{ID: ring.ID(100 + i), Number: uint16(i), Status: ring.ServiceIn, Incarnation: inc}
+		s := ring.Server{ID: ring.ID(100 + i), Number: uint16(i), Status: ring.ServiceIn, Incarnation: inc, Held: r.held && inc == 0}
 		if inc != 0 {
 			s.Status |= ring.Up
 		}

@@ -1,0 +1,162 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
+)
+
+// restartRing is a ring of three in service whose servers say when they are to
+// restart, and with whom.
+func restartRing(r *rig) (asked chan time.Duration, b ring.ID) {
+	asked = make(chan time.Duration, 1)
+	for _, m := range r.servers {
+		r.start(m.Name, func(c *Config) {
+			if m.Name == "b" {
+				c.OnRestart = func(hold time.Duration) { asked <- hold }
+			}
+		})
+	}
+	r.formed("a", "b", "c")
+	r.serve()
+	return asked, r.servers[1].ID
+}
+
+// leave ends a node in order.
+func (r *rig) leave(name string) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := r.nodes[name].plane.Leave(ctx); err != nil {
+		r.t.Errorf("leave: %v", err)
+	}
+	r.kill(name)
+}
+
+// waiting returns how many slots wait for a server that restarts, as a node sees it.
+func (n *rigNode) waiting() int {
+	t, waiting := n.plane.view().Table, 0
+	for slot := range t.Base.Slots() {
+		if t.WaitsSlot(slot) {
+			waiting++
+		}
+	}
+	return waiting
+}
+
+// TestPlannedRestart proves that a server is told to restart by whichever node
+// is asked, that what it owns waits for it meanwhile, longer than DOWNOUT, and
+// that it comes back without any data to copy.
+func TestPlannedRestart(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		asked, b := restartRing(r)
+		a := r.nodes["a"]
+		base := a.plane.view().Table.Base
+		if err := r.nodes["c"].command(fsm.ServerRestart{ID: b, HoldUs: (2 * time.Minute).Microseconds()}); err != nil {
+			t.Fatal(err)
+		}
+		if hold := <-asked; hold != 2*time.Minute {
+			t.Errorf("asked for %v", hold)
+		}
+		r.leave("b")
+		begin := time.Now()
+		r.await("slots wait", patience, func() bool { return a.waiting() > 0 })
+		r.await("DOWNOUT has passed", 2*time.Minute, func() bool { return time.Since(begin) > 90*time.Second })
+		if n, s := a.waiting(), a.plane.view().Server(b).Status; n == 0 || s != ring.ServiceIn|ring.Down {
+			t.Errorf("after 90 s %d slots wait, b is %v", n, s)
+		}
+		r.start("b", nil)
+		r.await("b is back", patience, func() bool { return a.plane.view().Server(b).Status == ring.ServiceIn|ring.Up })
+		if v := a.plane.view(); a.waiting() != 0 || v.Merge != nil || !v.Table.Base.Equal(base) || v.Member(b).HoldUs != 0 {
+			t.Errorf("after it %d slots wait, merge %+v, %+v", a.waiting(), v.Merge, v.Member(b))
+		}
+	})
+}
+
+// TestRestartIsBounded proves that a server which does not leave stays as it
+// is, and that one which does not come back is done without, each after the
+// time for the restart.
+func TestRestartIsBounded(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		asked, b := restartRing(r)
+		a := r.nodes["a"]
+		restart := fsm.ServerRestart{ID: b, HoldUs: (5 * time.Second).Microseconds()}
+		for _, leaves := range []bool{false, true} {
+			if err := a.command(restart); err != nil {
+				t.Fatal(err)
+			}
+			<-asked
+			r.await("a knows", patience, func() bool { return a.plane.view().Member(b).HoldUs > 0 })
+			if leaves {
+				r.leave("b")
+			}
+			if took := r.await("the wait is over", patience, func() bool { return a.plane.view().Member(b).HoldUs == 0 }); took < 4*time.Second {
+				t.Errorf("leaves %t: over after %v", leaves, took)
+			}
+			if a.waiting() != 0 {
+				t.Errorf("leaves %t: %d slots wait", leaves, a.waiting())
+			}
+		}
+		table := a.plane.view().Table
+		for slot := range table.Base.Slots() {
+			if table.ActingSlot(slot) < 0 {
+				t.Fatalf("nobody acts for slot %d", slot)
+			}
+		}
+	})
+}
+
+// TestForgetServer proves that only a server that is out of service and down
+// can be forgotten, that it leaves raft too, which keeps an odd number of
+// voters, and that with an empty disk it may join again.
+func TestForgetServer(t *testing.T) {
+	story(t, 4, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c", "d")
+		r.serve()
+		a, c := r.nodes["a"], r.servers[2].ID
+		member := func() (voters int, is bool) {
+			for _, m := range a.plane.clusterOf() {
+				voters += count(suffrage(m) == "voter")
+				owner, _ := ownerOf(m.ID)
+				is = is || owner == c
+			}
+			return voters, is
+		}
+		refused := func(when string) {
+			if err := a.command(fsm.ServerForget{ID: c}); !errors.Is(err, fsm.ErrStatusNotAllowed) {
+				t.Errorf("%s: %v", when, err)
+			}
+			if _, is := member(); !is {
+				t.Errorf("%s: removed from raft all the same", when)
+			}
+		}
+		refused("in service")
+		r.kill("c")
+		r.await("c down", patience, func() bool { return !a.up(c) })
+		refused("in service and down")
+		r.await("c out", 3*time.Minute, func() bool {
+			v := a.plane.view()
+			return v.Merge == nil && v.Server(c).Status == ring.ServiceOut|ring.Down
+		})
+		if err := a.command(fsm.ServerForget{ID: c}); err != nil {
+			t.Fatal(err)
+		}
+		r.await("the ring does not list it", patience, func() bool { return a.plane.view().Server(c) == nil })
+		r.await("three voters without c", patience, func() bool { voters, is := member(); return voters == 3 && !is })
+		if err := a.command(fsm.ServerForget{ID: c}); !errors.Is(err, fsm.ErrUnknownNode) {
+			t.Errorf("again: %v", err)
+		}
+		if err := os.RemoveAll(filepath.Join(r.dir, "c")); err != nil {
+			t.Fatal(err)
+		}
+		r.start("c", nil)
+		r.await("c joins again", patience, func() bool { _, is := member(); return is && a.up(c) })
+	})
+}
