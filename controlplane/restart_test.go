@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,9 @@ func TestPlannedRestart(t *testing.T) {
 		begin := time.Now()
 		r.await("slots wait", patience, func() bool { return a.waiting() > 0 })
 		r.await("DOWNOUT has passed", 2*time.Minute, func() bool { return time.Since(begin) > 90*time.Second })
+		if w := strings.Join(a.plane.Status().Warnings, "; "); !strings.Contains(w, "b:8022 restarts, and messages for what it owns wait: for at most 120 s") {
+			t.Errorf("warnings: %s", w)
+		}
 		if n, s := a.waiting(), a.plane.view().Server(b).Status; n == 0 || s != ring.ServiceIn|ring.Down {
 			t.Errorf("after 90 s %d slots wait, b is %v", n, s)
 		}
@@ -109,6 +113,40 @@ func TestRestartIsBounded(t *testing.T) {
 				t.Fatalf("nobody acts for slot %d", slot)
 			}
 		}
+	})
+}
+
+// TestReplaceServer proves that a server which is to be replaced by one that has
+// not started stays in service, down, beyond DOWNOUT, that the status says so,
+// and that the new one takes its place as soon as it comes.
+func TestReplaceServer(t *testing.T) {
+	story(t, 4, func(r *rig) {
+		for _, name := range []string{"a", "b", "c"} {
+			r.start(name, nil)
+			r.await(name+" up", patience, func() bool { return r.leader() != nil || len(r.nodes) < 3 })
+		}
+		for _, n := range r.nodes {
+			n.plane.Programs(1)
+		}
+		a, b, d := r.nodes["a"], r.servers[1].ID, r.servers[3].ID
+		r.await("in service", patience, func() bool {
+			v := a.plane.view()
+			return v.Table != nil && len(v.Table.Serving()) == 3 && v.Merge == nil && a.plane.view().Server(b).Status == ring.ServiceIn|ring.Up
+		})
+		if err := a.command(fsm.ServerReplace{Old: b, New: d}); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		r.kill("b")
+		r.await("DOWNOUT has passed", 2*time.Minute, func() bool { return time.Since(begin) > 90*time.Second })
+		if w := strings.Join(a.plane.Status().Warnings, "; "); !strings.Contains(w, "b:8022 is to be replaced by d:8024") || a.plane.view().Server(b).Status != ring.ServiceIn|ring.Down {
+			t.Errorf("after 90 s b is %v, warnings: %s", a.plane.view().Server(b).Status, w)
+		}
+		r.start("d", nil).plane.Programs(1)
+		r.await("d has its place", patience, func() bool {
+			v := a.plane.view()
+			return v.Merge == nil && v.Server(d) != nil && v.Server(d).Status == ring.ServiceIn|ring.Up && v.Server(b).Status == ring.ServiceOut|ring.Down
+		})
 	})
 }
 

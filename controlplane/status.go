@@ -81,6 +81,8 @@ type ServerStatus struct {
 	Link        string           `json:"link"`        // this node's own evidence: alive, refused, silent, unknown; "self"
 	Raft        string           `json:"raft"`        // "voter", "nonvoter", "none"
 	Leader      bool             `json:"leader"`
+	Restarting  bool             `json:"restarting,omitempty"`  // it was asked to restart; while it is down nobody acts for what it owns
+	ReplacedBy  ring.ID          `json:"replaced_by,omitempty"` // who is to take its place
 }
 
 // SlaveStatus is one slave as this node sees it.
@@ -161,7 +163,11 @@ func (p *Plane) Status() Status {
 	}
 	if v.Table != nil {
 		for _, s := range v.Table.Servers {
-			st.Servers = append(st.Servers, p.serverStatus(s, links[s.ID], cluster, st.Raft.LeaderID))
+			shown := p.serverStatus(s, links[s.ID], cluster, st.Raft.LeaderID)
+			m := v.Member(s.ID)
+			shown.Restarting, shown.ReplacedBy = m.HoldUs > 0, m.ReplacedBy
+			st.Servers = append(st.Servers, shown)
+			st.Warnings = append(st.Warnings, p.memberWarnings(v, s, m)...)
 		}
 	}
 	for _, s := range v.Slaves {
@@ -192,6 +198,21 @@ func (p *Plane) serverStatus(s ring.Server, link ring.LinkState, cluster []raft.
 		if owner, ok := ownerOf(m.ID); ok && owner == s.ID && !isSlaveID(m.ID) {
 			out.Raft = suffrage(m)
 		}
+	}
+	return out
+}
+
+// memberWarnings says what a server is waited for.
+func (p *Plane) memberWarnings(v fsm.View, s ring.Server, m fsm.Member) (out []string) {
+	if m.HoldUs > 0 {
+		what := "is to restart"
+		if s.Held {
+			what = "restarts, and messages for what it owns wait"
+		}
+		out = append(out, fmt.Sprintf("%s %s: for at most %d s", serverName(v, s.ID), what, m.HoldUs/1_000_000))
+	}
+	if by := m.ReplacedBy; by != 0 && s.Status.Action() != ring.Delete {
+		out = append(out, fmt.Sprintf("%s is to be replaced by %s, which cannot join yet: it is not up, or has no program", serverName(v, s.ID), p.nameOf(v, by)))
 	}
 	return out
 }

@@ -57,19 +57,14 @@ func (c *commands) change(ctx context.Context, what ctlport.Change) ctlport.Outc
 	defer c.end()
 	ctx, cancel := context.WithTimeout(ctx, controlplane.CommandTimeout)
 	defer cancel()
-	target := c.self
-	if what.Name == "SERVICEOUT" {
-		id, err := c.called.find(ctx, what.Server)
-		if err != nil {
-			return ctlport.Outcome{Verdict: ctlport.NoSuchServer, Reason: err.Error()}
-		}
-		target = id
+	target, by, err := c.targets(ctx, what)
+	if err != nil {
+		return ctlport.Outcome{Verdict: ctlport.NoSuchServer, Reason: err.Error()}
 	}
-	var err error
 	if what.Name == "UPDATESTATUS" {
 		err = c.ring.Refresh(ctx)
 	} else {
-		err = c.ring.Command(ctx, bodyOf(what, target))
+		err = c.ring.Command(ctx, bodyOf(what, target, by))
 	}
 	o := outcomeOf(what.Name, err, target == c.self)
 	if o.Verdict == ctlport.Done && alone(c.table(), c.self) {
@@ -80,10 +75,27 @@ func (c *commands) change(ctx context.Context, what ctlport.Change) ctlport.Outc
 	return o
 }
 
-// bodyOf returns the entry of a command about a server; nil for UPDATESTATUS,
-// which has none.
-func bodyOf(what ctlport.Change, about ring.ID) fsm.Body {
+// targets finds the servers that a command is about: this node, or who is named.
+func (c *commands) targets(ctx context.Context, what ctlport.Change) (target, by ring.ID, err error) {
+	if !ctlport.ChangesServer(what.Name) {
+		return c.self, 0, nil
+	}
+	if target, err = c.called.find(ctx, what.Server); err == nil && what.Name == "NODEREPLACE" {
+		by, err = c.called.find(ctx, what.By)
+	}
+	return target, by, err
+}
+
+// bodyOf returns the entry of a command about a server, and for NODEREPLACE by
+// whom; nil for UPDATESTATUS, which has none.
+func bodyOf(what ctlport.Change, about, by ring.ID) fsm.Body {
 	switch what.Name {
+	case "NODERESTART":
+		return fsm.ServerRestart{ID: about, HoldUs: what.Hold.Microseconds()}
+	case "NODEREPLACE":
+		return fsm.ServerReplace{Old: about, New: by}
+	case "NODEFORGET":
+		return fsm.ServerForget{ID: about}
 	case "SERVICEIN":
 		return fsm.ServiceIn{ID: about}
 	case "SERVICEOUT":
@@ -118,6 +130,8 @@ func outcomeOf(command string, err error, self bool) ctlport.Outcome {
 	case is(controlplane.ErrUncertain):
 	case is(fsm.ErrUnknownNode) && command == "SERVICEOUT" && !self:
 		o.Verdict = ctlport.AlreadyOut // configured and never a member: shown as SERVICE OUT and DOWN
+	case is(fsm.ErrUnknownNode) && ctlport.ChangesServer(command) && command != "SERVICEOUT":
+		o = ctlport.Outcome{Verdict: ctlport.NoSuchServer, Reason: "it is configured, and no member of the ring"}
 	case is(fsm.ErrUnknownNode):
 		o = ctlport.Outcome{Verdict: ctlport.WrongStatus, Reason: "the ring has not admitted this server yet"}
 	case is(fsm.ErrAlreadyOut):
@@ -128,7 +142,7 @@ func outcomeOf(command string, err error, self bool) ctlport.Outcome {
 		o.Verdict = ctlport.WrongStatus
 	case is(fsm.ErrLastServer):
 		o.Verdict = ctlport.LastServer
-	case is(fsm.ErrOperating, fsm.ErrNotReady, fsm.ErrDonorMissing, fsm.ErrReceiverMissing, fsm.ErrTooManyParts):
+	case is(fsm.ErrOperating, fsm.ErrNotReady, fsm.ErrHeld, fsm.ErrDonorMissing, fsm.ErrReceiverMissing, fsm.ErrTooManyParts):
 		o.Verdict = ctlport.SomeServers
 	}
 	return o

@@ -209,7 +209,7 @@ func (o *operated) answer(command string) string {
 	o.t.Helper()
 	before := o.View()
 	name, more, _ := strings.Cut(command, " ")
-	err := o.apply(bodyOf(ctlport.Change{Name: name, Force: more == "FORCE"}, idOf("a")))
+	err := o.apply(bodyOf(ctlport.Change{Name: name, Force: more == "FORCE"}, idOf("a"), 0))
 	if err != nil {
 		if after := o.View(); before.Table != after.Table || before.Merge != after.Merge || before.SuspendMerge != after.SuspendMerge {
 			o.t.Errorf("%s was refused and changed something", command)

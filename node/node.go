@@ -89,6 +89,8 @@ type Node struct {
 	hosts   *ctlport.Hosts // who may use ctl
 	ctl     *ctlport.Server
 
+	restart chan time.Duration // the ring wants this process to restart, within that time; 1
+
 	crashing sync.Once
 	crashed  chan struct{} // closed by Crash
 }
@@ -98,7 +100,7 @@ type Node struct {
 // The errors of config, controlplane (ErrLocked) and dataplane (ErrInUse) show through.
 func New(o Options) (_ *Node, err error) {
 	o.setDefaults()
-	n := &Node{opts: o, log: o.Logger, crashed: make(chan struct{})}
+	n := &Node{opts: o, log: o.Logger, crashed: make(chan struct{}), restart: make(chan time.Duration, 1)}
 	if fault.Enabled {
 		n.log.Warn("this binary is built for tests and has faults", "on", fault.Describe())
 	}
@@ -190,8 +192,9 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
 		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
 		Params: ringParams(n.cfg, idType), SlaveMay: n.slaveMay,
-		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
-		Hold:   n.data.Hold, Release: n.data.Release,
+		OnRestart: n.onRestart,
+		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		Hold:      n.data.Hold, Release: n.data.Release,
 		// To the control plane 0 means its default, to the configuration at once.
 		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1),
 	})
@@ -239,9 +242,22 @@ func (n *Node) release() {
 // Info returns what the node says of itself at its start.
 func (n *Node) Info() Info { return n.info }
 
+// ErrRestart says that Run has ended in order because an operator wants the
+// process to be started again, at once: the ring waits for it.
+var ErrRestart = errors.New("node: to be started again")
+
+// onRestart tells Run that the ring wants a restart.
+func (n *Node) onRestart(hold time.Duration) {
+	select {
+	case n.restart <- hold:
+	default:
+	}
+}
+
 // Run serves until ctx ends, then stops in order: the node leaves the ring and
 // hands its lead over, then links, programs and ports close. It returns nil
-// after an orderly stop, or the error that ended the node.
+// after an orderly stop, ErrRestart after one that the ring wants to be followed
+// by another start, or the error that ended the node.
 func (n *Node) Run(ctx context.Context) error {
 	// Each part gets a context of its own, so that they end in order.
 	dataCtx, stopData := context.WithCancel(context.WithoutCancel(ctx))
@@ -266,14 +282,21 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.mux != nil {
 		start(&control, "port", func() error { return n.mux.Run(controlCtx) })
 	}
+	var err error
 	select {
 	case <-failed.Done():
 	case <-n.crashed:
+	case hold := <-n.restart:
+		n.log.Info("this node restarts, as an operator wants it", "hold", hold.String())
+		err = ErrRestart
 	}
-
-	var err error
 	switch cause := context.Cause(failed); {
 	case n.hasCrashed():
+		err = nil
+	case errors.Is(err, ErrRestart):
+		if n.leave(ctx); ctx.Err() != nil {
+			err = nil // to be stopped comes before to be restarted
+		}
 	case ctx.Err() == nil:
 		err = cause
 	default:

@@ -84,6 +84,54 @@ func (s *site) comesUp(t *testing.T) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
+	s.await(t, n)
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("run: %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("does not stop")
+	}
+}
+
+// TestRestart proves that a node which is asked to restart at its control port
+// leaves in order, says that it is to be started again, and serves again after it; and
+// that a signal which comes meanwhile counts.
+func TestRestart(t *testing.T) {
+	s := newSite(t)
+	for _, stopped := range []bool{false, true} {
+		n, err := New(Options{Config: config.Source{Path: s.conf}})
+		if err != nil {
+			t.Fatalf("new: %v", err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.Run(ctx) }()
+		s.await(t, n)
+		if stopped {
+			n.onRestart(time.Minute)
+			stop()
+		} else if got := sendFrom(t, s.ctlPort, fmt.Sprintf("NODERESTART localhost:%d 20s\n", s.ctlPort)); got != "SUCCEED\n" {
+			t.Errorf("NODERESTART: %q", got)
+		}
+		select {
+		case err := <-ended:
+			if errors.Is(err, ErrRestart) == stopped || stopped && err != nil {
+				t.Errorf("stopped %t: run: %v", stopped, err)
+			}
+		case <-time.After(patience):
+			t.Fatal("does not end")
+		}
+		stop()
+	}
+	s.comesUp(t)
+}
+
+// await waits until a node is admitted.
+func (s *site) await(t *testing.T, n *Node) {
+	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	late := time.After(patience)
@@ -93,15 +141,6 @@ func (s *site) comesUp(t *testing.T) {
 		case <-late:
 			t.Fatalf("not admitted: %+v", n.Status())
 		}
-	}
-	stop()
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Errorf("run: %v", err)
-		}
-	case <-time.After(patience):
-		t.Fatal("does not stop")
 	}
 }
 

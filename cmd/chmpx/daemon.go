@@ -23,6 +23,7 @@ type daemon struct {
 	args           []string
 	stdout, stderr io.Writer
 	signals        <-chan os.Signal
+	again          bool // set by run: the process is to be started anew
 }
 
 // settings is what the options say.
@@ -124,12 +125,18 @@ func (d *daemon) act(c *cli.Context, code *int) error {
 func (d *daemon) await(stop func(), ended <-chan error, code *int) error {
 	select {
 	case err := <-ended:
+		if errors.Is(err, node.ErrRestart) {
+			d.again, err = true, nil
+		}
 		return err
 	case <-d.signals:
 		stop()
 	}
 	select {
 	case err := <-ended:
+		if errors.Is(err, node.ErrRestart) { // the signal came later, and counts
+			err = nil
+		}
 		return err
 	case sig := <-d.signals:
 		*code = exitSignal

@@ -2,11 +2,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/chmpx/chmpx/node"
 )
 
 // runArgs runs the command with arguments that do not start a node.
@@ -90,6 +94,43 @@ func TestAwait(t *testing.T) {
 	ended <- failed
 	if err := d.await(func() { t.Error("stopped without a signal") }, ended, &code); !errors.Is(err, failed) {
 		t.Errorf("after a failure: %v", err)
+	}
+}
+
+// A node that is to be started again is no failure; a signal comes before it.
+func TestAwaitRestart(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	ended := make(chan error, 1)
+	code := exitStopped
+	for _, signalled := range []bool{true, false} {
+		d := daemon{signals: signals}
+		if signalled {
+			signals <- syscall.SIGTERM
+		} else {
+			ended <- node.ErrRestart
+		}
+		if err := d.await(func() { ended <- node.ErrRestart }, ended, &code); err != nil || code != exitStopped || d.again == signalled {
+			t.Errorf("signalled %t: %v, code %d, again %t", signalled, err, code, d.again)
+		}
+	}
+}
+
+// A process that starts anew keeps its id and its arguments.
+func TestStartAnew(t *testing.T) {
+	const key = "CHMPX_TEST_STARTS"
+	switch os.Getenv(key) {
+	case "1":
+		os.Setenv(key, "2")
+		t.Fatal(startAnew())
+	case "2":
+		fmt.Printf("started anew: %d %s\n", os.Getpid(), os.Args[1])
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestStartAnew$")
+	cmd.Env = append(os.Environ(), key+"=1")
+	out, err := cmd.CombinedOutput()
+	if want := fmt.Sprintf("started anew: %d -test.run=^TestStartAnew$\n", cmd.Process.Pid); err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%v, want %q:\n%s", err, want, out)
 	}
 }
 

@@ -4,8 +4,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -17,5 +19,27 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	d := daemon{args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, signals: signals}
-	os.Exit(d.run())
+	code := d.run()
+	if d.again {
+		if err := startAnew(); err != nil {
+			fmt.Fprintf(os.Stderr, "ERROR: %v\n", err)
+			code = exitFailed
+		}
+	}
+	os.Exit(code)
+}
+
+// startAnew puts the program that is installed now in the place of this process:
+// the same pid, options and environment. It returns only with an error.
+func startAnew() error {
+	path, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program to start it anew: %w", err)
+	}
+	// Of a file that was replaced Linux says so behind its old name.
+	path = strings.TrimSuffix(path, " (deleted)")
+	if err := syscall.Exec(path, os.Args, os.Environ()); err != nil {
+		return fmt.Errorf("start %s anew: %w", path, err)
+	}
+	return nil
 }

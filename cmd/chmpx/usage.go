@@ -36,7 +36,8 @@ Environment, where the option is not given
   CHMDBGFILE           like -dfile
 
 Exit codes
-  0    a signal stopped the node in order
+  0    a signal stopped the node in order; after "chmpxctl node restart" it goes
+       on as the same process with the program that is installed now
   1    it could not start: a wrong option or configuration, a port in use
   2    it failed while running; the reason is on standard error
   128+n  a second signal, number n, ended it at once

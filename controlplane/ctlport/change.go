@@ -1,17 +1,30 @@
 package ctlport
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/chmpx/chmpx/ring"
 )
 
 // Change is what an operator asks of the ring.
 type Change struct {
-	Name   string    // of the command: SERVICEIN, SERVICEOUT, MERGE, COMPMERGE, ABORTMERGE, SUSPENDMERGE, NOSUSPENDMERGE or UPDATESTATUS
-	Server ServerRef // of SERVICEOUT: whom
-	Force  bool      // of COMPMERGE: go on without data that nobody can give
+	// Name of the command: SERVICEIN, SERVICEOUT, MERGE, COMPMERGE, ABORTMERGE,
+	// SUSPENDMERGE, NOSUSPENDMERGE, UPDATESTATUS, NODERESTART, NODEREPLACE or NODEFORGET.
+	Name   string
+	Server ServerRef     // of SERVICEOUT and NODE...: whom
+	By     ServerRef     // of NODEREPLACE: who is to take its place
+	Hold   time.Duration // of NODERESTART: how long it is waited for
+	Force  bool          // of COMPMERGE: go on without data that nobody can give
+}
+
+// ChangesServer reports whether a command is about the server that its first
+// parameter names.
+func ChangesServer(command string) bool {
+	_, node := nodeUsage[command]
+	return node || command == "SERVICEOUT"
 }
 
 // ServerRef is how an operator calls a server.
@@ -79,6 +92,7 @@ const (
 	replyFailedComp    = "ERROR: Failed to complete merging.\n"
 	replyFailedSuspend = "ERROR: Could not suspend merge automatically.\n"
 	replyFailedResume  = "ERROR: Could not nosuspend merge automatically.\n"
+	replyFailedServer  = "ERROR: Failed to change server status.\n"
 	replyFailedUpdate  = "ERROR: Could not send self status to other servers in RING.\n"
 )
 
@@ -110,7 +124,20 @@ var changes = map[string]change{
 	"SUSPENDMERGE":   {replyDone, replyFailedSuspend, replySlave},
 	"NOSUSPENDMERGE": {replyDone, replyFailedResume, replySlave},
 	"UPDATESTATUS":   {replyNobody, replyFailedUpdate, replySlave},
+	"NODERESTART":    {replyDone, replyFailedServer, replySlave},
+	"NODEREPLACE":    {replyDone, replyFailedServer, replySlave},
+	"NODEFORGET":     {replyDone, replyFailedServer, replySlave},
 }
+
+// nodeUsage says how the commands about a server are written that CHMPX has not.
+var nodeUsage = map[string]string{
+	"NODERESTART": "NODERESTART host:ctlport [HOLD], HOLD as in 30s, which is the default",
+	"NODEREPLACE": "NODEREPLACE host:ctlport host:ctlport, the second one takes the place of the first",
+	"NODEFORGET":  "NODEFORGET host:ctlport",
+}
+
+// defaultHold is how long a restart is waited for unless the operator says.
+const defaultHold = 30 * time.Second
 
 // Reply returns what an operator reads: the first line is CHMPX's, a refusal
 // has a second one that says why.
@@ -128,7 +155,49 @@ func (o Outcome) Reply(command string) string {
 	return first + "REASON: " + strings.ReplaceAll(o.Reason, "\n", " ") + "\n"
 }
 
-// parseServer reads the parameter of SERVICEOUT: host:ctlport, with a third
+// parse reads the parameters of a command that changes the ring. What is wrong
+// is answered with reply.
+func (c Command) parse(t ring.IDType) (what Change, reply string) {
+	what.Name = c.Name
+	usage, node := nodeUsage[c.Name]
+	switch {
+	case c.Name == "COMPMERGE":
+		what.Force = len(c.Args) > 0 && strings.EqualFold(c.Args[0], "FORCE")
+		return what, ""
+	case !ChangesServer(c.Name):
+		return what, ""
+	}
+	wrong := func(why string) (Change, string) {
+		return what, replyParameters + "REASON: " + why + "\n"
+	}
+	if node && len(c.Args) == 0 {
+		return wrong(usage)
+	}
+	if what.Server, reply = parseServer(c.Args, t); reply != "" {
+		if node && (reply == replyNeedsServer || reply == replyParameters) {
+			return wrong(usage)
+		}
+		return what, reply
+	}
+	switch c.Name {
+	case "NODEREPLACE":
+		if what.By, reply = parseServer(c.Args[1:], t); reply == replyNeedsServer || reply == replyParameters {
+			return wrong(usage)
+		}
+	case "NODERESTART":
+		what.Hold = defaultHold
+		if len(c.Args) > 1 {
+			hold, err := time.ParseDuration(c.Args[1])
+			if err != nil {
+				return wrong(fmt.Sprintf("%.20q is no duration; %s", c.Args[1], usage))
+			}
+			what.Hold = hold
+		}
+	}
+	return what, reply
+}
+
+// parseServer reads a parameter that names a server, that of SERVICEOUT: host:ctlport, with a third
 // part by CHMPXIDTYPE, of which control endpoints may hold colons. An IPv6
 // address goes in brackets. What is wrong is answered with reply.
 func parseServer(args []string, t ring.IDType) (ref ServerRef, reply string) {

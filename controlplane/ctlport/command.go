@@ -84,14 +84,9 @@ func (a Answers) change(ctx context.Context, c Command) string {
 	if reply := changes[c.Name].onSlave; a.Slave && reply != "" {
 		return reply
 	}
-	what := Change{Name: c.Name}
-	if c.Name == "SERVICEOUT" {
-		ref, reply := parseServer(c.Args, a.IDType)
-		if reply != "" {
-			return reply
-		}
-		what.Server = ref
+	what, reply := c.parse(a.IDType)
+	if reply != "" {
+		return reply
 	}
-	what.Force = c.Name == "COMPMERGE" && len(c.Args) > 0 && strings.EqualFold(c.Args[0], "FORCE")
 	return a.Change(ctx, what).Reply(c.Name)
 }

@@ -369,6 +369,8 @@ func TestCommands(t *testing.T) {
 	const needs = "ERROR: SERVICEOUT command must have parameter as server/ctlport.(ex: \"SERVICEOUT servername.fqdn:ctlport\")\n"
 	const slaves = "ERROR: The command can not be executed on the slave node.\n"
 	const nobody = "SUCCEED: There no server on RING.\n"
+	a := ServerRef{Host: "a", CtlPort: 8021}
+	node := func(why string) string { return "ERROR: Parameters are wrong.\nREASON: " + why + "\n" }
 	did := func(name string) string { return asked(Change{Name: name}).Reply(name) }
 	out := func(host string) string {
 		return asked(Change{Name: "SERVICEOUT", Server: ServerRef{Host: host, CtlPort: 8021}}).Reply("SERVICEOUT")
@@ -385,7 +387,18 @@ func TestCommands(t *testing.T) {
 		{"UPDATESTATUS", did("UPDATESTATUS"), slaves},
 		{"MERGE", did("MERGE"), nobody},
 		{"COMPMERGE", did("COMPMERGE"), nobody},
+		{"COMPMERGE force x", asked(Change{Name: "COMPMERGE", Force: true}).Reply("COMPMERGE"), nobody},
+		{"COMPMERGE FORCED", did("COMPMERGE"), nobody},
 		{"AbortMerge", did("ABORTMERGE"), nobody},
+		{"NODEFORGET", node("NODEFORGET host:ctlport"), slaves},
+		{"NODEFORGET a", node("NODEFORGET host:ctlport"), slaves},
+		{"nodeforget a:8021", asked(Change{Name: "NODEFORGET", Server: a}).Reply("NODEFORGET"), slaves},
+		{"NODEREPLACE a:8021", node("NODEREPLACE host:ctlport host:ctlport, the second one takes the place of the first"), slaves},
+		{"NODEREPLACE a:8021 b:x", "ERROR: There is no such as server.\nREASON: \"x\" is no port from 1 to 65535\n", slaves},
+		{"NODEREPLACE a:8021 b:8021", asked(Change{Name: "NODEREPLACE", Server: a, By: ServerRef{Host: "b", CtlPort: 8021}}).Reply("NODEREPLACE"), slaves},
+		{"NODERESTART a:8021", asked(Change{Name: "NODERESTART", Server: a, Hold: 30 * time.Second}).Reply("NODERESTART"), slaves},
+		{"NODERESTART a:8021 90s", asked(Change{Name: "NODERESTART", Server: a, Hold: 90 * time.Second}).Reply("NODERESTART"), slaves},
+		{"NODERESTART a:8021 90", node("\"90\" is no duration; NODERESTART host:ctlport [HOLD], HOLD as in 30s, which is the default"), slaves},
 		{"SERVICEOUT", needs, needs},
 		{"SERVICEOUT a", needs, needs},
 		{"SERVICEOUT a 8021", needs, needs},

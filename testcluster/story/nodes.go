@@ -2,6 +2,7 @@ package story
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -27,6 +28,8 @@ func nodeCommands() []command {
 			help: "ends nodes as SIGKILL does: no goodbye, connections end, programs and their memory stay."},
 		{usage: "start NODE...", least: 1, most: -1, run: (*story).startNodes,
 			help: "starts nodes that were stopped or killed, on the disks that they had. Does not wait for the ring."},
+		{usage: "restart NODE hold=D away=D", least: 1, most: 1, run: (*story).restartNode,
+			help: "has an operator restart a server for which the ring waits for `hold` (30s), as \"chmpxctl node restart\" does, and starts it again after `away` (0s)."},
 		{usage: "lose-disk NODE", least: 1, most: 1, run: (*story).loseDisk,
 			help: "empties the data directory of a node that does not run."},
 	}
@@ -250,6 +253,33 @@ func (s *story) startNodes(a args) error {
 		}
 	}
 	return nil
+}
+
+func (s *story) restartNode(a args) error {
+	found, err := s.processes(a.words, true)
+	if err != nil {
+		return err
+	}
+	away, err := a.duration("away", 0)
+	if err != nil {
+		return err
+	}
+	p, hold := found[0], a.text("hold", "30s")
+	answer, err := p.operator(fmt.Sprintf("NODERESTART %s:%d %s\n", p.addr, p.ctl, hold))
+	if err != nil {
+		return err
+	}
+	if answer != "SUCCEED\n" {
+		return fmt.Errorf("restart %s: %s", p.name, strings.TrimSpace(answer))
+	}
+	if err := <-p.ended; !errors.Is(err, node.ErrRestart) {
+		return fmt.Errorf("%s is to restart and ended: %w", p.name, err)
+	}
+	p.cancel()
+	p.node, p.ended = nil, nil
+	p.host.crash()
+	s.advance(away)
+	return p.start()
 }
 
 func (s *story) loseDisk(a args) error {

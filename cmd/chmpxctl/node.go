@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/controlplane"
+)
+
+// nodeCommands restart, replace and remove servers.
+func nodeCommands() []*cli.Command {
+	const called = "HOST is a server's NAME, or any name or address that resolves to it; X as for serviceout.\n" +
+		"The options name the node that is asked, which may be any server."
+	return []*cli.Command{{
+		Name: "node", Usage: "restart, replace or forget a server",
+		Subcommands: []*cli.Command{
+			nodeRestartCommand(called),
+			{
+				Name: "replace", Usage: "let a new server take exactly the place of another one, which leaves",
+				ArgsUsage: "HOST:CTLPORT[:X] HOST:CTLPORT[:X]",
+				Description: "The first server is up or down and in service, the second one is configured, and out\n" +
+					"of service or not started yet: it takes its place with the merge in which it joins.\n" + called,
+				Flags: commandFlags(),
+				Action: func(c *cli.Context) error {
+					return nodeVerb(c, "replace", 2, func(c *cli.Context, words string) (answer, error) {
+						return sendCommand(c, "NODEREPLACE "+words)
+					})
+				},
+			},
+			{
+				Name: "forget", Usage: "remove a server that is out of service and down from the ring",
+				ArgsUsage:   "HOST:CTLPORT[:X]",
+				Description: "Take it out of the configuration files too: it joins again when it is started.\n" + called,
+				Flags:       commandFlags(),
+				Action: func(c *cli.Context) error {
+					return nodeVerb(c, "forget", 1, func(c *cli.Context, words string) (answer, error) {
+						return sendCommand(c, "NODEFORGET "+words)
+					})
+				},
+			},
+		},
+		HideHelpCommand: true,
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 0 {
+				return usagef("unknown command \"node %s\"; chmpxctl node -h lists them", c.Args().First())
+			}
+			return usagef("node: what of it? write node restart, node replace or node forget")
+		},
+	}}
+}
+
+func nodeRestartCommand(called string) *cli.Command {
+	return &cli.Command{
+		Name: "restart", Usage: "restart a server's process without moving data, and wait until it is back",
+		ArgsUsage: "HOST:CTLPORT[:X]",
+		Description: "It starts the program that is installed now. Until it is back nobody acts for what it\n" +
+			"owns, so that nobody has to copy anything afterwards: messages wait. " + called,
+		Flags: append(commandFlags(),
+			&cli.DurationFlag{Name: "hold", Value: 30 * time.Second, Usage: "how long the ring waits for it before others act, 1s to 1h"},
+			&cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"}),
+		Action: func(c *cli.Context) error {
+			return nodeVerb(c, "restart", 1, func(c *cli.Context, words string) (answer, error) {
+				command := fmt.Sprintf("NODERESTART %s %s", words, c.Duration("hold"))
+				if c.Bool("no-wait") {
+					return sendCommand(c, command)
+				}
+				return restartNode(c, command)
+			})
+		},
+	}
+}
+
+// nodeVerb checks that n servers are named and runs do with their names.
+func nodeVerb(c *cli.Context, name string, n int, do func(c *cli.Context, words string) (answer, error)) error {
+	words := c.Args().Slice()
+	if len(words) != n {
+		return usagef("node %s: %s needed behind the options, not %d words", name, []string{1: "HOST:CTLPORT of one server is", 2: "HOST:CTLPORT of two servers are"}[n], len(words))
+	}
+	for _, w := range words {
+		if w == "" || strings.ContainsAny(w, " \t\r\n\x00") {
+			return usagef("node %s: %q: a server's name has no blanks", name, w)
+		}
+	}
+	return show(c, func(c *cli.Context) (answer, error) { return do(c, strings.Join(words, " ")) })
+}
+
+// restartSlack is what a restart may take beside the time that the ring waits for.
+const restartSlack = 15 * time.Second
+
+// restartNode sends NODERESTART, as it is given, and waits until the server is
+// back.
+func restartNode(c *cli.Context, command string) (answer, error) {
+	t, err := targetOf(c)
+	if err != nil {
+		return nil, err
+	}
+	before, unknown := committed(c.Context, t)
+	sent, err := sendCommand(c, command)
+	a, _ := sent.(commandAnswer)
+	switch {
+	case err != nil:
+		return sent, err
+	case unknown != nil:
+		return a.failed(fmt.Errorf("the command is in the ring's log; whether the server is back is not known: %w", unknown))
+	}
+	err = poll(c.Context, c.Duration("hold")+restartSlack, func(ctx context.Context) (bool, error) {
+		now, err := committed(ctx, t)
+		if err != nil {
+			return false, nil // it may be the node that restarts, or have led; the time is limited
+		}
+		return restarted(before, now)
+	})
+	if err != nil {
+		return a.failed(fmt.Errorf("the command is in the ring's log, but the server is not back: %w", err))
+	}
+	return a, nil
+}
+
+// restarted reports whether a server is another process than before, and fails
+// when nobody is to restart any more.
+func restarted(before, now controlplane.Status) (bool, error) {
+	waits := false
+	for _, s := range now.Servers {
+		waits = waits || s.Restarting
+		for _, b := range before.Servers {
+			if b.ID == s.ID && s.Up && s.Incarnation > b.Incarnation {
+				return true, nil
+			}
+		}
+	}
+	if !waits {
+		return false, errors.New("the ring waits for it no longer; others act for what it owned, if it is down")
+	}
+	return false, nil
+}

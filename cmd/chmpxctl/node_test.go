@@ -1,0 +1,57 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chmpx/chmpx/controlplane"
+)
+
+// node restart returns when the server is another process, and says when the
+// ring has given it up.
+func TestNodeRestart(t *testing.T) {
+	asked, down, back, given := exampleRing(), exampleRing(), exampleRing(), exampleRing()
+	asked.Servers[1].Restarting = true
+	down.Servers[1].Restarting, down.Servers[1].Up = true, false
+	back.Servers[1].Incarnation = 9
+	given.Servers[1].Up = false
+	for name, c := range map[string]struct {
+		statuses []controlplane.Status
+		code     int
+		want     string // in the output, or the error
+	}{
+		"back":     {[]controlplane.Status{exampleRing(), asked, down, down, back}, exitDone, "SUCCEED"},
+		"at once":  {[]controlplane.Status{exampleRing(), back}, exitDone, "SUCCEED"},
+		"given up": {[]controlplane.Status{exampleRing(), asked, down, given}, exitFailed, "the ring waits for it no longer"},
+		"ignored":  {[]controlplane.Status{exampleRing(), asked, exampleRing()}, exitFailed, "the ring waits for it no longer"},
+	} {
+		s := newScripted(t, map[string]string{"NODERESTART": "SUCCEED\n"}, c.statuses...)
+		out, err := s.run(t, "node restart", "b:8021")
+		if err != nil {
+			out += err.Error()
+		}
+		if exitCode(err) != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("%s: code %d, want %d with %q: %s", name, exitCode(err), c.code, c.want, out)
+		}
+		if want := []string{"NODERESTART b:8021 30s"}; !slices.Equal(s.commands, want) {
+			t.Errorf("%s: sent %q", name, s.commands)
+		}
+	}
+	s := newScripted(t, map[string]string{"NODERESTART": "ERROR: Failed to change server status.\nREASON: another server restarts: a:8021\n"}, exampleRing())
+	if _, err := s.run(t, "node restart", "b:8021"); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "another server restarts") {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+// What is missing or too much behind the options is said, and nothing is sent.
+func TestNodeUsage(t *testing.T) {
+	for _, line := range []string{"node", "node b:8021", "node forget", "node forget a:1 b:1", "node replace a:1", "node restart", "node restart b:8021 -hold 3s"} {
+		if out, err := runArgs(t, strings.Fields(line)...); exitCode(err) != exitUsage || out != "" {
+			t.Errorf("%s: %q, %v", line, out, err)
+		}
+	}
+	if _, err := runArgs(t, "node", "forget", "a b:1"); exitCode(err) != exitUsage || !strings.Contains(err.Error(), "no blanks") {
+		t.Errorf("with a blank: %v", err)
+	}
+}
