@@ -49,6 +49,7 @@ type Config struct {
 	DownAfter    time.Duration
 	DownOut      time.Duration // AUTOMERGE takes a server out that is down for so long; 0: at once
 	SuspendGrace time.Duration
+	UpBackoffMax time.Duration // longest wait before a server comes up again that was taken for down; 0: none
 
 	settings []Setting
 }

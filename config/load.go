@@ -111,6 +111,7 @@ func (c *Config) setGlobal(n *notes, g *keys, ini bool) {
 	c.DownAfter = time.Duration(g.get("DOWNAFTER").n)
 	c.DownOut = time.Duration(g.get("DOWNOUT").n)
 	c.SuspendGrace = time.Duration(g.get("SUSPENDGRACE").n)
+	c.UpBackoffMax = time.Duration(g.get("UPBACKOFFMAX").n)
 }
 
 // setSizes takes over the sizes of shared memory.

@@ -196,7 +196,7 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		Hold:      n.data.Hold, Release: n.data.Release,
 		// To the control plane 0 means its default, to the configuration at once.
-		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1),
+		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1), UpBackoffMax: max(n.cfg.UpBackoffMax, 1),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare control plane: %w", err)
