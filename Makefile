@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 .PHONY: build build-faults test test-faults race lint fuzz bench compare transitions demo soak soak-commands soak-programs packages repo test-packages test-install clean help
 
 build: ## binaries into bin/
-	go build -o bin/ ./cmd/... && for tool in chmpxconftest chmpxlinetool; do ln -sf chmpxctl bin/$$tool; done
+	go build -o bin/ ./cmd/... && for tool in chmpxconftest chmpxlinetool chmpxstatus; do ln -sf chmpxctl bin/$$tool; done
 
 build-faults: ## binaries with faults for tests into bin/faults/; see CONTRIBUTING.md
 	go build -tags faults -o bin/faults/ ./cmd/...

@@ -30,6 +30,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if filepath.Base(os.Args[0]) == statusToolName {
+		os.Exit(runStatusTool(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	}
 	err := newApp().RunContext(ctx, os.Args)
 	if err != nil && !said(err) {
 		fmt.Fprintf(os.Stderr, "chmpxctl: %v\n", err)
@@ -55,7 +58,7 @@ func newApp() *cli.App {
 		Usage: "ask and command the nodes of a ring",
 		Description: "Commands go to the control port of one node: -host and -ctlport name it, or\n" +
 			"-conf names its configuration file (default: CHMCONFFILE, then CHMJSONCONF).\n" +
-			"Called as chmpxconftest it is CHMPX's tool of that name.\n\n" +
+			"Called as chmpxconftest, chmpxlinetool or chmpxstatus it is CHMPX's tool of that name.\n\n" +
 			"Exit codes: 0 done, 1 refused or found to be wrong, 2 the command line is wrong,\n" +
 			"3 no node answers, nothing was changed, 4 a command was sent and not answered, it\n" +
 			"may have been done, 5 what was waited for did not happen in time.",

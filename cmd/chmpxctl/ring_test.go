@@ -204,6 +204,14 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 		shown++
 		args := strings.Fields(files.Replace(line))
+		if args[0] == statusToolName {
+			var out, errs strings.Builder
+			if code := runStatusTool(t.Context(), args[1:], &out, &errs); code != 0 || errs.String() != "" ||
+				!strings.Contains(out.String(), "SAFE -> [SERVICE IN][UP]") && out.String() != "SUCCEED\n" {
+				t.Errorf("%s: code %d\n%s%s", line, code, out.String(), errs.String())
+			}
+			continue
+		}
 		if args[0] == lineToolName {
 			var out, errs strings.Builder
 			tool := &lineTool{in: strings.NewReader(""), out: &out, errs: &errs}
@@ -218,7 +226,7 @@ func TestDocumentedCommands(t *testing.T) {
 			t.Errorf("%s: %v\n%s", line, err, out)
 		}
 	}
-	if shown < 17 {
+	if shown < 20 {
 		t.Errorf("%d commands are shown", shown)
 	}
 }
@@ -311,7 +319,7 @@ func TestNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{confTestName: "Usage: chmpxconftest ", lineToolName: "       chmpxlinetool -help\n"} {
+	for name, want := range map[string]string{confTestName: "Usage: chmpxconftest ", lineToolName: "       chmpxlinetool -help\n", statusToolName: "Usage: chmpxstatus -h\n"} {
 		link := filepath.Join(t.TempDir(), name)
 		if err := os.Symlink(self, link); err != nil {
 			t.Fatal(err)
@@ -325,7 +333,7 @@ func TestNames(t *testing.T) {
 // TestMain runs the tool instead of the tests when a link calls this binary so.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
-	case confTestName, lineToolName:
+	case confTestName, lineToolName, statusToolName:
 		main()
 	}
 	os.Exit(m.Run())
