@@ -51,8 +51,8 @@ var rules = map[string]rule{
 			"github.com/hashicorp/raft-boltdb", "github.com/hashicorp/yamux", "go.etcd.io/bbolt"},
 	},
 	"node": {own: []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "ops", "ring", "shm", "wire"},
-		other: []string{"golang.org/x/sys"}},
-	"internal/ringview": {own: []string{"controlplane", "ring"}},
+		other: []string{"github.com/fsnotify/fsnotify", "golang.org/x/sys"}},
+	"internal/ringview": {own: []string{"controlplane/...", "ring"}},
 	"testcluster": {
 		own:   []string{"client", "config", "controlplane/...", "dataplane/...", "fsm", "internal/...", "node", "ops", "ring", "shm", "testcluster/check", "wire"},
 		other: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"},

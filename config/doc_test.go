@@ -37,8 +37,12 @@ func keyTables() string {
 	var idle []Key
 	var section string
 	cell := strings.NewReplacer("|", `\|`)
-	row := func(k Key, last string) {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", k.Name, cell.Replace(k.Type), cell.Replace(k.Default), cell.Replace(last))
+	row := func(k Key, last ...string) {
+		fmt.Fprintf(&b, "| %s | %s | %s |", k.Name, cell.Replace(k.Type), cell.Replace(k.Default))
+		for _, l := range last {
+			fmt.Fprintf(&b, " %s |", cell.Replace(l))
+		}
+		b.WriteByte('\n')
 	}
 	for _, k := range Keys() {
 		if k.Effect == noEffect {
@@ -47,9 +51,20 @@ func keyTables() string {
 		}
 		if k.Section != section {
 			section = k.Section
-			fmt.Fprintf(&b, "\n## [%s]\n\n| key | value | default | what it does |\n|---|---|---|---|\n", section)
+			head, rule := "", ""
+			if section == sectionGlobal {
+				head, rule = " a change |", "---|"
+			}
+			fmt.Fprintf(&b, "\n## [%s]\n\n| key | value | default | what it does |%s\n|---|---|---|---|%s\n", section, head, rule)
 		}
-		row(k, k.Effect)
+		switch {
+		case section != sectionGlobal:
+			row(k, k.Effect)
+		case k.Live || k.Name == keyInclude:
+			row(k, k.Effect, "takes effect")
+		default:
+			row(k, k.Effect, "needs a restart")
+		}
 	}
 	fmt.Fprint(&b, "\n## Without effect\n\nCHMPX's keys that have no meaning here. They are read and checked, so that a\nmistake is found, and do nothing.\n\n| key | value | default | section |\n|---|---|---|---|\n")
 	for _, k := range idle {

@@ -28,6 +28,7 @@ type Key struct {
 	Type    string // what is allowed, with units
 	Default string // "": none; "required"
 	Effect  string // one sentence; "no effect": CHMPX's, checked only
+	Live    bool   // a change takes effect while the node runs; false: see Config.CheckReload
 }
 
 // Keys returns all keys in the order of the documentation. Where a key may be
@@ -37,7 +38,7 @@ func Keys() []Key {
 	for _, section := range sectionNames {
 		for _, s := range specs {
 			if s.in(section) {
-				all = append(all, Key{s.name, section, s.kind, s.def, s.effect})
+				all = append(all, Key{s.name, section, s.kind, s.def, s.effect, s.live})
 			}
 		}
 	}
@@ -52,10 +53,17 @@ type spec struct {
 	def      string // for people and, unless "", "required" or inherited, parsed as a value
 	effect   string
 	read     func(s string) (value, error)
+	live     bool  // a change takes effect while the node runs
 	clampAt  int64 // over 0: a higher number becomes this one, with a warning, as in CHMPX
 }
 
 func (s spec) in(section string) bool { return slices.Contains(s.sections, section) }
+
+// live marks a key whose change takes effect while the node runs.
+func live(s spec) spec {
+	s.live = true
+	return s
+}
 
 var globalOnly = []string{sectionGlobal}
 

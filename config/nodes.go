@@ -188,6 +188,12 @@ func (s Slave) Hosts() (names []string, pattern *regexp.Regexp) {
 	return nil, s.regexp
 }
 
+// Same reports whether two entries say the same.
+func (s Slave) Same(other Slave) bool {
+	return s.NamePattern == other.NamePattern && s.CtlPort == other.CtlPort && s.CUK == other.CUK && s.CtlEndpoints == other.CtlEndpoints &&
+		s.CustomSeed == other.CustomSeed && s.ForwardPeers == other.ForwardPeers && s.ReversePeers == other.ReversePeers
+}
+
 // Matches reports whether a slave may have this name or address: it is one of
 // the hosts that NAME lists, or NAME as a POSIX regular expression is found
 // anywhere in it.

@@ -45,7 +45,7 @@ type Config struct {
 	Self    Member     // this node
 	Group   string     // GROUP
 	Params  fsm.Params // ring-wide values; they count only for the node that starts the ring. MaxVoters: odd, 1 to 63, 0 means 5
-	Servers []Member   // all servers of the configuration, in any order; contains Self unless Slave
+	Servers []Member   // all servers of the configuration, in any order; contains Self unless Slave; see Plane.SetServers
 	Slave   bool       // this node is a slave: never a voter, nothing on disk
 	DataDir string     // servers only; created if missing (0750)
 	// Bootstrap starts a ring of one, unless somebody answers with a ring of this

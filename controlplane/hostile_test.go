@@ -227,18 +227,14 @@ func TestTwins(t *testing.T) {
 	})
 }
 
-// TestRefusedServer proves that a server which the leader does not know from
-// its configuration says why it does not get in.
+// TestRefusedServer proves that a server which the leader knows neither from
+// its configuration nor as a member says why it does not get in.
 func TestRefusedServer(t *testing.T) {
 	story(t, 4, func(r *rig) {
-		r.startAll()
-		r.formed("a", "b", "c", "d")
-		for _, m := range r.servers {
-			r.kill(m.Name)
-		}
 		for _, m := range r.servers[:3] {
 			r.start(m.Name, func(c *Config) { c.Servers = r.servers[:3] })
 		}
+		r.await("ring of three", patience, func() bool { return r.leader() != nil && r.allUp("a", "b", "c") })
 		d := r.start("d", nil)
 		r.await("reason said", patience, func() bool {
 			return strings.Contains(d.plane.Status().WaitsFor, "is not in our configuration")

@@ -142,7 +142,7 @@ func (p *Plane) identity(ctx context.Context, askMax int) (why string, other boo
 // someServers returns this server and at most n others, beginning with the one
 // that is listed behind it.
 func (p *Plane) someServers(n int) []Member {
-	all := p.cfg.Servers
+	all := p.configured()
 	i := slices.IndexFunc(all, func(m Member) bool { return m.ID == p.cfg.Self.ID })
 	return append(slices.Clone(all[i:]), all[:i]...)[:min(n+1, len(all))]
 }
@@ -151,7 +151,7 @@ func (p *Plane) someServers(n int) []Member {
 // this server, or ctx ends.
 func (p *Plane) awaitIdentity(ctx context.Context) {
 	for ctx.Err() == nil {
-		why, _ := p.identity(ctx, len(p.cfg.Servers))
+		why, _ := p.identity(ctx, len(p.configured()))
 		if ctx.Err() != nil {
 			return
 		}
@@ -174,7 +174,7 @@ func (p *Plane) identityLoop(ctx context.Context) {
 	was := false         // this start has been admitted
 	looked := time.Now() // without doubt
 	for {
-		ask := len(p.cfg.Servers)
+		ask := len(p.configured())
 		select {
 		case <-p.doubts:
 		case <-tick.C:

@@ -79,7 +79,7 @@ func (p *Plane) serveJoinSlave(ctx context.Context, req *request) *response {
 		return &response{Code: codeRefused, Text: "join that cannot be read, or not of a slave"}
 	}
 	id := slaveRaftID(req.From)
-	if raft.ServerID(body.RaftID) != id || p.cfg.server(req.From) != nil {
+	if raft.ServerID(body.RaftID) != id || p.configuredServer(req.From) != nil {
 		return &response{Code: codeRefused, Text: fmt.Sprintf("raft id %q does not belong to slave %s", body.RaftID, req.From)}
 	}
 	if !p.slaveTurn(ctx) {

@@ -49,12 +49,15 @@ type Plane struct {
 	sessions  *mux.Sessions
 	client    *rpcClient
 	server    *rpcServer
+	servers   atomic.Pointer[[]Member] // of the configuration, sorted by id
 	fsm       atomic.Pointer[fsm.RaftFSM]
 	fatal     chan error // buffered; the state machine cannot go on
 
 	node   atomic.Pointer[raftnode.Node]   // nil until raft runs
 	stream atomic.Pointer[raftnode.Stream] // set just before node
 	raftID atomic.Pointer[raft.ServerID]   // set with stream
+
+	answeredBy atomic.Pointer[string] // address of who answered last what was brought to the leader, nil: nobody yet
 
 	applied  signal // a new view, or a new leader
 	reports  signal // something for the report loop
@@ -64,6 +67,7 @@ type Plane struct {
 	members  signal // something for the member loop
 	merging  signal // a new view, for the merge driver
 	looking  signal // a new leader, or none
+	relisted signal // slave: the servers of the configuration are others
 	outlived signal // slave: the ring that this node knows is no more, and there is another one
 	doubts   signal // who answers at this server's address may be another process
 
@@ -114,7 +118,7 @@ func New(cfg Config) (*Plane, error) {
 		digest:  digestOf(cfg.Group, cfg.Servers, cfg.Params),
 		client:  newRPCClient(cfg.Dial),
 		fatal:   make(chan error, 1),
-		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(), outlived: newSignal(),
+		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(), outlived: newSignal(), relisted: newSignal(),
 		applying:  make(chan struct{}, appliesMax),
 		noneSince: time.Now(),
 		ranAt:     time.Now(),
@@ -122,6 +126,7 @@ func New(cfg Config) (*Plane, error) {
 		reach:     make(map[ring.ID]bool),
 		observed:  make(map[ring.ID]observer),
 	}
+	p.servers.Store(&cfg.Servers)
 	p.own, p.operators = newProposer(p.boot), newProposer(fsm.Operator(p.boot))
 	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))
 	p.server = newRPCServer(p.handle)

@@ -74,7 +74,7 @@ func (p *Plane) leader() (ring.ID, string) {
 // addressOf returns the host:port of a server: as our configuration has it,
 // else as it said when it came up.
 func (p *Plane) addressOf(id ring.ID) string {
-	if m := p.cfg.server(id); m != nil {
+	if m := p.configuredServer(id); m != nil {
 		return m.Addr
 	}
 	if s := p.view().Server(id); s != nil {
@@ -118,6 +118,7 @@ func (p *Plane) toLeader(ctx context.Context, req *request) (*response, error) {
 		case heard && resp.Code != codeOK && resp.Refusal == "":
 			return nil, uncertain(resp.err()) // refused by somebody who does not know what became of it
 		default:
+			p.answeredBy.Store(&addr)
 			return resp, resp.err()
 		}
 		if i > 0 || hint == "" {
@@ -146,8 +147,9 @@ func (p *Plane) findLeader(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	var wg sync.WaitGroup
 	defer func() { cancel(); wg.Wait() }()
-	found := make(chan string, len(p.cfg.Servers))
-	for _, m := range p.cfg.Servers {
+	all := p.known()
+	found := make(chan string, len(all))
+	for _, m := range all {
 		wg.Go(func() { // ended by cancel
 			a := answer{member: m}
 			if m.ID != p.cfg.Self.ID {
@@ -156,7 +158,7 @@ func (p *Plane) findLeader(ctx context.Context) string {
 			found <- a.Leader
 		})
 	}
-	for range p.cfg.Servers {
+	for range all {
 		if addr := <-found; addr != "" {
 			return addr
 		}

@@ -36,7 +36,7 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 		return &response{Code: codeOtherRing, Text: fmt.Sprintf("ring %016x, ours is %016x", req.RingID, own)}
 	case req.Op == opProbe:
 		return p.reply(p.answerProbe(req), nil)
-	case req.From == 0 || !req.Slave && p.cfg.server(req.From) == nil:
+	case req.From == 0 || !req.Slave && !p.knows(req.From):
 		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
 	case req.Op == opWho:
 		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From)}, nil)
@@ -222,7 +222,7 @@ func (p *Plane) admitSession(h mux.SessionHello) error {
 	if h.Group != p.cfg.Group {
 		return fmt.Errorf("%w: group %q, ours is %q", ErrOtherRing, h.Group, p.cfg.Group)
 	}
-	if owner, ok := ownerOf(raft.ServerID(h.ID)); !ok || !isSlaveID(raft.ServerID(h.ID)) || p.cfg.server(owner) != nil {
+	if owner, ok := ownerOf(raft.ServerID(h.ID)); !ok || !isSlaveID(raft.ServerID(h.ID)) || p.configuredServer(owner) != nil {
 		return fmt.Errorf("%w: %q is no id of a slave", ErrRefused, h.ID)
 	}
 	return nil

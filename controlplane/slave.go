@@ -30,11 +30,8 @@ func (p *Plane) slaveLoop(ctx context.Context) error {
 		}
 		lctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
-		for _, loop := range []func(context.Context){p.viewLoop, p.leaderEvents, p.reachLoop, p.joinLoop} {
+		for _, loop := range []func(context.Context){p.viewLoop, p.leaderEvents, p.reachLoop, p.joinLoop, p.keepSessions} {
 			wg.Go(func() { loop(lctx) })
-		}
-		for _, m := range p.cfg.Servers {
-			wg.Go(func() { p.sessionLoop(lctx, m) })
 		}
 		again := p.outlived.wait(ctx)
 		cancel()

@@ -218,7 +218,7 @@ func (p *Plane) probeAll(ctx context.Context) []answer {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	var others []Member
-	for _, m := range p.cfg.Servers {
+	for _, m := range p.configured() {
 		if m.ID != p.cfg.Self.ID {
 			others = append(others, m)
 		}
@@ -253,7 +253,7 @@ func (p *Plane) startServer(ctx context.Context) error {
 	want := raft.ServerID(p.cfg.Self.ID.String() + "." + raftnode.RandomSuffix())
 	me := newcomer{
 		self: p.cfg.Self.ID, digest: p.digest, bootstrap: p.cfg.Bootstrap,
-		voters: firstVoters(p.cfg.Servers, p.cfg.Params.MaxVoters),
+		voters: firstVoters(p.configured(), p.cfg.Params.MaxVoters),
 	}
 	began := time.Now()
 	seen := make(map[ring.ID]bool)

@@ -263,7 +263,7 @@ func (p *Plane) raftStatus(v fsm.View, cluster []raft.Server) RaftStatus {
 // nameOf returns how to call a server: as the ring knows it, else as our
 // configuration does.
 func (p *Plane) nameOf(v fsm.View, id ring.ID) string {
-	if m := p.cfg.server(id); m != nil && v.Server(id) == nil {
+	if m := p.configuredServer(id); m != nil && v.Server(id) == nil {
 		return m.label()
 	}
 	return serverName(v, id)

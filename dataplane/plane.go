@@ -48,7 +48,8 @@ type Server struct {
 	Addr string // host:port
 }
 
-// Config says what a Plane works with. All fields are fixed after New.
+// Config says what a Plane works with. All fields are fixed after New, but see
+// SetServers.
 type Config struct {
 	Self     ring.ID
 	Name     string

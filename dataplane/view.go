@@ -1,6 +1,10 @@
 package dataplane
 
-import "github.com/chmpx/chmpx/ring"
+import (
+	"slices"
+
+	"github.com/chmpx/chmpx/ring"
+)
 
 // View returns what routes now: the newest table that this node has, from the
 // log, a peer or the disk, and the merge. It may be called from any goroutine.
@@ -8,4 +12,13 @@ func (p *Plane) View() ring.View {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.view
+}
+
+// SetServers replaces Config.Servers. A server that is missing keeps its links
+// as long as it is in the table. Any goroutine.
+func (p *Plane) SetServers(servers []Server) {
+	p.mu.Lock()
+	p.cfg.Servers = slices.Clone(servers)
+	p.syncDialers()
+	p.finishUnlock(&batch{})
 }

@@ -39,7 +39,7 @@ func TestChmpxPlacement(t *testing.T) {
 	asker := h.attach(4, client.RoleClient)
 	defer asker.Close()
 	h.answeredBy(asker, "abd")
-	end := h.load()
+	end := h.load(4)
 
 	h.start(2)
 	h.serve(2)

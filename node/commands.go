@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/controlplane/ctlport"
 	"github.com/chmpx/chmpx/fsm"
@@ -43,9 +44,9 @@ func (c *commands) begin() error {
 
 func (c *commands) end() { <-c.asking }
 
-func (n *Node) newCommands(idType ring.IDType) *commands {
+func (n *Node) newCommands() *commands {
 	c := &commands{self: n.id, ring: n.control, table: func() *ring.Table { return n.data.View().Table }, log: n.log, asking: make(chan struct{}, askingMax)}
-	c.called = &directory{group: n.cfg.Group, idType: idType, self: n.id, servers: n.cfg.Servers, table: c.table, lookup: lookupHost}
+	c.called = &directory{group: n.conf().Group, idType: n.idType, self: n.id, servers: func() []config.Server { return n.conf().Servers }, table: c.table, lookup: lookupHost}
 	return c
 }
 

@@ -329,10 +329,12 @@ func TestDirectory(t *testing.T) {
 	}
 	d := &directory{
 		group: "G", table: func() *ring.Table { return nil },
-		servers: []config.Server{{Name: "a", Port: 8020, CtlPort: 8021}, {Name: "b", Port: 8020, CtlPort: 8021}, {Name: "b", Port: 8030, CtlPort: 8031}},
-		lookup:  func(_ context.Context, host string) []netip.Addr { return hosts[host] },
+		servers: func() []config.Server {
+			return []config.Server{{Name: "a", Port: 8020, CtlPort: 8021}, {Name: "b", Port: 8020, CtlPort: 8021}, {Name: "b", Port: 8030, CtlPort: 8031}}
+		},
+		lookup: func(_ context.Context, host string) []netip.Addr { return hosts[host] },
 	}
-	id := func(i int) ring.ID { return member(d.group, d.idType, d.servers[i]).ID }
+	id := func(i int) ring.ID { return member(d.group, d.idType, d.servers()[i]).ID }
 	d.self = id(0)
 	tests := []struct {
 		host string
@@ -359,7 +361,7 @@ func TestDirectory(t *testing.T) {
 			t.Errorf("%s:%d is %v (%v), want %v", tc.host, tc.port, got, err, tc.want)
 		}
 	}
-	member := member(d.group, d.idType, d.servers[1])
+	member := member(d.group, d.idType, d.servers()[1])
 	table, err := ring.NewTable(ring.Table{Group: "G", Servers: []ring.Server{
 		{ID: member.ID, Identity: member.Identity, Addr: "b:8020", Status: ring.ServiceOut},
 		{ID: 77, Number: 1, Identity: ring.Identity{Name: "gone", CtlPort: 8021}, Addr: "gone:8020", Status: ring.ServiceOut},
@@ -379,7 +381,7 @@ func TestDirectory(t *testing.T) {
 // the time for it, and a caller's context ends it before.
 func TestDirectoryIsBounded(t *testing.T) {
 	d := &directory{
-		group: "G", table: func() *ring.Table { return nil }, servers: []config.Server{{Name: "a", Port: 8020, CtlPort: 8021}},
+		group: "G", table: func() *ring.Table { return nil }, servers: func() []config.Server { return []config.Server{{Name: "a", Port: 8020, CtlPort: 8021}} },
 		lookup: func(ctx context.Context, _ string) []netip.Addr { <-ctx.Done(); return nil },
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -24,7 +24,7 @@ type directory struct {
 	group   string
 	idType  ring.IDType
 	self    ring.ID
-	servers []config.Server
+	servers func() []config.Server // of the configuration
 	table   func() *ring.Table
 	lookup  func(ctx context.Context, host string) []netip.Addr // of a name or an address; nil: it has none
 }
@@ -68,7 +68,7 @@ func (d *directory) known(ref ctlport.ServerRef) []candidate {
 			}
 		}
 	}
-	for _, s := range d.servers {
+	for _, s := range d.servers() {
 		if m := member(d.group, d.idType, s); t.Index(m.ID) < 0 && ref.Matches(d.idType, m.Identity) {
 			all = append(all, candidate{m.ID, m.Name})
 		}

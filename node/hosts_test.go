@@ -131,14 +131,15 @@ func hostsOfConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := &Node{cfg: cfg, self: config.Self{Server: tc.server}}
+		n := &Node{self: config.Self{Server: tc.server}}
+		n.cfg.Store(cfg)
 		n.opts.Resolver = noNames{}
 		n.opts.Addresses = func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("10.0.3.1")}, nil }
 		h := n.newHosts()
 		got := []ctlport.Rights{}
 		for _, host := range []string{"10.0.0.2", "10.0.1.2", "10.0.2.9", "10.0.3.1", "127.0.0.1", "10.0.9.9"} {
 			got = append(got, h.Rights(t.Context(), from(host)))
-			if n.hosts = h; n.slaveMay(t.Context(), from(host)) != (got[len(got)-1] == full) {
+			if n.hosts = newGate(h); n.slaveMay(t.Context(), from(host)) != (got[len(got)-1] == full) {
 				t.Errorf("CTLSLAVES %q, server %t: what a slave at %s may have done differs", tc.slaves, tc.server, host)
 			}
 		}

@@ -181,12 +181,12 @@ func (h *house) name(ctlPort int) byte {
 }
 
 // load sends requests, each with the next hash, from the slave, one after the other in
-// each of a few sessions, until it is ended; everyone must be answered.
-func (h *house) load() (end func() int64) {
+// each of some sessions, until it is ended; everyone must be answered.
+func (h *house) load(sessions int) (end func() int64) {
 	var answered atomic.Int64
 	var senders sync.WaitGroup
 	stop := make(chan struct{})
-	for range 4 {
+	for range sessions {
 		c := h.attach(len(h.nodes)-1, client.RoleClient)
 		senders.Go(func() {
 			defer c.Close()

@@ -41,21 +41,21 @@ func ringParams(c *config.Config, t ring.IDType) fsm.Params {
 }
 
 // admit says whether a node may have a data link: a server must be configured
-// here, a slave must match an SLVNODE entry by the name it gives.
+// here or a member of the ring, a slave must match an SLVNODE entry by the name it gives.
 func (n *Node) admit(h *wire.Hello, from net.Addr) error {
+	cfg := n.conf()
 	if h.Role == wire.NodeServer {
-		t, err := ring.ParseIDType(n.cfg.IDType)
-		if err != nil {
-			return err
-		}
-		for _, s := range n.cfg.Servers {
-			if member(n.cfg.Group, t, s).ID == h.ID {
+		for _, s := range cfg.Servers {
+			if member(cfg.Group, n.idType, s).ID == h.ID {
 				return nil
 			}
 		}
+		if n.data.View().Table.Index(h.ID) >= 0 {
+			return nil
+		}
 		return fmt.Errorf("server %q at %v is not in the configuration of this node", h.Name, from)
 	}
-	for _, s := range n.cfg.Slaves {
+	for _, s := range cfg.Slaves {
 		if s.Matches(h.Name) {
 			return nil
 		}
@@ -68,9 +68,14 @@ type Status struct {
 	controlplane.Status
 	Data    dataplane.Status `json:"data"`
 	Process ProcessStatus    `json:"process"`
+	Config  ConfigStatus     `json:"config"`
 }
 
 // Status may be called from any goroutine.
 func (n *Node) Status() Status {
-	return Status{Status: n.control.Status(), Data: n.data.Status(), Process: processStatus()}
+	st := Status{Status: n.control.Status(), Data: n.data.Status(), Process: processStatus(), Config: n.configStatus()}
+	if refused := st.Config.Refused; refused != "" {
+		st.Warnings = append(st.Warnings, "the configuration has been changed and cannot take effect: "+refused)
+	}
+	return st
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/chmpx/chmpx/config"
@@ -45,6 +46,8 @@ type Options struct {
 	System shm.System                           // attaches programs; nil: shm.Kernel()
 	NoSync bool                                 // raft's log is not forced to disk
 
+	NoWatch bool // files of the configuration are not watched, only Reload reads them again
+
 	Resolver  ctlport.Resolver             // looks up hosts that use the control port; nil: the system's
 	Addresses func() ([]netip.Addr, error) // of this host, as the control port sees it; nil: those of its interfaces
 }
@@ -76,17 +79,20 @@ type Info struct {
 type Node struct {
 	opts Options
 	log  *slog.Logger
-	cfg  *config.Config
+	cfg  atomic.Pointer[config.Config] // see conf
 	self config.Self
 	id   ring.ID
 	info Info
+
+	idType  ring.IDType
+	reloads reloads
 
 	ctlLn   net.Listener
 	portLn  net.Listener // nil on a slave
 	mux     *mux.Server  // nil on a slave
 	data    *dataplane.Plane
 	control *controlplane.Plane
-	hosts   *ctlport.Hosts // who may use ctl
+	hosts   *gate // who may use ctl
 	ctl     *ctlport.Server
 
 	restart chan time.Duration // the ring wants this process to restart, within that time; 1
@@ -108,15 +114,15 @@ func New(o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, config.WithWarnings(err, warnings) // names its file, once a line
 	}
-	n.cfg = cfg
+	n.cfg.Store(cfg)
 	if n.self, err = cfg.SelfNode(o.CtlPort, o.CUK); err != nil {
 		return nil, config.WithWarnings(fmt.Errorf("find this node: %w", err), warnings)
 	}
-	idType, err := ring.ParseIDType(cfg.IDType)
-	if err != nil {
+	if n.idType, err = ring.ParseIDType(cfg.IDType); err != nil {
 		return nil, fmt.Errorf("read CHMPXIDTYPE: %w", err)
 	}
-	n.id = ring.NodeID(cfg.Group, idType, identity(n.self))
+	n.id = ring.NodeID(cfg.Group, n.idType, identity(n.self))
+	n.reloads.since = fault.Now()
 	n.info = Info{Name: n.self.Name, Group: cfg.Group, Server: n.self.Server, ID: n.id, Port: n.self.Port, CtlPort: n.self.CtlPort}
 	if !n.self.Server {
 		n.info.Port = -1
@@ -139,10 +145,23 @@ func New(o Options) (_ *Node, err error) {
 	if err = n.listen(); err != nil {
 		return nil, err
 	}
-	if err = n.build(dir, idType); err != nil {
+	if err = n.build(dir); err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// conf returns the configuration that counts now. Any goroutine.
+func (n *Node) conf() *config.Config { return n.cfg.Load() }
+
+// listed returns the servers of a configuration as the planes know them.
+func (n *Node) listed(c *config.Config) (members []controlplane.Member, servers []dataplane.Server) {
+	for _, s := range c.Servers {
+		m := member(c.Group, n.idType, s)
+		members = append(members, m)
+		servers = append(servers, dataplane.Server{ID: m.ID, Name: m.Name, Addr: m.Addr})
+	}
+	return members, servers
 }
 
 // listen claims the ports.
@@ -161,23 +180,18 @@ func (n *Node) listen() (err error) {
 }
 
 // build makes the planes.
-func (n *Node) build(dir string, idType ring.IDType) (err error) {
-	members := make([]controlplane.Member, 0, len(n.cfg.Servers))
-	servers := make([]dataplane.Server, 0, len(n.cfg.Servers))
-	for _, s := range n.cfg.Servers {
-		m := member(n.cfg.Group, idType, s)
-		members = append(members, m)
-		servers = append(servers, dataplane.Server{ID: m.ID, Name: m.Name, Addr: m.Addr})
-	}
+func (n *Node) build(dir string) (err error) {
+	cfg := n.conf()
+	members, servers := n.listed(cfg)
 	rep := &reports{}
 	n.data, err = dataplane.New(dataplane.Config{
-		Self: n.id, Name: n.self.Name, Group: n.cfg.Group, Slave: !n.self.Server, Servers: servers,
-		RunDirs: n.cfg.RunDirs(), DataDir: dir, Reporter: rep, Logger: n.log,
+		Self: n.id, Name: n.self.Name, Group: cfg.Group, Slave: !n.self.Server, Servers: servers,
+		RunDirs: cfg.RunDirs(), DataDir: dir, Reporter: rep, Logger: n.log,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return mux.Dial(ctx, n.opts.Dial, addr, mux.KindData)
 		},
-		System: n.opts.System, Admit: n.admit, RingBytes: n.cfg.RingBytes, ShmBytesMax: n.cfg.ShmBytesMax, DownAfter: n.cfg.DownAfter,
-		HistoryMax: number(n.cfg.Value("MAXHISTLOG")),
+		System: n.opts.System, Admit: n.admit, RingBytes: cfg.RingBytes, ShmBytesMax: cfg.ShmBytesMax, DownAfter: cfg.DownAfter,
+		HistoryMax: number(cfg.Value("MAXHISTLOG")),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare data plane: %w", err)
@@ -189,14 +203,14 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 		}
 	}
 	n.control, err = controlplane.New(controlplane.Config{
-		Self: self, Group: n.cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
+		Self: self, Group: cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
 		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
-		Params: ringParams(n.cfg, idType), SlaveMay: n.slaveMay,
+		Params: ringParams(cfg, n.idType), SlaveMay: n.slaveMay,
 		OnRestart: n.onRestart,
 		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		Hold:      n.data.Hold, Release: n.data.Release,
 		// To the control plane 0 means its default, to the configuration at once.
-		SuspendGrace: max(n.cfg.SuspendGrace, 1), DownOut: max(n.cfg.DownOut, 1), UpBackoffMax: max(n.cfg.UpBackoffMax, 1),
+		SuspendGrace: max(cfg.SuspendGrace, 1), DownOut: max(cfg.DownOut, 1), UpBackoffMax: max(cfg.UpBackoffMax, 1),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare control plane: %w", err)
@@ -205,13 +219,13 @@ func (n *Node) build(dir string, idType ring.IDType) (err error) {
 	if n.mux != nil {
 		n.mux.Handle(mux.KindData, n.data.HandleConn)
 	}
-	asked := n.newCommands(idType)
-	n.hosts = n.newHosts()
+	asked := n.newCommands()
+	n.hosts = newGate(n.newHosts())
 	n.ctl = ctlport.New(n.ctlLn, ctlport.Config{
 		Rights:  n.hosts.Rights,
-		Command: n.newStatusText(idType).answers(n.opts.Version, asked.change).Answer, Logger: n.log,
+		Command: n.newStatusText().answers(n.opts.Version, asked.change).Answer, Logger: n.log,
 		Status: func() any { return n.Status() }, Consistent: asked.consistent,
-		Names:  n.names(),
+		Names: n.names, Actions: map[string]ctlport.Action{"/v1/reload": n.reloadNow},
 		Owners: func(hash uint64) ctlport.Owners { return ctlport.OwnersOf(n.data.View().Table, hash) },
 	})
 	return nil
@@ -277,7 +291,8 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	start(&data, "data plane", func() error { return n.data.Run(dataCtx) })
 	start(&control, "control plane", func() error { return n.control.Run(controlCtx) })
-	start(&control, "hosts of the control port", func() error { return n.hosts.Run(controlCtx) })
+	start(&control, "hosts of the control port", func() error { return n.hosts.run(controlCtx) })
+	start(&control, "files of the configuration", func() error { return n.watchConfig(controlCtx) })
 	start(&control, "control port", func() error { return n.ctl.Run(controlCtx) })
 	if n.mux != nil {
 		start(&control, "port", func() error { return n.mux.Run(controlCtx) })

@@ -24,29 +24,28 @@ import (
 // the configuration that are no members yet. Its methods may be called from
 // any goroutine.
 type statusText struct {
-	group   string
-	idType  ring.IDType
-	self    config.Self
-	id      ring.ID
-	servers []config.Server
-	start   time.Time // of this node
-	table   func() *ring.Table
-	data    func() dataplane.Status
-	view    func() fsm.View
-	conf    func() *config.Config
-	trace   ctlport.Tracing
+	group  string
+	idType ring.IDType
+	self   config.Self
+	id     ring.ID
+	start  time.Time // of this node
+	table  func() *ring.Table
+	data   func() dataplane.Status
+	view   func() fsm.View
+	conf   func() *config.Config
+	trace  ctlport.Tracing
 
 	portSocket, ctlSocket int // descriptors of the listeners, -1: none
 }
 
-func (n *Node) newStatusText(idType ring.IDType) *statusText {
+func (n *Node) newStatusText() *statusText {
 	return &statusText{
-		group: n.cfg.Group, idType: idType, self: n.self, id: n.id, servers: n.cfg.Servers, start: fault.Now(),
+		group: n.conf().Group, idType: n.idType, self: n.self, id: n.id, start: fault.Now(),
 		table:      func() *ring.Table { return n.data.View().Table },
 		data:       n.data.Status,
 		view:       n.control.View,
-		conf:       func() *config.Config { return n.cfg },
-		trace:      ctlport.Tracing{Max: number(n.cfg.Value("MAXHISTLOG")), Set: n.data.SetHistory, View: n.passages},
+		conf:       n.conf,
+		trace:      ctlport.Tracing{Max: number(n.conf().Value("MAXHISTLOG")), Set: n.data.SetHistory, View: n.passages},
 		portSocket: descriptor(n.portLn), ctlSocket: descriptor(n.ctlLn),
 	}
 }
@@ -58,7 +57,7 @@ func (n *Node) names() []string {
 	if host, err := os.Hostname(); err == nil {
 		all = append(all, host)
 	}
-	for _, s := range n.cfg.Servers {
+	for _, s := range n.conf().Servers {
 		all = append(all, s.Name)
 	}
 	return all
@@ -139,10 +138,11 @@ type entry struct {
 // entries returns the members, and the servers that are only configured, in
 // ring order. programs is how many are attached to this node.
 func (s *statusText) entries(programs int) []entry {
-	configured := make(map[ring.ID]config.Server, len(s.servers))
+	servers := s.conf().Servers
+	configured := make(map[ring.ID]config.Server, len(servers))
 	var all []entry
 	t := s.table()
-	for _, c := range s.servers {
+	for _, c := range servers {
 		m := member(s.group, s.idType, c)
 		configured[m.ID] = c
 		if t.Index(m.ID) < 0 {

@@ -32,12 +32,14 @@ func exampleText(t *testing.T, table bool) *statusText {
 			}
 		},
 	}
+	var cfg config.Config
+	s.conf = func() *config.Config { return &cfg }
 	for _, name := range []string{"c", "b", "a"} { // ring order is by name
-		s.servers = append(s.servers, config.Server{Name: name, Port: 8020, CtlPort: 8021, Endpoints: "e:1", ForwardPeers: "f"})
+		cfg.Servers = append(cfg.Servers, config.Server{Name: name, Port: 8020, CtlPort: 8021, Endpoints: "e:1", ForwardPeers: "f"})
 	}
-	s.id = member(s.group, s.idType, s.servers[2]).ID
+	s.id = member(s.group, s.idType, cfg.Servers[2]).ID
 	if table {
-		b := member(s.group, s.idType, s.servers[1])
+		b := member(s.group, s.idType, cfg.Servers[1])
 		tab, err := ring.NewTable(ring.Table{Group: "G", Servers: []ring.Server{{
 			ID: b.ID, Number: 1, Identity: b.Identity, Addr: "b:8020", Status: ring.ServiceIn | ring.Up,
 			BaseHash: 0, PendingHash: -1, StatusTime: 7000001,
@@ -89,22 +91,28 @@ func TestShowSelf(t *testing.T) {
 // ask sends a text command to a node of this host and returns the answer.
 func ask(t *testing.T, ctlPort int, command string) string {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", ctlPort), patience)
+	answer, err := tell(ctlPort, command)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return answer
+}
+
+// tell is ask for any goroutine.
+func tell(ctlPort int, command string) (string, error) {
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", ctlPort), patience)
+	if err != nil {
+		return "", err
 	}
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	if _, err := io.WriteString(c, command+"\n"); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	answer, err := io.ReadAll(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(answer)
+	return string(answer), err
 }
 
 // A real node answers the text commands while it waits for other servers and

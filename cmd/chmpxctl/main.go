@@ -69,7 +69,7 @@ func newApp() *cli.App {
 			}
 			return cli.ShowAppHelp(c)
 		},
-		Commands:       slices.Concat(viewCommands(), []*cli.Command{hashCommand(), confCommand(), shellCommand()}, serviceCommands(), mergeCommands(), nodeCommands()),
+		Commands:       slices.Concat(viewCommands(), []*cli.Command{hashCommand(), confCommand(), reloadCommand(), shellCommand()}, serviceCommands(), mergeCommands(), nodeCommands()),
 		ExitErrHandler: func(*cli.Context, error) {}, // main prints it
 		OnUsageError:   wrongOption,
 	}

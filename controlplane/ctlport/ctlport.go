@@ -45,8 +45,13 @@ type Config struct {
 	Consistent func(ctx context.Context) error                       // returns when Status shows what is committed; nil: there is no ?consistent=1
 	Owners     func(hash uint64) Owners                              // what GET /v1/owners returns as JSON
 	Logger     *slog.Logger                                          // nil: discards
-	Names      []string                                              // of this node, beside its addresses and localhost: what Host may say in HTTP
+	Names      func() []string                                       // of this node, beside its addresses and localhost: what Host may say in HTTP; nil: none
+	Actions    map[string]Action                                     // what POST does, by path
 }
+
+// Action does what a POST asks for, whose body it gets, and returns what is
+// answered as JSON. An error is answered as one that changed nothing.
+type Action func(ctx context.Context, body []byte) (any, error)
 
 // Server is a control port. Create it with New and Run it once.
 type Server struct {

@@ -128,7 +128,13 @@ func TestHTTP(t *testing.T) {
 	addr := serve(t, Config{
 		Status: func() any { return map[string]int{"epoch": 7} },
 		Owners: func(hash uint64) Owners { return Owners{Hash: fmt.Sprint(hash)} },
-		Names:  []string{"x"},
+		Names:  func() []string { return []string{"x"} },
+		Actions: map[string]Action{"/v1/do": func(_ context.Context, body []byte) (any, error) {
+			if string(body) == "{}" {
+				return nil, errors.New("not so")
+			}
+			return string(body), nil
+		}},
 	})
 	tests := []struct {
 		name, send string
@@ -142,6 +148,15 @@ func TestHTTP(t *testing.T) {
 		{"owners of nonsense", "GET /v1/owners?hash=%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, `{"error":"hash: a number of 64 bits is needed, as 0x1f or 31"}`},
 		{"other path", "GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n", 404, `{"error":"no such resource: /v2"}`},
 		{"post", "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 405, `{"error":"only GET and HEAD are allowed"}`},
+		{"do", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json; charset=utf-8\r\nX-Chmpx: 1\r\n\r\n", 200, `""`},
+		{"do with a body", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\nContent-Length: 1\r\n\r\n7", 200, `"7"`},
+		{"do what fails", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\nContent-Length: 2\r\n\r\n{}", 409, `{"error":"not so"}`},
+		{"do by a form", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-Chmpx: 1\r\n\r\n", 415, `{"error":"Content-Type must be application/json"}`},
+		{"do without a type", "POST /v1/do HTTP/1.1\r\nHost: x\r\nX-Chmpx: 1\r\n\r\n", 415, ""},
+		{"do without the header", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n", 403, `{"error":"the header X-Chmpx: 1 is missing"}`},
+		{"do by get", "GET /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\n\r\n", 405, `{"error":"only POST is allowed"}`},
+		{"do with an endless body", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("7", 9000), 400, ""},
+		{"do from a foreign page", "POST /v1/do HTTP/1.1\r\nHost: x\r\nOrigin: http://evil\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\n\r\n", 403, ""},
 		{"by address", "GET /v1/status HTTP/1.1\r\nHost: [::1]:8021\r\n\r\n", 200, `{"epoch":7}`},
 		{"by name", "GET /v1/status HTTP/1.1\r\nHost: X:8021\r\n\r\n", 200, `{"epoch":7}`},
 		{"foreign name", "GET /v1/status HTTP/1.1\r\nHost: evil.example:8021\r\n\r\n", 403, `{"error":"this node is not called \"evil.example:8021\"; use its address"}`},

@@ -108,6 +108,23 @@ func NewHosts(cfg HostsConfig) *Hosts {
 	return h
 }
 
+// Inherit takes over the addresses that before has learnt of the names that both
+// have, so that nobody whom both let in waits for a resolver. Call it before Run
+// and Rights.
+func (h *Hosts) Inherit(before *Hosts) {
+	before.mu.Lock()
+	defer before.mu.Unlock()
+	known := make(map[string]*hostName, len(before.names))
+	for _, n := range before.names {
+		known[n.host] = n
+	}
+	for _, n := range h.names {
+		if old := known[n.host]; old != nil {
+			n.addrs, n.at = old.addrs, old.at
+		}
+	}
+}
+
 // add takes hosts in; of names that need a resolver at most limit.
 func (h *Hosts) add(hosts []string, rights Rights, limit int) {
 	known := make(map[string]bool, len(h.names)+len(hosts))

@@ -354,3 +354,21 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("POST: got %q", got)
 	}
 }
+
+// Hosts of a changed configuration know at once whom the ones before knew, and
+// nobody else: a resolver that does not answer keeps out none of them.
+func TestInherit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &resolver{forward: map[string][]string{"a.example.com": {"10.0.0.1"}, "b.example.com": {"10.0.0.2"}}}
+		none := func() ([]netip.Addr, error) { return nil, nil }
+		before := NewHosts(HostsConfig{Servers: []string{"a.example.com", "b.example.com"}, Resolver: r, Addresses: none})
+		before.refresh(t.Context())
+		after := NewHosts(HostsConfig{Servers: []string{"a.example.com", "c.example.com"}, Resolver: &resolver{hangs: true}, Addresses: none})
+		after.Inherit(before)
+		for host, want := range map[string]Rights{"10.0.0.1": Full, "10.0.0.2": Denied} {
+			if got := after.Rights(t.Context(), net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(host), 1))); got != want {
+				t.Errorf("%s: %v, want %v", host, got, want)
+			}
+		}
+	})
+}

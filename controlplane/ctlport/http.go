@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,13 +16,13 @@ import (
 	"time"
 )
 
-// headerBytesMax bounds a request's head, as the text commands are bounded.
-const headerBytesMax = 8191
+// requestBytesMax bounds a request, as the text commands are bounded.
+const requestBytesMax = 8191
 
 // serveHTTP answers one request and closes: the port is for operators, not for
 // load, and one request per connection keeps the count of connections honest.
 func (s *Server) serveHTTP(ctx context.Context, conn net.Conn, r *bufio.Reader, rights Rights) {
-	limited := bufio.NewReader(io.LimitReader(r, headerBytesMax))
+	limited := bufio.NewReader(io.LimitReader(r, requestBytesMax))
 	req, err := http.ReadRequest(limited)
 	if err != nil {
 		s.answer(conn, http.MethodGet, http.StatusBadRequest, errorBody("the request cannot be read: "+err.Error()))
@@ -47,6 +48,9 @@ func (s *Server) route(ctx context.Context, req *http.Request, rights Rights) (i
 	if !looks && rights < Full {
 		return http.StatusForbidden, errorBody(reasonReadOnly)
 	}
+	if act := s.cfg.Actions[req.URL.Path]; act != nil {
+		return s.act(ctx, req, act)
+	}
 	var show func() any
 	switch {
 	case req.URL.Path == "/v1/status" && s.cfg.Status != nil:
@@ -70,12 +74,43 @@ func (s *Server) route(ctx context.Context, req *http.Request, rights Rights) (i
 			return http.StatusServiceUnavailable, errorBody(err.Error())
 		}
 	}
-	body, err := json.Marshal(show())
+	return s.encode(req, show())
+}
+
+// encode returns an answer as JSON.
+func (s *Server) encode(req *http.Request, answer any) (int, []byte) {
+	body, err := json.Marshal(answer)
 	if err != nil {
 		s.cfg.Logger.Error("answer cannot be encoded", "path", req.URL.Path, "err", err)
 		return http.StatusInternalServerError, errorBody("the answer cannot be encoded")
 	}
 	return http.StatusOK, append(body, '\n')
+}
+
+// ChangeHeader is what a request that changes something has with the value 1: no
+// page can make a browser send it without asking first.
+const ChangeHeader = "X-Chmpx"
+
+// act does what a POST asks for.
+func (s *Server) act(ctx context.Context, req *http.Request, do Action) (int, []byte) {
+	kind, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
+	switch {
+	case req.Method != http.MethodPost:
+		return http.StatusMethodNotAllowed, errorBody("only POST is allowed")
+	case kind != "application/json":
+		return http.StatusUnsupportedMediaType, errorBody("Content-Type must be application/json")
+	case req.Header.Get(ChangeHeader) != "1":
+		return http.StatusForbidden, errorBody("the header " + ChangeHeader + ": 1 is missing")
+	}
+	body, err := io.ReadAll(req.Body) // what is left of requestBytesMax
+	if err != nil {
+		return http.StatusBadRequest, errorBody("the body cannot be read, or is too long: " + err.Error())
+	}
+	answer, err := do(ctx, body)
+	if err != nil {
+		return http.StatusConflict, errorBody(err.Error())
+	}
+	return s.encode(req, answer)
 }
 
 // wantsConsistent reports whether a request for the status asks for what is
@@ -104,7 +139,7 @@ func (s *Server) named(host string) bool {
 		return true
 	}
 	is := func(name string) bool { return strings.EqualFold(name, host) }
-	return is("localhost") || slices.ContainsFunc(s.cfg.Names, is)
+	return is("localhost") || s.cfg.Names != nil && slices.ContainsFunc(s.cfg.Names(), is)
 }
 
 func errorBody(text string) []byte {

@@ -151,7 +151,7 @@ func (p *process) start() error {
 	p.host = p.s.net.host(p.name, p.addr)
 	n, err := node.New(node.Options{
 		Config: config.Source{Path: p.conf()}, Logger: p.s.log.logger(p.name), Version: "story",
-		Listen: p.host.listen, Dial: p.host.dial, System: p.s.heap, NoSync: true,
+		Listen: p.host.listen, Dial: p.host.dial, System: p.s.heap, NoSync: true, NoWatch: true,
 	})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
