@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -554,43 +553,6 @@ func answers(slave bool) func(context.Context, Command, int) string {
 		}
 		return a.Answer(ctx, c, open)
 	}
-}
-
-// FuzzConnection proves that whatever comes in whatever pieces, the connection
-// ends in time and the answer is nothing, HTTP, or whole lines.
-func FuzzConnection(f *testing.F) {
-	f.Add([]byte("VERSION\r\n"), uint8(3), uint8(10))
-	f.Add([]byte("GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"), uint8(1), uint8(0))
-	f.Add([]byte("POST /"), uint8(1), uint8(210))
-	f.Add([]byte("\x00"), uint8(1), uint8(0))
-	f.Add([]byte(strings.Repeat("SELFSTATUS ", 900)), uint8(200), uint8(0))
-	f.Fuzz(func(t *testing.T, data []byte, size, pauseMs uint8) {
-		synctest.Test(t, func(t *testing.T) {
-			start := time.Now()
-			c, served := pipe(t, New(nil, Config{Command: answers(false), Status: func() any { return 1 }}))
-			wrote := make(chan struct{})
-			go func() { // ends when the port has closed its end
-				defer close(wrote)
-				for piece := range slices.Chunk(data, max(1, int(size))) {
-					if _, err := c.Write(piece); err != nil {
-						return
-					}
-					if pauseMs > 0 {
-						<-time.After(time.Duration(pauseMs) * time.Millisecond)
-					}
-				}
-			}()
-			reply, err := io.ReadAll(c)
-			if err != nil || len(reply) > 0 && !strings.HasSuffix(string(reply), "\n") {
-				t.Errorf("%q: answered %q, %v", data, reply, err)
-			}
-			<-served
-			<-wrote
-			if took := time.Since(start); took > 3*stepTimeout {
-				t.Errorf("%q: took %v", data, took)
-			}
-		})
-	})
 }
 
 // FuzzParseCommand proves that no line makes the parser panic and that its
