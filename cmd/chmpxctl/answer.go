@@ -18,7 +18,7 @@ const (
 	exitFailed     = 1 // refused, or something was found to be wrong
 	exitUsage      = 2 // the command line is wrong: nothing was sent
 	exitNotReached = 3 // no node answers: nothing was changed
-	exitNoAnswer   = 4 // a command was sent and not answered: it may have been done
+	exitNoAnswer   = 4 // what came of a command is not known: it may have been done
 	exitTimeout    = 5 // what was waited for did not happen in time
 )
 
@@ -30,7 +30,7 @@ func exitCode(err error) int {
 		return exitDone
 	case errors.As(err, &wrong):
 		return exitUsage
-	case errors.Is(err, ringview.ErrNoAnswer):
+	case errors.Is(err, ringview.ErrNoAnswer), errors.Is(err, errUncertain):
 		return exitNoAnswer
 	case errors.Is(err, errTimeout):
 		return exitTimeout
@@ -42,6 +42,9 @@ func exitCode(err error) int {
 
 // errPrinted is wrapped by errors that have been printed, as JSON.
 var errPrinted = errors.New("printed")
+
+// errUncertain is wrapped when the ring was lost with a command on its way.
+var errUncertain = errors.New("it may have been done")
 
 // errTimeout is wrapped when a wait ended without what was waited for.
 var errTimeout = errors.New("not in time")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -57,7 +58,7 @@ type problem struct {
 type checkedNode struct {
 	knownNode
 	Result string     `json:"result"` // ok, warning, error; down: it was not asked
-	Status string     `json:"status"` // of itself, by itself
+	Status string     `json:"status"` // of itself, by itself; else by the newest of the others
 	Epoch  ring.Epoch `json:"epoch"`
 	Index  uint64     `json:"index"`
 
@@ -88,7 +89,11 @@ func (a checkAnswer) print(w io.Writer, colour bool) error {
 	fmt.Fprintln(tw, "NODE\tROLE\tEPOCH\tINDEX\tSTATUS\tRESULT")
 	resultColours := map[string]string{"ok": green, levelWarning: yellow, levelError: red, "down": red}
 	for _, n := range a.Nodes {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\t%s\n", n.knownNode, n.Role, n.Epoch, n.Index, strings.TrimPrefix(n.Status, "SAFE -> "),
+		epoch, index := "-", "-" // not asked, or no answer
+		if n.Index > 0 {
+			epoch, index = n.Epoch.String(), strconv.FormatUint(n.Index, 10)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\n", n.knownNode, n.Role, epoch, index, strings.TrimPrefix(n.Status, "SAFE -> "),
 			paint(colour, resultColours[n.Result], n.Result))
 	}
 	if err := tw.Flush(); err != nil {
@@ -236,8 +241,11 @@ func (a *checkAnswer) judge(n *checkedNode, want controlplane.Status) {
 		}
 	}()
 	for _, s := range want.Servers {
-		if s.ID == n.ID {
-			judgeServer(s, say)
+		if s.ID != n.ID {
+			continue
+		}
+		if judgeServer(s, say); n.Status == "" { // it does not say itself
+			n.Status = s.Status
 		}
 	}
 	switch {

@@ -58,6 +58,8 @@ func sendCommand(c *cli.Context, command string) (answer, error) {
 	case err != nil:
 		a.Error = err.Error()
 	case r.OK:
+	case r.Uncertain:
+		err = fmt.Errorf("%w: %s (%s)", errUncertain, r.Reply, r.Reason)
 	case r.Reason != "":
 		err = fmt.Errorf("%s (%s)", r.Reply, r.Reason)
 	default:

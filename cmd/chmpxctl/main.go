@@ -60,8 +60,8 @@ func newApp() *cli.App {
 			"-conf names its configuration file (default: CHMCONFFILE, then CHMJSONCONF).\n" +
 			"Called as chmpxconftest, chmpxlinetool or chmpxstatus it is CHMPX's tool of that name.\n\n" +
 			"Exit codes: 0 done, 1 refused or found to be wrong, 2 the command line is wrong,\n" +
-			"3 no node answers, nothing was changed, 4 a command was sent and not answered, it\n" +
-			"may have been done, 5 what was waited for did not happen in time.",
+			"3 no node answers, nothing was changed, 4 what came of a command is not known, it may\n" +
+			"have been done, 5 what was waited for did not happen in time.",
 		HideVersion: true,
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 0 {

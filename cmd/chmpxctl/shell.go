@@ -87,7 +87,7 @@ func (s *shell) run(ctx context.Context, in io.Reader, file string, interrupts <
 func (s *shell) verb(ctx context.Context, words []string) error {
 	app := newApp()
 	app.Writer, app.ErrWriter = s.out, s.errs
-	if words[0] == "shell" || strings.HasPrefix(words[0], "-") {
+	if verb, _ := findVerb(app.Commands, words); verb == nil || verb.Name == "shell" {
 		return usagef("unknown command %q; help lists them", words[0])
 	}
 	return app.RunContext(ctx, slices.Concat([]string{"chmpxctl"}, s.withTarget(app.Commands, words)))

@@ -38,7 +38,7 @@ func TestShell(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
-	for _, want := range []string{"-nope", `unknown command "nope"`} {
+	for _, want := range []string{"-nope", `unknown command "nope"; help lists them`} {
 		if !strings.Contains(errs, "chmpxctl: ") || !strings.Contains(errs, want) {
 			t.Errorf("%q is missing in\n%s", want, errs)
 		}

@@ -63,7 +63,8 @@ func TestVersionAlone(t *testing.T) {
 // Each way to fail has its exit code, and -json says why in the answer.
 func TestExitCodes(t *testing.T) {
 	ring := exampleRing()
-	good := newScripted(t, map[string]string{"MERGE": "ERROR: Failed to start merging.\n", "DUMP": "ERROR: DUMP is not available.\n"}, ring)
+	good := newScripted(t, map[string]string{"MERGE": "ERROR: Failed to start merging.\n", "DUMP": "ERROR: DUMP is not available.\n",
+		"SUSPENDMERGE": "ERROR: no\nREASON: the change may have happened: no quorum\n"}, ring)
 	silent := newScripted(t, nil, ring)
 	for _, c := range []struct {
 		name string
@@ -83,6 +84,7 @@ func TestExitCodes(t *testing.T) {
 		{"not reached", []string{"-host", "127.0.0.1", "-ctlport", "1"}, []string{"status"}, exitNotReached},
 		{"command not sent", []string{"-host", "127.0.0.1", "-ctlport", "1"}, []string{"merge", "start"}, exitNotReached},
 		{"no answer", silent.at(), []string{"merge", "start"}, exitNoAnswer},
+		{"uncertain", good.at(), []string{"suspend"}, exitNoAnswer},
 		{"not in time", good.at(), []string{"status", "-wait", "-live", "down", "-timeout", "1ms"}, exitTimeout},
 	} {
 		out, err := runArgs(t, append(c.args, c.at...)...)
@@ -233,5 +235,29 @@ func TestDumpErrors(t *testing.T) {
 		if _, err := s.run(t, "dump"); !errors.Is(err, ringview.ErrDump) {
 			t.Errorf("%.20q: %v", text, err)
 		}
+	}
+}
+
+// The JSON of the verbs that need no node.
+func TestOfflineGolden(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "base.ini"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(t.TempDir(), "base.ini")
+	if err := os.WriteFile(conf, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"hash_json":      {"hash", "-json", "key"},
+		"hash_conf_json": {"hash", "-json", "-conf", conf, "key"},
+		"conf_json":      {"conf", "check", "-any-host", "-as-json", "-conf", conf},
+		"conf_bad_json":  {"conf", "check", "-as-json", "-json", `{"GLOBAL": {"REPLICA": -1}}`},
+	} {
+		out, err := runArgs(t, args...)
+		if want := map[bool]int{true: exitFailed, false: exitDone}[name == "conf_bad_json"]; exitCode(err) != want {
+			t.Errorf("%s: code %d, want %d: %v\n%s", name, exitCode(err), want, err, out)
+		}
+		golden(t, name, strings.ReplaceAll(out, conf, "base.ini"))
 	}
 }

@@ -28,7 +28,12 @@ type Reply struct {
 	OK     bool   `json:"ok"`               // SUCCEED
 	Reply  string `json:"reply"`            // first line, CHMPX's words
 	Reason string `json:"reason,omitempty"` // why it was not done
+	// Uncertain: the ring was lost with the command on its way, so it may have been done.
+	Uncertain bool `json:"uncertain,omitempty"`
 }
+
+// uncertain begins the reason of an answer that is no refusal; docs/control.md.
+const uncertain = "the change may have happened"
 
 // Command sends a text command to the node at host and control port and
 // returns its answer, whatever it is. It ends with ctx, at the latest after 6 s.
@@ -76,8 +81,9 @@ func Ask(ctx context.Context, host string, ctlPort uint16, command string) (stri
 
 func parseReply(text string) Reply {
 	first, rest, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	reason := strings.TrimPrefix(strings.TrimSpace(rest), "REASON: ")
 	return Reply{
 		OK: strings.HasPrefix(first, "SUCCEED"), Reply: strings.TrimSpace(first),
-		Reason: strings.TrimPrefix(strings.TrimSpace(rest), "REASON: "),
+		Reason: reason, Uncertain: strings.HasPrefix(reason, uncertain),
 	}
 }

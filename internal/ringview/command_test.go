@@ -39,11 +39,12 @@ func node(t *testing.T, replies ...string) (host string, port uint16, got chan s
 // A command is one line, and its answer is taken apart.
 func TestCommand(t *testing.T) {
 	for reply, want := range map[string]Reply{
-		"SUCCEED\n":                                {OK: true, Reply: "SUCCEED"},
-		"SUCCEED: There no server on RING.\n":      {OK: true, Reply: "SUCCEED: There no server on RING."},
-		"ERROR: Failed.\nREASON: no quorum: b\n":   {Reply: "ERROR: Failed.", Reason: "no quorum: b"},
-		"Unknown command(MERGE)\n":                 {Reply: "Unknown command(MERGE)"},
-		"ERROR: MERGE is not in this version.\r\n": {Reply: "ERROR: MERGE is not in this version."},
+		"SUCCEED\n":                                                 {OK: true, Reply: "SUCCEED"},
+		"SUCCEED: There no server on RING.\n":                       {OK: true, Reply: "SUCCEED: There no server on RING."},
+		"ERROR: Failed.\nREASON: no quorum: b\n":                    {Reply: "ERROR: Failed.", Reason: "no quorum: b"},
+		"ERROR: Failed.\nREASON: the change may have happened: x\n": {Reply: "ERROR: Failed.", Reason: "the change may have happened: x", Uncertain: true},
+		"Unknown command(MERGE)\n":                                  {Reply: "Unknown command(MERGE)"},
+		"ERROR: MERGE is not in this version.\r\n":                  {Reply: "ERROR: MERGE is not in this version."},
 	} {
 		host, port, got := node(t, reply)
 		r, err := Command(t.Context(), host, port, "MERGE")
