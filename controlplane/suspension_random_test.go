@@ -47,7 +47,6 @@ func (g *giver) gives() bool {
 
 // start starts a server that does not run.
 func (a *givers) start(g *giver) {
-	*g = giver{member: g.member}
 	n := a.r.start(g.member.Name, func(c *Config) {
 		take := c.OnView
 		c.OnView = func(v fsm.View, self ring.Incarnation) {
@@ -117,7 +116,7 @@ func (a *givers) one(g *giver, rnd *rand.Rand) {
 	case k < 16:
 		a.r.kill(g.member.Name)
 		a.mu.Lock()
-		g.node = nil
+		*g = giver{member: g.member}
 		a.mu.Unlock()
 	default:
 		if s := g.node.plane.stream.Load(); s != nil {
