@@ -73,7 +73,9 @@ func newBookworm(t *testing.T) *bookworm {
 	b := &bookworm{dir: filepath.Join(t.TempDir(), "root")}
 	output(t, "cp", "-a", base, b.dir)
 	output(t, "cp", "-a", dist+"/repo", b.dir+"/srv/chmpx")
-	if err := os.WriteFile(b.dir+"/etc/apt/sources.list", nil, 0o644); err != nil {
+	hosts := []byte("127.0.0.1 localhost\n::1 localhost\n") // as an installer of Debian writes it
+	err = errors.Join(os.WriteFile(b.dir+"/etc/hosts", hosts, 0o644), os.WriteFile(b.dir+"/etc/apt/sources.list", nil, 0o644))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -232,10 +234,16 @@ func TestInstallDebian(t *testing.T) {
 // The same for an rpm, by dnf in the same root.
 func TestInstallFedora(t *testing.T) {
 	b := newBookworm(t)
+	for _, dir := range []string{"/usr/share/zsh/site-functions", "/usr/share/fish/vendor_completions.d"} { // of Fedora's file system
+		if err := os.MkdirAll(b.dir+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := b.files(t)
 	out := b.run(t, "mkdir -p /etc/yum.repos.d\n"+strings.Join(blocks(t, "install.md", "fedora"), "\n")+`
 /usr/libexec/chmpx-service-helper start &
-until chmpxctl status -conf /etc/antpickax/chmpx.ini 2>/dev/null; do sleep 1; done
+chmpxctl status -conf /etc/antpickax/chmpx.ini -wait -settled -timeout 60s
+chmpxctl status -conf /etc/antpickax/chmpx.ini
 echo '# edited' >>/etc/antpickax/chmpx-service-helper.conf
 dnf reinstall -y chmpx
 grep edited /etc/antpickax/chmpx-service-helper.conf

@@ -24,6 +24,9 @@ mount -t tmpfs -o mode=755 tmpfs "$root/dev"
 for d in null:3 zero:5 full:7 random:8 urandom:9; do
 	mknod -m 666 "$root/dev/${d%:*}" c 1 "${d#*:}"
 done
+mkdir "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 cd "$root"
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 HOME=/root chroot . "$@"
 ' sh "$@"
