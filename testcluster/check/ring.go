@@ -110,7 +110,7 @@ const (
 func (j *judge) current(n *node) {
 	var since *Observation // routes by an older table than this one shows
 	for i, o := range n.obs {
-		if since != nil && (o.State.Process.PID != since.State.Process.PID || o.AtNs-n.obs[i-1].DoneNs > gapNs ||
+		if since != nil && (o.State.Process.PID != since.State.Process.PID || o.DoneNs-n.obs[i-1].DoneNs > gapNs ||
 			o.State.Data.Epoch.Compare(since.State.Epoch) >= 0) {
 			since = nil
 		}

@@ -23,9 +23,10 @@ func (Stop) Begin(ctx context.Context, r *rig.Rig, e Event) (*Ongoing, error) {
 	if err != nil {
 		return nil, err
 	}
-	// It may take seconds, in which other faults go on.
+	// It may take seconds, in which other faults go on, and more than is left of
+	// the round: Stop bounds it.
 	stopped := make(chan error, 1)
-	go func() { stopped <- h.Stop(ctx) }()
+	go func() { stopped <- h.Stop(context.WithoutCancel(ctx)) }()
 	return &Ongoing{Targets: e.Targets, End: func(context.Context) error {
 		defer release()
 		if err := <-stopped; err != nil { // bounded by Stop
