@@ -63,7 +63,7 @@ func keyTables() string {
 		case k.Live || k.Name == keyInclude:
 			row(k, k.Effect, "takes effect")
 		default:
-			row(k, k.Effect, "needs a restart")
+			row(k, k.Effect, "not while it runs")
 		}
 	}
 	fmt.Fprint(&b, "\n## Without effect\n\nCHMPX's keys that have no meaning here. They are read and checked, so that a\nmistake is found, and do nothing.\n\n| key | value | default | section |\n|---|---|---|---|\n")

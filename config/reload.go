@@ -14,7 +14,7 @@ func (c *Config) CheckReload(next *Config, self Self) error {
 	var errs []error
 	frozen := func(key, is, wanted string) {
 		if is != wanted {
-			errs = append(errs, refusef("%s: %s = %s needs a restart of the node, which runs with %s", next.Source, key, shown(wanted), shown(is)))
+			errs = append(errs, refusef("%s: %s = %s cannot change while the node runs; it has %s", next.Source, key, shown(wanted), shown(is)))
 		}
 	}
 	for _, s := range specs {
@@ -41,7 +41,7 @@ func (c *Config) entryOf(self Self) (Self, error) {
 			continue
 		}
 		if !self.Server {
-			return Self{}, refusef("%s: [SVRNODE] %s:%d is this node, which runs as a slave and needs a restart for that", c.Source, s.Name, s.CtlPort)
+			return Self{}, refusef("%s: [SVRNODE] %s:%d is this node, which runs as a slave", c.Source, s.Name, s.CtlPort)
 		}
 		return Self{true, s.Name, s.Port, s.CtlPort, s.CUK, s.CtlEndpoints, s.CustomSeed}, nil
 	}

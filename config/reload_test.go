@@ -30,19 +30,19 @@ func TestCheckReload(t *testing.T) {
 		{"the same said otherwise", "DOWNAFTER=3000ms\nREPLICA=00\nPLACEMENT=slots\nDOMERGE=off\n", nodes, server, nil},
 
 		{"the ring's values", "REPLICA=1\nDOMERGE=on\nAUTOMERGE=on\n", nodes, server, []string{
-			`REPLICA = "1" needs a restart of the node, which runs with "0"`, `DOMERGE = "yes" needs`, `AUTOMERGE = "yes" needs`}},
-		{"the mode of delivery", "DELIVERMODE=random\n", nodes, server, []string{`DELIVERMODE = "RANDOM" needs a restart of the node, which runs with "HASH"`, "AUTOMERGE"}},
-		{"the group", "GROUP=H\n", nodes, server, []string{`GROUP = "H" needs a restart of the node, which runs with "G"`}},
+			`REPLICA = "1" cannot change while the node runs; it has "0"`, `DOMERGE = "yes" cannot`, `AUTOMERGE = "yes" cannot`}},
+		{"the mode of delivery", "DELIVERMODE=random\n", nodes, server, []string{`DELIVERMODE = "RANDOM" cannot change while the node runs; it has "HASH"`, "AUTOMERGE"}},
+		{"the group", "GROUP=H\n", nodes, server, []string{`GROUP = "H" cannot change while the node runs; it has "G"`}},
 		{"the node's own", "RUNDIR=/x\nDATADIR=/y\nMODE=server\nSELFCTLPORT=8021\nSELFCUK=x\nRINGBYTES=64KiB\nMAXHISTLOG=1\n", nodes, server, []string{
-			`MODE = "SERVER" needs a restart of the node, which runs with nothing`, "SELFCTLPORT", "SELFCUK", "RUNDIR", "DATADIR", "RINGBYTES", `MAXHISTLOG = "1"`}},
+			`MODE = "SERVER" cannot change while the node runs; it has nothing`, "SELFCTLPORT", "SELFCUK", "RUNDIR", "DATADIR", "RINGBYTES", `MAXHISTLOG = "1"`}},
 		{"its entry is gone", "", "[SVRNODE]\nNAME=b\n", server, []string{"[SVRNODE] a:8021 is missing"}},
-		{"its port", "", strings.Replace(nodes, "PORT=1\n", "PORT=2\n", 1), server, []string{`PORT = "2" needs a restart of the node, which runs with "1"`}},
-		{"its port is the default now", "", strings.Replace(nodes, "PORT=1\n", "", 1), server, []string{`PORT = "8020" needs`}},
-		{"its cuk", "", strings.Replace(nodes, "CUK=x", "CUK=y", 1), server, []string{`CUK = "y" needs a restart of the node, which runs with "x"`}},
+		{"its port", "", strings.Replace(nodes, "PORT=1\n", "PORT=2\n", 1), server, []string{`PORT = "2" cannot change while the node runs; it has "1"`}},
+		{"its port is the default now", "", strings.Replace(nodes, "PORT=1\n", "", 1), server, []string{`PORT = "8020" cannot`}},
+		{"its cuk", "", strings.Replace(nodes, "CUK=x", "CUK=y", 1), server, []string{`CUK = "y" cannot change while the node runs; it has "x"`}},
 		{"its control port", "CTLPORT=7\n", nodes, server, []string{"[SVRNODE] a:8021 is missing"}},
 		{"a slave's entry is gone", "", strings.Replace(nodes, "^web", "^app", 1), slave, []string{"no [SLVNODE] with CTLPORT 9 matches web1"}},
 		{"a slave's control port", "", strings.Replace(nodes, "CTLPORT=9", "CTLPORT=10", 1), slave, []string{"no [SLVNODE] with CTLPORT 9 matches web1"}},
-		{"a slave's cuk", "", strings.Replace(nodes, "CTLPORT=9\n", "CTLPORT=9\nCUK=q\n", 1), slave, []string{`CUK = "q" needs a restart of the node, which runs with nothing`}},
+		{"a slave's cuk", "", strings.Replace(nodes, "CTLPORT=9\n", "CTLPORT=9\nCUK=q\n", 1), slave, []string{`CUK = "q" cannot change while the node runs; it has nothing`}},
 		{"a slave becomes a server", "", nodes + "[SVRNODE]\nNAME=web1\nCTLPORT=9\n", slave, []string{"[SVRNODE] web1:9 is this node, which runs as a slave"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

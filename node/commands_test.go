@@ -234,6 +234,7 @@ goes on by itself from there. What the commands do is in [control.md](control.md
 COMPMERGE FORCE is listed where it does something else than COMPMERGE.
 SUSPENDMERGE, NOSUSPENDMERGE and UPDATESTATUS answer SUCCEED in every status (UPDATESTATUS on
 the only server of a ring: SUCCEED: There no server on RING.) and leave it as it is.
+VERSION, SELFSTATUS, ALLSTATUS and DUMP show what there is in every status and change nothing.
 `
 
 // document is docs/control-commands.md.
@@ -277,7 +278,33 @@ func document(t *testing.T) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", command, reply)
 	}
+	traceTable(t, &b)
 	return b.String()
+}
+
+// traceTable is what TRACE and TRACEVIEW answer a node that has seen no message.
+func traceTable(t *testing.T, b *strings.Builder) {
+	t.Helper()
+	b.WriteString("\n## TRACE and TRACEVIEW\n\nOf servers and slaves, MAXHISTLOG = 100, before there was a message.\n\n" +
+		"| command | reply while it is off | then it is | reply while it is on | then it is |\n|---|---|---|---|---|\n")
+	words := map[bool]string{true: "on", false: "off"}
+	for _, command := range []string{"TRACE ENABLE", "TRACE DISABLE", "TRACE", "TRACE OTHER", "TRACEVIEW", "TRACEVIEW DIR=IN DEV=SOCK 100", "TRACEVIEW dir=in", "TRACEVIEW 101"} {
+		fmt.Fprintf(b, "| %s |", command)
+		for _, on := range []bool{false, true} {
+			after := on
+			a := ctlport.Answers{Trace: ctlport.Tracing{Max: 100, View: func() []ctlport.Trace { return nil }, Set: func(to bool) bool {
+				changed := after != to
+				after = to
+				return changed
+			}}}
+			reply := a.Answer(t.Context(), ctlport.ParseCommand([]byte(command)), 1)
+			if strings.HasPrefix(reply, "ERROR") && after != on {
+				t.Errorf("%s was refused and changed something", command)
+			}
+			fmt.Fprintf(b, " %s | %s |", strings.TrimSpace(reply), words[after])
+		}
+		b.WriteByte('\n')
+	}
 }
 
 // TestControlCommands proves the table of docs/control-commands.md: each

@@ -149,9 +149,9 @@ func TestReloadByFile(t *testing.T) {
 	for bad, wants := range map[string][]string{
 		"": {"it is empty"},
 		strings.Replace(text, "GROUP = NODETEST\n", "", 1):                             {"[GLOBAL]: GROUP is required"},
-		strings.Replace(text, "NODETEST", "OTHER", 1):                                  {`GROUP = "OTHER" needs a restart of the node, which runs with "NODETEST"`},
-		strings.Replace(text, "[SVRNODE]", "REPLICA = 2\n[SVRNODE]", 1):                {`REPLICA = "2" needs a restart`, `runs with "0"`},
-		strings.Replace(text, fmt.Sprint("PORT = ", s.port), "PORT = 1", 1):            {`PORT = "1" needs a restart`, fmt.Sprint(s.port)},
+		strings.Replace(text, "NODETEST", "OTHER", 1):                                  {`GROUP = "OTHER" cannot change while the node runs; it has "NODETEST"`},
+		strings.Replace(text, "[SVRNODE]", "REPLICA = 2\n[SVRNODE]", 1):                {`REPLICA = "2" cannot change`, `it has "0"`},
+		strings.Replace(text, fmt.Sprint("PORT = ", s.port), "PORT = 1", 1):            {`PORT = "1" cannot change`, fmt.Sprint(s.port)},
 		strings.Replace(text, "[SVRNODE]\nNAME = localhost", "[SVRNODE]\nNAME = x", 1): {"[SVRNODE] localhost:"},
 	} {
 		rewrite(t, s.conf, bad)
@@ -205,7 +205,7 @@ func TestReloadByRequest(t *testing.T) {
 	}
 	rewrite(t, s.conf, strings.Replace(text, "[SVRNODE]", "DOMERGE = on\nDOWNOUT = 5s\n[SVRNODE]", 1))
 	_, err := reload()
-	for _, want := range []string{`DOMERGE = "yes" needs a restart of the node, which runs with "no"`, `DOWNOUT = "5s" needs a restart of the node, which runs with "1m"`} {
+	for _, want := range []string{`DOMERGE = "yes" cannot change while the node runs; it has "no"`, `DOWNOUT = "5s" cannot change while the node runs; it has "1m"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -252,5 +252,29 @@ func TestReloadWithoutRing(t *testing.T) {
 	rewrite(t, s.conf, strings.Replace(text, "FILEVERSION = 1", "FILEVERSION = 2", 1)+other)
 	if r, err := n.Reload(); err != nil || r.Revision != 2 {
 		t.Errorf("the same servers: %v", err)
+	}
+}
+
+// A configuration that came through a pipe is not read a second time by itself:
+// there is nothing in it any more.
+func TestReloadOfPipe(t *testing.T) {
+	s := newSite(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString(s.text(t)); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	s.conf = fmt.Sprintf("/dev/fd/%d", r.Fd())
+	n := s.run(t, Options{})
+	until(t, "the ring", func() bool { return n.Status().Incarnation != 0 })
+	if files := n.conf().Files; len(files) != 1 || regular(files) {
+		t.Errorf("%q are watched", files)
+	}
+	if _, err := n.Reload(); err == nil || !strings.Contains(err.Error(), "it is empty") || n.conf().Revision != 1 {
+		t.Errorf("asked to read it again: %v, revision %d", err, n.conf().Revision)
 	}
 }

@@ -35,7 +35,7 @@ type watcher struct {
 // ctx ends. The directories are watched, so that it makes no difference whether
 // a file is written anew, replaced, or deleted and created.
 func (n *Node) watchConfig(ctx context.Context) error {
-	if n.opts.NoWatch || len(n.conf().Files) == 0 { // a text has not changed
+	if n.opts.NoWatch || !regular(n.conf().Files) {
 		<-ctx.Done()
 		return nil
 	}
@@ -59,8 +59,14 @@ func (n *Node) watchConfig(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			w.watch()
-		case <-events:
-		case err := <-errs: // for one, more events than the queue holds
+		case _, ok := <-events:
+			if !ok { // it has given up
+				events = nil
+			}
+		case err, ok := <-errs: // for one, more events than the queue holds
+			if !ok {
+				errs = nil
+			}
 			n.log.Debug("watching the configuration", "error", err)
 		case <-look.C:
 			if looking = !w.still(); looking {
@@ -77,6 +83,15 @@ func (n *Node) watchConfig(ctx context.Context) error {
 			look.Reset(watchSettle)
 		}
 	}
+}
+
+// regular reports whether there are files, and all can be read again: a pipe is
+// empty then, and a text that includes nothing does not change.
+func regular(files []string) bool {
+	return len(files) > 0 && !slices.ContainsFunc(files, func(file string) bool {
+		info, err := os.Stat(file)
+		return err == nil && !info.Mode().IsRegular()
+	})
 }
 
 // watch sees to it that all directories that have a part in the files are watched.

@@ -42,7 +42,7 @@ func TestReload(t *testing.T) {
 		return runArgs(t, append([]string{"reload", "-host", "127.0.0.1", "-ctlport", port}, options...)...)
 	}
 	done := map[string]string{"reply": "new servers: c:8021"}
-	refused := errors.New(`server.ini: GROUP = "B" needs a restart of the node, which runs with "A"`)
+	refused := errors.New(`server.ini: GROUP = "B" cannot change while the node runs; it has "A"`)
 
 	if out, err := run(done); err != nil || out != "new servers: c:8021\n" {
 		t.Errorf("done: %q, %v", out, err)
