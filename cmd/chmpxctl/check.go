@@ -116,23 +116,33 @@ func (a checkAnswer) print(w io.Writer, colour bool) error {
 // checkRing asks the nodes until they agree, or have had time to, and says what
 // is wrong.
 func checkRing(ctx context.Context, nodes []knownNode) checkAnswer {
-	var all []checkedNode
-	_ = poll(ctx, settleTimeout, func(ctx context.Context) (bool, error) { // what is different then is found below
-		all = viewsOf(ctx, nodes)
-		for i := range all {
-			asked := all[i].err == nil && all[i].Result == ""
-			if asked && (all[i].view.WaitsFor != "" || len(differences(all[i].view, reference(all))) > 0) {
-				return false, nil
+	all := viewsOf(ctx, nodes)
+	if !settled(all) {
+		_ = poll(ctx, settleTimeout, func(ctx context.Context) (bool, error) { // what is different then is found below
+			again := viewsOf(ctx, nodes)
+			if ctx.Err() == nil { // else not all could answer
+				all = again
 			}
-		}
-		return true, nil
-	})
+			return settled(all), nil
+		})
+	}
 	a := checkAnswer{Nodes: all, Problems: []problem{}}
 	for i := range all {
 		a.judge(&all[i], reference(all))
 	}
 	a.OK = a.count(levelError) == 0
 	return a
+}
+
+// settled reports whether the nodes that answer show the same ring, and take part.
+func settled(all []checkedNode) bool {
+	want := reference(all)
+	for _, n := range all {
+		if asked := n.err == nil && n.Result == ""; asked && (n.view.WaitsFor != "" || len(differences(n.view, want)) > 0) {
+			return false
+		}
+	}
+	return true
 }
 
 // viewsOf asks every node that is up for its status. Nodes that are down have

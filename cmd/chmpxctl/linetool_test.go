@@ -45,9 +45,9 @@ func newLineRing(t *testing.T) *lineRing {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.texts[command] = r.standby.Replace(string(text))
+			s.answer(command, r.standby.Replace(string(text)))
 		}
-		s.texts["VERSION"] = "Version 1.0.113 (commit: c569e0e) with OpenSSL\n"
+		s.answer("VERSION", "Version 1.0.113 (commit: c569e0e) with OpenSSL\n")
 	}
 	return r
 }
@@ -94,7 +94,7 @@ func TestLineToolGolden(t *testing.T) {
 func TestLineToolCheckDiffers(t *testing.T) {
 	r := newLineRing(t)
 	b := r.nodes["b"]
-	before := b.texts["DUMP"]
+	before := b.texts["DUMP"] // nothing was asked yet
 	for name, change := range map[string]struct {
 		old, new string
 		want     []string
@@ -106,10 +106,11 @@ func TestLineToolCheckDiffers(t *testing.T) {
 		"sockets": {"sock             = 12", "sock             = 12,13", []string{"ERR  192.0.2.3", "sockcount(in/out) = 3/0"}},
 		"slave":   {"0xd46c0da68b602ca7", "0xd46c0da68b602ca8", nil},
 	} {
-		b.texts["DUMP"] = strings.ReplaceAll(before, change.old, change.new)
-		if b.texts["DUMP"] == before {
+		after := strings.ReplaceAll(before, change.old, change.new)
+		if after == before {
 			t.Fatalf("%s changes nothing", name)
 		}
+		b.answer("DUMP", after)
 		_, out, _ := r.run("check\n")
 		for _, want := range change.want {
 			if !strings.Contains(out, want) {
@@ -117,7 +118,7 @@ func TestLineToolCheckDiffers(t *testing.T) {
 			}
 		}
 	}
-	b.texts["DUMP"] = "" // it does not answer
+	b.answer("DUMP", "") // it does not answer
 	if _, out, _ := r.run("check\n"); !strings.Contains(out, "ERR  192.0.2.3:26101::: = {\n    status            = [SERVICE IN] [UP]    [n/a]    [Nothing][NoSuspend]\n    hash(pending)     = 0x1(0x1)\n    sockcount(in/out) = 0/0\n    lastupdatetime    = 1970-01-01 00h 00m 00s 0ms 0us(0)\n}") {
 		t.Errorf("no answer:\n%s", out)
 	}
@@ -161,7 +162,7 @@ func TestLineToolCommands(t *testing.T) {
 		r := newLineRing(t)
 		for name, answer := range map[string]string{"a": c.a, "b": c.b} {
 			for _, command := range []string{"MERGE", "COMPMERGE", "ABORTMERGE", "SUSPENDMERGE", "NOSUSPENDMERGE", "SERVICEIN", "SERVICEOUT", "UPDATESTATUS"} {
-				r.nodes[name].texts[command] = answer
+				r.nodes[name].answer(command, answer)
 			}
 		}
 		_, out, errs := r.run(c.input + "\n")
@@ -169,7 +170,7 @@ func TestLineToolCommands(t *testing.T) {
 			t.Errorf("%q printed\n%s%s\nwant\n%s%s", c.input, out, errs, c.out, c.errs)
 		}
 		for name, want := range map[string]string{"a": c.toA, "b": c.toB} {
-			sent := slices.DeleteFunc(r.nodes[name].commands, func(s string) bool { return s == "DUMP" })
+			sent := slices.DeleteFunc(r.nodes[name].sent(), func(s string) bool { return s == "DUMP" })
 			if got := r.hide.Replace(strings.Join(sent, " + ")); got != want {
 				t.Errorf("%q sent %q to %s, want %q", c.input, got, name, want)
 			}
@@ -222,8 +223,8 @@ func TestLineToolConf(t *testing.T) {
 	if !strings.HasPrefix(errs, "[CCT-ERR] In order to use the \"all\" parameter") {
 		t.Errorf("errors\n%s", errs)
 	}
-	r.nodes["a"].texts["DUMP"] = ""
-	r.nodes["b"].texts["DUMP"] = ""
+	r.nodes["a"].answer("DUMP", "")
+	r.nodes["b"].answer("DUMP", "")
 	if _, out, _ := r.run("nodes nodyna\nnodes\n", "-conf", conf); !strings.Contains(out, "        Hostname                : 192.0.2.3\n") || !strings.Contains(out, "CLT> nodes\n Chmpx server nodes             : 0\n") {
 		t.Errorf("no node answers:\n%s", out)
 	}
@@ -269,4 +270,22 @@ func TestLineToolColours(t *testing.T) {
 	if colours(&strings.Builder{}) {
 		t.Error("colours outside a terminal")
 	}
+}
+
+// Whatever a node answers to ALLSTATUS, and whatever is typed as a host, it is
+// taken apart or refused.
+func FuzzLineToolInput(f *testing.F) {
+	text, err := os.ReadFile(filepath.Join("testdata", "allstatus.txt"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(text))
+	f.Add("[::1]:8021:cuk:seed:a:1,b:2")
+	f.Add("RING Name=x\nNo.1\nServer Status=0x(")
+	f.Fuzz(func(t *testing.T, text string) {
+		if out, err := (&lineTool{}).allStatus(text); err == nil && !strings.HasSuffix(out, " }\n") {
+			t.Errorf("%q", out)
+		}
+		parseHost(text)
+	})
 }

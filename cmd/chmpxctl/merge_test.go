@@ -53,8 +53,8 @@ func TestMergeComplete(t *testing.T) {
 		if exitCode(err) != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%s: code %d, want %d with %q: %s", name, exitCode(err), c.code, c.want, out)
 		}
-		if want := []string{"COMPMERGE"}; c.code != exitUsage && !slices.Equal(s.commands, want) {
-			t.Errorf("%s: sent %q", name, s.commands)
+		if sent := s.sent(); c.code != exitUsage && !slices.Equal(sent, []string{"COMPMERGE"}) {
+			t.Errorf("%s: sent %q", name, sent)
 		}
 	}
 	s := newScripted(t, map[string]string{"COMPMERGE": "SUCCEED\n"}, merging("copying"), aborted)
@@ -69,11 +69,13 @@ func TestMergeComplete(t *testing.T) {
 // ring that could not be asked before is not said to be done.
 func TestMergeCompleteUnknown(t *testing.T) {
 	s := newScripted(t, map[string]string{"COMPMERGE": "ERROR: Failed to complete merging.\nREASON: no quorum\n"}, exampleRing())
+	s.mu.Lock()
 	s.code = 503
+	s.mu.Unlock()
 	if _, err := s.run(t, "merge complete"); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "no quorum") {
 		t.Errorf("refused: %v", err)
 	}
-	s.texts["COMPMERGE"] = "SUCCEED\n"
+	s.answer("COMPMERGE", "SUCCEED\n")
 	if _, err := s.run(t, "merge complete"); err == nil || !strings.Contains(err.Error(), "is not known") {
 		t.Errorf("taken: %v", err)
 	}

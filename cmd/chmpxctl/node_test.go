@@ -34,8 +34,8 @@ func TestNodeRestart(t *testing.T) {
 		if exitCode(err) != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%s: code %d, want %d with %q: %s", name, exitCode(err), c.code, c.want, out)
 		}
-		if want := []string{"NODERESTART b:8021 30s"}; !slices.Equal(s.commands, want) {
-			t.Errorf("%s: sent %q", name, s.commands)
+		if sent, want := s.sent(), []string{"NODERESTART b:8021 30s"}; !slices.Equal(sent, want) {
+			t.Errorf("%s: sent %q", name, sent)
 		}
 	}
 	s := newScripted(t, map[string]string{"NODERESTART": "ERROR: Failed to change server status.\nREASON: another server restarts: a:8021\n"}, exampleRing())

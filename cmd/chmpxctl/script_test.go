@@ -84,6 +84,22 @@ func (s *scripted) serve(conn net.Conn) {
 	fmt.Fprintf(conn, "HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", cmp.Or(s.code, 200), len(body), body)
 }
 
+// sent returns the commands that came since it was called last.
+func (s *scripted) sent() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.commands
+	s.commands = nil
+	return all
+}
+
+// answer sets what is answered to a command.
+func (s *scripted) answer(command, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts[command] = text
+}
+
 // at returns the options that lead to the port.
 func (s *scripted) at() []string { return []string{"-host", "127.0.0.1", "-ctlport", s.port} }
 

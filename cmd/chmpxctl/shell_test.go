@@ -43,8 +43,8 @@ func TestShell(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, errs)
 		}
 	}
-	if want := []string{"SERVICEOUT b:8021", "MERGE"}; !slices.Equal(s.commands, want) {
-		t.Errorf("sent %q, want %q", s.commands, want)
+	if sent, want := s.sent(), []string{"SERVICEOUT b:8021", "MERGE"}; !slices.Equal(sent, want) {
+		t.Errorf("sent %q, want %q", sent, want)
 	}
 }
 
@@ -62,13 +62,12 @@ func TestShellRun(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.commands = nil
 		out, errs, err := shellRun(t, "", append(s.at(), "-run", file)...)
 		if exitCode(err) != want || err != nil && !said(err) {
 			t.Errorf("%q: code %d, want %d: %v\n%s%s", text, exitCode(err), want, err, out, errs)
 		}
-		if text != "" && (len(s.commands) == 0 || s.commands[len(s.commands)-1] != "MERGE") {
-			t.Errorf("%q: sent %q", text, s.commands)
+		if sent := s.sent(); text != "" && (len(sent) == 0 || sent[len(sent)-1] != "MERGE") {
+			t.Errorf("%q: sent %q", text, sent)
 		}
 	}
 	if _, _, err := shellRun(t, "", "-run", "nofile"); err == nil || !strings.Contains(err.Error(), "nofile") {

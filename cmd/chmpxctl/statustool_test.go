@@ -40,7 +40,7 @@ func TestStatusToolGolden(t *testing.T) {
 		golden(t, name, out)
 	}
 	tls := strings.ReplaceAll(dumpText(t), "is_ssl           = false", "is_ssl           = true")
-	s.texts["DUMP"] = strings.ReplaceAll(tls, "capath           = ", "capath           = /ca")
+	s.answer("DUMP", strings.ReplaceAll(tls, "capath           = ", "capath           = /ca"))
 	_, out, _ := statusToolRun(t, "-conf", conf, "-self")
 	if !strings.Contains(out, "  CA path is                                 = directory\n  CA path                                    = /ca\n") {
 		t.Errorf("with TLS:\n%s", out)

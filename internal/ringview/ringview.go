@@ -21,7 +21,8 @@ import (
 // ErrStatus is wrapped by every error about a status that could not be had.
 var ErrStatus = errors.New("ringview: no status")
 
-// ErrNotReached is wrapped beside ErrStatus when no connection could be made.
+// ErrNotReached is wrapped beside ErrStatus when no connection to the node's
+// address could be made.
 var ErrNotReached = errors.New("ringview: the node cannot be reached")
 
 // statusBytesMax bounds what Fetch reads: 1,024 servers take about 400 KiB.
@@ -50,7 +51,8 @@ func Get(ctx context.Context, host string, ctlPort uint16, path string, v any) (
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+		unknown := (*net.DNSError)(nil) // a name that does not exist says nothing about a node
+		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" && !errors.As(err, &unknown) {
 			err = fmt.Errorf("%w: %w", ErrNotReached, dial)
 		}
 		return nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)

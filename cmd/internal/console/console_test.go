@@ -305,3 +305,16 @@ func TestLap(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Whatever is typed is taken apart or refused; a word in quotes comes out as it is.
+func FuzzSplit(f *testing.F) {
+	f.Add(`a "b c" \" # no`)
+	f.Add(`"open`)
+	f.Fuzz(func(t *testing.T, line string) {
+		_, _ = split(line) // has to return
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(strings.ToValidUTF8(line, "?")) + `"`
+		if words, err := split(quoted); err != nil || len(words) != 1 || words[0] != strings.ToValidUTF8(line, "?") {
+			t.Errorf("split(%q) = %q, %v", quoted, words, err)
+		}
+	})
+}
