@@ -127,9 +127,13 @@ func readEntries(path string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []entry
+	return parse(path, string(text))
+}
+
+// parse is readEntries with the text of the file.
+func parse(path, text string) (all []entry, err error) {
 	var mistakes []error
-	for i, line := range strings.Split(string(text), "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' {
 			continue

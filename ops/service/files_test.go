@@ -206,19 +206,21 @@ func TestNotes(t *testing.T) {
 	}
 }
 
-// Whatever a file holds, Load does not panic, and settings that it returns are
-// within their limits.
-func FuzzLoad(f *testing.F) {
-	f.Add("PIDDIR = /x\nWAIT_SEC_STARTUP = 3", ConfName+":LOGDIR = "+ConfName+":PIDDIR")
-	f.Add("=\n:", "a:b:c = d:E\nx")
-	f.Fuzz(func(t *testing.T, conf, override string) {
-		dir := write(t, map[string]string{ConfName: conf, OverrideName: override})
-		s, _, err := Load(dir)
+// Whatever a file holds, reading it does not panic, and settings that come of it
+// are within their limits.
+func FuzzFile(f *testing.F) {
+	f.Add("PIDDIR = /x\nWAIT_SEC_STARTUP = 3\n# c")
+	f.Add("=\n:")
+	f.Fuzz(func(t *testing.T, text string) {
+		entries, err := parse("file", text)
 		if err != nil {
 			return
 		}
-		if s.Interval < time.Second || s.StopTries < 1 || !filepath.IsAbs(s.PidDir) || !filepath.IsAbs(s.IniFile) ||
-			strings.Contains(s.ServicePidFile, "/") || s.Startup > 24*time.Hour {
+		s, _, err := apply(entries)
+		if err != nil {
+			return
+		}
+		if s.Interval < time.Second || s.StopTries < 1 || !filepath.IsAbs(s.PidDir) || strings.Contains(s.ServicePidFile, "/") || s.Startup > 24*time.Hour {
 			t.Errorf("settings out of their limits: %+v", s)
 		}
 	})

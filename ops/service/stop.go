@@ -50,7 +50,7 @@ func Stop(ctx context.Context, o Options, w io.Writer) error {
 			continue
 		}
 		_ = syscall.Kill(victim.pid, syscall.SIGKILL) // gone says whether it helped
-		if ok, err := await(ctx, s.Interval, victim.gone); err != nil {
+		if ok, err := await(ctx, patience, victim.gone); err != nil {
 			return err
 		} else if !ok {
 			return fmt.Errorf("%w: process %d", ErrNotStopped, victim.pid)
