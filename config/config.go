@@ -49,6 +49,7 @@ type Config struct {
 	DownAfter    time.Duration
 	DownOut      time.Duration // AUTOMERGE takes a server out that is down for so long; 0: at once
 	SuspendGrace time.Duration
+	OwnerLease   time.Duration // a server without contact to a leader for so long gives programs nothing by hash; 0: off
 	UpBackoffMax time.Duration // longest wait before a server comes up again that was taken for down; 0: none
 
 	settings []Setting

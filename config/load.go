@@ -111,7 +111,21 @@ func (c *Config) setGlobal(n *notes, g *keys, ini bool) {
 	c.DownAfter = time.Duration(g.get("DOWNAFTER").n)
 	c.DownOut = time.Duration(g.get("DOWNOUT").n)
 	c.SuspendGrace = time.Duration(g.get("SUSPENDGRACE").n)
+	c.setLease(n, g)
 	c.UpBackoffMax = time.Duration(g.get("UPBACKOFFMAX").n)
+}
+
+// leaseMargin is how far OWNERLEASE is to be below DOWNAFTER: servers may have
+// heard less of each other lately than of their leader.
+const leaseMargin = time.Second
+
+// setLease takes OWNERLEASE over.
+func (c *Config) setLease(n *notes, g *keys) {
+	lease := g.get("OWNERLEASE")
+	c.OwnerLease = time.Duration(lease.n)
+	if c.OwnerLease != 0 && (c.OwnerLease < time.Second || c.OwnerLease > c.DownAfter-leaseMargin) {
+		n.errorf(lease.at, "OWNERLEASE = %s: use 0s (off), or 1s and more that end %s before DOWNAFTER = %s", lease.text, durationString(leaseMargin), durationString(c.DownAfter))
+	}
 }
 
 // setSizes takes over the sizes of shared memory.

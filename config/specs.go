@@ -40,6 +40,7 @@ var specs = []spec{
 	duration("DOWNAFTER", "3s", "a server that is silent for so long is taken for down", 100*time.Millisecond, time.Hour),
 	duration("DOWNOUT", "60s", "AUTOMERGE takes a server that is down for so long out of service", 0, 24*time.Hour),
 	duration("SUSPENDGRACE", "1s", "a server without program is suspended after so long", 0, time.Hour),
+	duration("OWNERLEASE", "0s", "0s: off; a server that has heard of no leader for so long gives programs nothing by hash, so that nobody answers for a hash beside its next owner; 1s or more, and at least 1s below DOWNAFTER; the same on all servers", 0, time.Hour),
 	duration("UPBACKOFFMAX", "60s", "longest wait of a server that runs and was taken for down before it comes up again: at once, then 1s, 2s, 4s ... by how often that was within 10 minutes", 0, time.Hour),
 	words("PLACEMENT", "SLOTS", "which server a hash belongs to: few keys move when servers change, or exactly as CHMPX", []string{"SLOTS", "CHMPX"}, nil),
 

@@ -81,6 +81,11 @@ type Config struct {
 	// not block; nil: the wish is ignored, and passes.
 	OnRestart func(hold time.Duration)
 
+	// OwnerLease is OWNERLEASE: OnLease hears true when no leader was heard for so
+	// long, and false when one is again. It must not block for long. 0: off.
+	OwnerLease time.Duration
+	OnLease    func(lapsed bool)
+
 	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
 	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
 	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
@@ -138,6 +143,9 @@ func (c *Config) validate() error {
 	}
 	if v := c.Params.MaxVoters; v < 1 || v > maxVoters || v%2 == 0 {
 		bad("Params.MaxVoters %d, odd numbers from 1 to %d are allowed", v, maxVoters)
+	}
+	if c.OwnerLease != 0 && c.OnLease == nil {
+		bad("OwnerLease %v without OnLease", c.OwnerLease)
 	}
 	if len(c.Servers) == 0 {
 		bad("Servers is empty")

@@ -104,12 +104,14 @@ func (p *Plane) commitLoop(ctx context.Context) {
 }
 
 // watchLoop notices when this process did not run for a while (what it and its
-// links believe about others then is worth nothing), and looks after the disk.
+// links believe about others then is worth nothing), and looks after the disk
+// and OWNERLEASE.
 func (p *Plane) watchLoop(ctx context.Context) {
 	tick := time.NewTicker(judgeTick)
 	defer tick.Stop()
 	last := time.Now()
 	var disk diskWatch
+	var owner lease
 	for {
 		select {
 		case <-tick.C:
@@ -132,6 +134,7 @@ func (p *Plane) watchLoop(ctx context.Context) {
 		last = now
 		if !p.cfg.Slave { // which has no disk, and never leads
 			disk.look(p)
+			owner.look(p, now, gap > pauseLimit)
 		}
 	}
 }

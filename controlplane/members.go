@@ -289,7 +289,7 @@ func (p *Plane) removeServer(ctx context.Context, id ring.ID) (removed []raft.Se
 			continue
 		}
 		if err := p.awaitChange(ctx, p.node.Load().RemoveServer(m.ID, 0, memberTimeout)); err != nil {
-			return removed, fmt.Errorf("remove %s from raft: %w", m.ID, err)
+			return removed, uncertain(fmt.Errorf("remove %s from raft: %w", m.ID, err))
 		}
 		removed = append(removed, m)
 	}

@@ -99,6 +99,7 @@ type Plane struct {
 	progress   progress // of the merge, as last applied
 	progressAt time.Time
 	diskFull   string    // says so while it is
+	lapsed     string    // says so while OWNERLEASE has lapsed
 	slaveJoin  time.Time // leader: when the next slave may be admitted
 
 	closeOnce sync.Once

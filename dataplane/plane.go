@@ -119,6 +119,8 @@ type Plane struct {
 	relayStats  RelayStats
 	attached    map[wire.SessionID]*attachment
 	programs    int    // attached server programs
+	suspending  bool   // see Hold
+	lapsed      bool   // see Lapse
 	attachments uint32 // ever; for the trace
 	staleRound  int64  // for a deliberate bug
 	shmBytes    int64

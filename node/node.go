@@ -206,9 +206,9 @@ func (n *Node) build(dir string) (err error) {
 		Self: self, Group: cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
 		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
 		Params: ringParams(cfg, n.idType), SlaveMay: n.slaveMay,
-		OnRestart: n.onRestart,
-		OnView:    func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
-		Hold:      n.data.Hold, Release: n.data.Release,
+		OnRestart: n.onRestart, OwnerLease: cfg.OwnerLease, OnLease: n.data.Lapse,
+		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
+		Hold:   n.data.Hold, Release: n.data.Release,
 		// To the control plane 0 means its default, to the configuration at once.
 		SuspendGrace: max(cfg.SuspendGrace, 1), DownOut: max(cfg.DownOut, 1), UpBackoffMax: max(cfg.UpBackoffMax, 1),
 	})

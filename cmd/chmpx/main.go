@@ -20,7 +20,7 @@ func main() {
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	d := daemon{args: os.Args[1:], stdout: os.Stdout, stderr: os.Stderr, signals: signals}
 	code := d.run()
-	if d.again {
+	if d.again && len(signals) == 0 { // one that came since counts
 		if err := startAnew(); err != nil {
 			fmt.Fprintf(os.Stderr, "ERROR: %v\n", err)
 			code = exitFailed

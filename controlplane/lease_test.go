@@ -1,0 +1,64 @@
+package controlplane
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestOwnerLease proves that a server hears when no leader was heard for
+// OWNERLEASE, and when one is heard again, the leader as well as the others; that
+// nobody hears anything while there is a leader; and that the status says so.
+func TestOwnerLease(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		heard := make(map[string]chan bool)
+		for _, m := range r.servers {
+			heard[m.Name] = make(chan bool, 10)
+			r.start(m.Name, func(c *Config) {
+				c.OwnerLease, c.OnLease = 2*time.Second, func(lapsed bool) { heard[m.Name] <- lapsed }
+			})
+		}
+		r.formed("a", "b", "c")
+		begin := time.Now()
+		r.await("a minute with a leader", 2*time.Minute, func() bool { return time.Since(begin) > time.Minute })
+		for name, h := range heard {
+			if len(h) > 0 {
+				t.Errorf("%s heard that its lease has lapsed: %t", name, <-h)
+			}
+		}
+		leader := r.leader().name
+		begin = time.Now()
+		for name := range heard {
+			if name != leader {
+				r.kill(name)
+			}
+		}
+		if lapsed := <-heard[leader]; !lapsed || time.Since(begin) < time.Second || time.Since(begin) > 3*time.Second {
+			t.Errorf("lapsed %t after %v", lapsed, time.Since(begin))
+		}
+		if w := strings.Join(r.nodes[leader].plane.Status().Warnings, "; "); !strings.Contains(w, "OWNERLEASE") {
+			t.Errorf("warnings: %s", w)
+		}
+		for name := range heard {
+			if name != leader {
+				r.start(name, nil)
+			}
+		}
+		if lapsed := <-heard[leader]; lapsed {
+			t.Error("it lapsed again")
+		}
+		r.formed("a", "b", "c")
+		if w := strings.Join(r.nodes[leader].plane.Status().Warnings, "; "); strings.Contains(w, "OWNERLEASE") {
+			t.Errorf("warnings: %s", w)
+		}
+	})
+}
+
+// TestOwnerLeaseConfig proves that a lease without somebody to tell is refused.
+func TestOwnerLeaseConfig(t *testing.T) {
+	c := Config{Self: Member{ID: 1}, Servers: []Member{{ID: 1, Addr: "a:1"}}, OwnerLease: time.Second}
+	if _, err := c.withDefaults(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "OnLease") {
+		t.Errorf("got %v", err)
+	}
+}
