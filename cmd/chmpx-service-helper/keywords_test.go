@@ -249,6 +249,9 @@ func TestTryCount(t *testing.T) {
 	r := newRig(t, "TRYCOUNT_STOP_SUBPROC = 2")
 	h := r.start("start")
 	pid := h.runs()
+	if !h.said("CHMPX HOSTNAME") { // until then HUP ends even a process that is stopped
+		h.expect("CHMPX HOSTNAME")
+	}
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

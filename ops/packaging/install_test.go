@@ -92,25 +92,36 @@ func (b *bookworm) command(t *testing.T, words ...string) *exec.Cmd {
 		if cmd.Process == nil {
 			return
 		}
+		stop, tick := time.After(10*time.Second), time.NewTicker(50*time.Millisecond)
+		defer tick.Stop()
 		for _, top := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
-			removeCgroups(filepath.Join(top, "chmpx-test-"+strconv.Itoa(cmd.Process.Pid)))
+			dir := filepath.Join(top, "chmpx-test-"+strconv.Itoa(cmd.Process.Pid))
+			for !removeCgroups(dir) {
+				select {
+				case <-tick.C:
+				case <-stop:
+					t.Errorf("processes are left in %s", dir)
+					return
+				}
+			}
 		}
 	})
 	return cmd
 }
 
-// removeCgroups removes a control group without processes, and those in it.
-func removeCgroups(dir string) {
+// removeCgroups removes a control group, and those in it, and reports whether
+// it is gone: it stays as long as it has processes.
+func removeCgroups(dir string) bool {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return
+		return true
 	}
 	for _, e := range entries {
 		if e.IsDir() {
 			removeCgroups(filepath.Join(dir, e.Name()))
 		}
 	}
-	_ = os.Remove(dir) // one that stays does no harm
+	return os.Remove(dir) == nil
 }
 
 // run runs commands inside, without systemd.
