@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/internal/ringview"
 	"github.com/chmpx/chmpx/ring"
@@ -33,11 +34,44 @@ func checkCommand() *cli.Command {
 				return nil, err
 			}
 			a := checkRing(c.Context, nodes)
+			a.addMissing(configured(c))
 			if a.OK {
 				return a, nil
 			}
 			return a, fmt.Errorf("check: %s", plural(a.count(levelError), "error"))
 		}),
+	}
+}
+
+// configured returns the servers of the configuration that names the node, if one does.
+func configured(c *cli.Context) []ring.Server {
+	source, err := config.FindSource(c.String("conf"), "")
+	if err != nil || ctlPortOf(c) > 0 {
+		return nil
+	}
+	cfg, _, err := config.Load(source)
+	if err != nil { // it was good a moment ago, and named the node
+		return nil
+	}
+	servers, err := serversOf(cfg)
+	if err != nil {
+		return nil
+	}
+	return servers
+}
+
+// addMissing says which servers are configured and in no node's ring.
+func (a *checkAnswer) addMissing(servers []ring.Server) {
+	members := map[ring.ID]bool{}
+	for _, n := range a.Nodes {
+		for _, s := range n.view.Servers {
+			members[s.ID] = true
+		}
+	}
+	for _, s := range servers {
+		if !members[s.ID] {
+			a.Problems = append(a.Problems, problem{levelWarning, fmt.Sprintf("%s:%d", s.Name, s.CtlPort), "is in the configuration and not in the ring"})
+		}
 	}
 }
 

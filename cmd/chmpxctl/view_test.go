@@ -231,6 +231,17 @@ func TestCheckUnreachable(t *testing.T) {
 	}
 }
 
+// With a configuration check also names the servers that are not in the ring.
+func TestCheckMissing(t *testing.T) {
+	st := exampleRing()
+	st.Servers, st.Slaves = st.Servers[:1], nil
+	s := newScripted(t, nil, st)
+	out, err := runArgs(t, "check", "-conf", statusConf(t, s.port))
+	if want := "warning localhost:" + s.port + ": is in the configuration and not in the ring\nthe ring is in order; 1 warning\n"; err != nil || !strings.Contains(out, want) {
+		t.Errorf("%v\n%s\nwant %s", err, out, want)
+	}
+}
+
 // A DUMP is taken apart whatever surrounds it; what is none is an error.
 func TestDumpErrors(t *testing.T) {
 	for _, text := range []string{"Unknown command(DUMP)\n", "}\n", "chmpx_man{\n", strings.Repeat("{\n", 1000)} {
