@@ -59,7 +59,7 @@ func (r Reloaded) String() string {
 type reloads struct {
 	one sync.Mutex // held by the one that is under way
 
-	mu      sync.Mutex // guards what follows; nothing blocks under it
+	mu      sync.Mutex // guards what follows, and changes of Node.cfg; nothing blocks under it
 	since   time.Time
 	refused string
 }
@@ -80,12 +80,14 @@ func (n *Node) Reload() (Reloaded, error) {
 	}
 	if err != nil {
 		err = config.WithWarnings(err, warnings)
-		if text := strings.ReplaceAll(err.Error(), "\n", "; "); n.reloads.note(text, false) {
+		if text := strings.ReplaceAll(err.Error(), "\n", "; "); n.reloads.refuse(text) {
 			n.log.Error("the configuration that the node finds now cannot take effect, it goes on with the one it has", "error", text)
 		}
 		return r, err
 	}
-	if changed := r.changed(); n.reloads.note("", changed) || changed {
+	news := n.install(next, r.changed())
+	n.hosts.set(n.newHosts())
+	if news || r.changed() {
 		n.log.Info("the configuration was read again", "revision", r.Revision, "result", r.String())
 		for _, w := range warnings {
 			n.log.Warn("configuration", "warning", w.String())
@@ -94,21 +96,32 @@ func (n *Node) Reload() (Reloaded, error) {
 	return r, nil
 }
 
-// note remembers how a reload went, and reports whether the last one had been
-// refused for something else, or not at all.
-func (r *reloads) note(refused string, changed bool) (news bool) {
+// refuse remembers why a configuration cannot take effect, and reports whether
+// the last one was refused for something else, or not at all.
+func (r *reloads) refuse(why string) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	news = r.refused != refused
-	r.refused = refused
+	news = r.refused != why
+	r.refused = why
+	return news
+}
+
+// install makes a configuration the one that counts, and reports whether the
+// last one was refused.
+func (n *Node) install(next *config.Config, changed bool) (news bool) {
+	r := &n.reloads
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news = r.refused != ""
+	r.refused = ""
+	n.cfg.Store(next)
 	if changed {
 		r.since = fault.Now()
 	}
 	return news
 }
 
-// takeOver makes a configuration that was checked the one that counts. What can
-// fail comes first.
+// takeOver gives the servers of a configuration that was checked to the planes.
 func (n *Node) takeOver(next *config.Config) (Reloaded, error) {
 	before := n.conf()
 	members, servers := n.listed(next)
@@ -119,8 +132,6 @@ func (n *Node) takeOver(next *config.Config) (Reloaded, error) {
 		return Reloaded{}, err
 	}
 	n.data.SetServers(servers)
-	n.cfg.Store(next)
-	n.hosts.set(n.newHosts())
 	return compared(before, next), nil
 }
 
@@ -167,8 +178,8 @@ func (n *Node) reloadNow(context.Context, []byte) (any, error) {
 
 // configStatus says which configuration is in effect.
 func (n *Node) configStatus() ConfigStatus {
-	c := n.conf()
 	n.reloads.mu.Lock()
 	defer n.reloads.mu.Unlock()
+	c := n.conf()
 	return ConfigStatus{Source: c.Source.String(), Files: c.Files, Revision: c.Revision, Since: n.reloads.since, Refused: n.reloads.refused}
 }
