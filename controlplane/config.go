@@ -82,7 +82,8 @@ type Config struct {
 	OnRestart func(hold time.Duration)
 
 	// OwnerLease is OWNERLEASE: OnLease hears true when no leader was heard for so
-	// long, and false when one is again. It must not block for long. 0: off.
+	// long, and false when one is again and OnView has had what was decided
+	// meanwhile. It must not block for long. 0: off.
 	OwnerLease time.Duration
 	OnLease    func(lapsed bool)
 
@@ -144,8 +145,8 @@ func (c *Config) validate() error {
 	if v := c.Params.MaxVoters; v < 1 || v > maxVoters || v%2 == 0 {
 		bad("Params.MaxVoters %d, odd numbers from 1 to %d are allowed", v, maxVoters)
 	}
-	if c.OwnerLease != 0 && c.OnLease == nil {
-		bad("OwnerLease %v without OnLease", c.OwnerLease)
+	if c.OwnerLease != 0 && (c.OnLease == nil || c.OnView == nil) {
+		bad("OwnerLease %v without OnLease or OnView", c.OwnerLease)
 	}
 	if len(c.Servers) == 0 {
 		bad("Servers is empty")

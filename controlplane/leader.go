@@ -112,6 +112,7 @@ func (p *Plane) watchLoop(ctx context.Context) {
 	last := time.Now()
 	var disk diskWatch
 	var owner lease
+	defer owner.wait()
 	for {
 		select {
 		case <-tick.C:
@@ -134,7 +135,7 @@ func (p *Plane) watchLoop(ctx context.Context) {
 		last = now
 		if !p.cfg.Slave { // which has no disk, and never leads
 			disk.look(p)
-			owner.look(p, now, gap > pauseLimit)
+			owner.look(ctx, p, now, gap > pauseLimit)
 		}
 	}
 }
