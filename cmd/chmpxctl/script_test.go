@@ -65,6 +65,9 @@ func (s *scripted) serve(conn net.Conn) {
 	r := bufio.NewReader(conn)
 	line, _ := r.ReadString('\n')
 	line = strings.TrimSpace(line)
+	if line == "" { // who asked was out of time
+		return
+	}
 	http := strings.HasPrefix(line, "GET ")
 	for head := line; http && head != ""; head = strings.TrimSpace(head) {
 		head, _ = r.ReadString('\n')
