@@ -3,9 +3,9 @@ package node
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/internal/freeport"
 )
 
 // house is a ring of nodes of this process on the loopback interface: the
@@ -60,20 +61,18 @@ func newHouse(t *testing.T, servers int, keys string) *house {
 
 func (h *house) conf(i int) string { return filepath.Join(h.dir, fmt.Sprintf("node%d.ini", i)) }
 
-// freePorts returns free ports in ascending order. They are below the range
-// that the kernel gives to outgoing connections.
+// freePorts returns free ports in ascending order.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	var ports []int
-	for port := 12000 + os.Getpid()%4000*4; len(ports) < n && port < 32000; port++ {
-		if ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
-			ln.Close()
-			ports = append(ports, port)
-		}
+	taken, err := freeport.Take(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(ports) < n {
-		t.Fatalf("no %d free ports", n)
+	ports := make([]int, n)
+	for i, p := range taken {
+		ports[i] = int(p)
 	}
+	slices.Sort(ports)
 	return ports
 }
 

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/internal/freeport"
 	"github.com/chmpx/chmpx/internal/ringview"
 )
 
@@ -106,7 +107,7 @@ func must(t *testing.T, err error) {
 // It returns the control port of the slave.
 func exampleDir(t *testing.T, c *Cluster) (slaveCtlPort uint16) {
 	t.Helper()
-	ports, err := FreePorts(3)
+	ports, err := freeport.Take(3)
 	must(t, err)
 	swap := []string{"[GLOBAL]", fmt.Sprintf("[GLOBAL]\nRUNDIR = %s\nDATADIR = %s", c.path("run"), c.path("data"))}
 	for i, p := range ports {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/internal/freeport"
 )
 
 // ErrTimeout is wrapped when a condition did not come true in time.
@@ -62,7 +63,7 @@ func New(opts Options) (*Cluster, error) {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
 	c := &Cluster{Dir: dir, opts: opts}
-	ports, err := FreePorts(2*opts.Servers + opts.Slaves)
+	ports, err := freeport.Take(2*opts.Servers + opts.Slaves)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +16,7 @@ import (
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/config"
+	"github.com/chmpx/chmpx/internal/freeport"
 	"github.com/chmpx/chmpx/node"
 )
 
@@ -68,20 +69,18 @@ func newHouse(t *testing.T, servers int, keys string) *house {
 
 func (h *house) conf(i int) string { return filepath.Join(h.dir, fmt.Sprintf("node%d.ini", i)) }
 
-// freePorts returns free ports in ascending order. They are below the range
-// that the kernel gives to outgoing connections.
+// freePorts returns free ports in ascending order.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
-	var ports []int
-	for port := 14000 + os.Getpid()%4000*4; len(ports) < n && port < 32000; port++ {
-		if ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
-			ln.Close()
-			ports = append(ports, port)
-		}
+	taken, err := freeport.Take(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(ports) < n {
-		t.Fatalf("no %d free ports", n)
+	ports := make([]int, n)
+	for i, p := range taken {
+		ports[i] = int(p)
 	}
+	slices.Sort(ports)
 	return ports
 }
 

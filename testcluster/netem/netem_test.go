@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/chmpx/chmpx/testcluster"
+	"github.com/chmpx/chmpx/internal/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +44,7 @@ func rig(t *testing.T) (n *Network, addr string) {
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
-	ports, err := testcluster.FreePorts(1)
+	ports, err := freeport.Take(1)
 	if err != nil {
 		t.Fatal(err)
 	}

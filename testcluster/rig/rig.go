@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/chmpx/chmpx/internal/fault"
+	"github.com/chmpx/chmpx/internal/freeport"
 	"github.com/chmpx/chmpx/testcluster"
 	"github.com/chmpx/chmpx/testcluster/check"
 	"github.com/chmpx/chmpx/testcluster/netem"
@@ -113,7 +114,7 @@ func hostNames(o Options) (names []string) {
 func (r *Rig) forward() error {
 	net := netem.New(r.opts.Seed)
 	r.Net = net
-	ports, err := testcluster.FreePorts(len(r.Hosts) * len(r.Servers))
+	ports, err := freeport.Take(len(r.Hosts) * len(r.Servers))
 	if err != nil {
 		return err
 	}

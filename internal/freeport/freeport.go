@@ -1,4 +1,6 @@
-package testcluster
+// Package freeport gives tests TCP ports for nodes that end and come back, while
+// other tests run in other processes.
+package freeport
 
 import (
 	"errors"
@@ -29,9 +31,9 @@ var ports struct {
 	locks []*os.File // open as long as the process lives
 }
 
-// FreePorts returns n different ports that nobody listens on. No other ring of
+// Take returns n different ports that nobody listens on. No other ring of
 // this host is given them while this process lives.
-func FreePorts(n int) ([]uint16, error) {
+func Take(n int) ([]uint16, error) {
 	ports.mu.Lock()
 	defer ports.mu.Unlock()
 	var given []uint16
@@ -78,5 +80,5 @@ func claimBlock() error {
 		}
 		return nil
 	}
-	return errors.New("testcluster: other processes use all ports")
+	return errors.New("freeport: other processes use all ports")
 }
