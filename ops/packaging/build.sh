@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds packages (deb, rpm, apk), tarballs, an OCI layout, a list of components
 # and checksums into dist/. ARCHS names the architectures, as Go does; VERSION
-# the version. Needs Go and what it fetches. The same sources give the same files.
+# the version. Needs Go and what it fetches. The same sources give the same files,
+# but for the date in the list of components.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
