@@ -29,7 +29,7 @@ for arch in $archs; do
 	mkdir -p "$STAGE/bin"
 	CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o "$STAGE/bin/" \
 		./cmd/chmpx ./cmd/chmpxctl ./cmd/chmpxbench ./cmd/chmpx-service-helper
-	for tool in chmpxconftest chmpxlinetool; do ln -s chmpxctl "$STAGE/bin/$tool"; done
+	for tool in chmpxconftest chmpxlinetool chmpxstatus; do ln -s chmpxctl "$STAGE/bin/$tool"; done
 	for kind in deb rpm apk; do
 		"$tools/nfpm" package -f ops/packaging/chmpx.yaml -p "$kind" -t "$dist/"
 	done

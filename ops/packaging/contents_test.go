@@ -21,7 +21,7 @@ import (
 
 // everywhere is what each package of chmpx has.
 var everywhere = []string{
-	"/usr/bin/chmpx", "/usr/bin/chmpxctl", "/usr/bin/chmpxconftest", "/usr/bin/chmpxlinetool", "/usr/bin/chmpxbench", "/usr/libexec/chmpx-service-helper",
+	"/usr/bin/chmpx", "/usr/bin/chmpxctl", "/usr/bin/chmpxconftest", "/usr/bin/chmpxlinetool", "/usr/bin/chmpxstatus", "/usr/bin/chmpxbench", "/usr/libexec/chmpx-service-helper",
 	"/usr/lib/systemd/system/chmpx.service", "/usr/lib/systemd/system/chmpx-hardened.service", "/usr/lib/sysusers.d/chmpx.conf",
 	"/etc/antpickax/chmpx-service-helper.conf", "/etc/antpickax/chmpx.ini.example",
 	"/usr/share/man/man1/chmpx.1.gz", "/usr/share/man/man1/chmpxctl.1.gz", "/usr/share/man/man1/chmpxbench.1.gz",
