@@ -177,16 +177,46 @@ func TestReplaceWaits(t *testing.T) {
 	r.status(1, stIn)
 	for name, back := range map[string]Body{"ABORTMERGE": MergeAbort{Operator: true}, "SERVICEOUT": ServiceOut{ID: id(1)}, "SERVICEIN": ServiceIn{ID: id(1)}} {
 		r := ringOf(t, p, 4)
-		r.up(4)
-		r.attach(4)
-		if name != "SERVICEIN" { // which is for a server that leaves
-			r.detach(4)
+		for _, leaves := range []bool{false, true} {
+			if leaves {
+				r.up(4)
+				r.attach(4)
+			}
+			r.do(replace)
+			r.do(back)
+			if m := r.s.View().Member(id(1)); m.ReplacedBy != 0 {
+				t.Errorf("%s while it leaves, %t: %+v", name, leaves, m)
+			}
+			if name == "SERVICEOUT" {
+				r.do(ServiceIn{ID: id(1)})
+			}
 		}
-		r.do(replace)
-		r.do(back)
-		if m := r.s.View().Member(id(1)); m.ReplacedBy != 0 {
-			t.Errorf("%s: %+v", name, m)
-		}
+		r.refused(ServiceIn{ID: id(1)}, ErrStatusNotAllowed)
+	}
+}
+
+// TestReplacedStaysOut proves that AUTOMERGE does not take a server into service
+// again that was replaced, whenever its process was started.
+func TestReplacedStaysOut(t *testing.T) {
+	restart := func(r *rig) { r.kill(1); r.up(1) }
+	ask := func(r *rig) { r.do(ServerReplace{Old: id(1), New: id(4)}) }
+	join := func(r *rig) { r.up(4); r.attach(4); r.do(ServiceIn{ID: id(4)}) }
+	out := func(r *rig) { r.kill(1); r.do(ServiceOut{ID: id(1), Auto: true}) }
+	for name, steps := range map[string][]func(r *rig){
+		"started before":         {restart, ask, join},
+		"started while it waits": {ask, restart, join},
+		"started as it leaves":   {ask, join, restart},
+		"started in the merge":   {out, ask, join, func(r *rig) { r.mergeTo(); r.up(1) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := ringOf(t, testParams(), 4)
+			for _, step := range steps {
+				step(r)
+			}
+			r.settle()
+			r.status(4, stIn)
+			r.status(1, stOut)
+		})
 	}
 }
 

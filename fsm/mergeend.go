@@ -33,7 +33,9 @@ func (s *State) mergeCommit(e *entry, b MergeCommit) error {
 		}
 		if st.Action() == ring.Delete {
 			st = st.WithRing(ring.ServiceOut)
-			v.ReplacedBy = 0
+			if v.ReplacedBy != 0 { // it stays out, also if its process was started while it was in service
+				v.ReplacedBy, v.Startup = 0, false
+			}
 		}
 		v.Status = st.WithAction(ring.NoAct).WithOperate(ring.Nothing)
 	}

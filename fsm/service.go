@@ -18,6 +18,7 @@ func (s *State) serviceIn(e *entry, b ServiceIn) error {
 		st = st.WithRing(ring.ServiceIn).WithAction(ring.Add).WithOperate(ring.Pending)
 	case st.Live() == ring.Up && st.Action() == ring.Delete:
 		st = st.WithAction(ring.NoAct).WithOperate(ring.Nothing)
+	case st.Live() == ring.Up && v.ReplacedBy != 0: // it is in service, and stays
 	default:
 		return fmt.Errorf("%w: %v", ErrStatusNotAllowed, st)
 	}
@@ -36,7 +37,7 @@ func (s *State) serviceOut(e *entry, b ServiceOut) error {
 	switch {
 	case st.Ring() == ring.ServiceOut && st.Live() == ring.Down:
 		return ErrAlreadyOut
-	case st.Ring() != ring.ServiceIn || st.Action() == ring.Delete:
+	case st.Ring() != ring.ServiceIn, st.Action() == ring.Delete && v.ReplacedBy == 0:
 		return fmt.Errorf("%w: %v", ErrStatusNotAllowed, st)
 	case st.Action() == ring.Add:
 		st = st.WithRing(ring.ServiceOut).WithAction(ring.NoAct).WithOperate(ring.Nothing)
