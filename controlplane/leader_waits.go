@@ -63,7 +63,7 @@ func (w *leaderWaits) look(v fsm.View, now time.Time) {
 				continue
 			}
 			d, known := w.down[s.ID]
-			if !known || d.incarnation != s.Incarnation {
+			if !known || d.incarnation != s.Incarnation || v.Members[i].HoldUs > 0 { // who is waited for is not away yet
 				d = downServer{s.Incarnation, now}
 			}
 			down[s.ID] = d

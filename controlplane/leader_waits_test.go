@@ -70,3 +70,29 @@ func TestLeaderWaits(t *testing.T) {
 		})
 	}
 }
+
+// TestDownOutAfterRestart proves that DOWNOUT begins when a server that did not come
+// back from its restart is waited for no longer.
+func TestDownOutAfterRestart(t *testing.T) {
+	begin, id := time.Unix(1_000_000, 0), ring.ID(7)
+	table, err := ring.NewTable(ring.Table{Servers: []ring.Server{{ID: id, Incarnation: 2, Status: ring.ServiceIn | ring.Down}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := fsm.View{RingID: 1, Table: table, Members: []fsm.Member{{ID: id, HoldUs: 3600_000_000}}}
+	w := new(leaderWaits)
+	for _, at := range []time.Duration{0, time.Hour} {
+		w.look(v, begin.Add(at))
+	}
+	if _, over := w.holdOver(v, begin.Add(time.Hour)); !over {
+		t.Error("the wait does not end")
+	}
+	v.Members = []fsm.Member{{ID: id}}
+	for _, after := range []time.Duration{0, time.Minute} {
+		now := begin.Add(time.Hour + after)
+		w.look(v, now)
+		if got := w.downFor(id, now); got != after {
+			t.Errorf("%v after the end of the wait DOWNOUT has run for %v", after, got)
+		}
+	}
+}
