@@ -135,7 +135,7 @@ func (p *Plane) watchLoop(ctx context.Context) {
 		last = now
 		if !p.cfg.Slave { // which has no disk, and never leads
 			disk.look(p)
-			owner.look(ctx, p, now, gap > pauseLimit)
+			owner.look(ctx, p, now)
 		}
 	}
 }

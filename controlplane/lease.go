@@ -13,19 +13,17 @@ const leadAge = 500 * time.Millisecond
 // it. It is owned by the watch loop.
 type lease struct {
 	contact time.Time // when a leader was last heard, or this server was seen to lead
-	led     bool      // at the last look
+	looked  time.Time // the last time
+	deaf    time.Time // contacts count from then on
 	lapsed  bool
 	asking  chan error // answers whether this node knows what was committed; nil: not asked
 	void    bool       // the answer is about a time before the leader was lost again
 	knows   bool       // it does: it may have been declared DOWN while nobody was heard
 }
 
-// look tells the data plane when the lease begins and ends. A server that leads
-// is in contact with a majority within raft's own lease; one that has not run
-// for a while may just not know yet that it no longer leads, so it has to
-// be seen leading twice. A lapsed lease ends when this node has heard of, and the data plane
-// has been shown, all that was decided meanwhile.
-func (l *lease) look(ctx context.Context, p *Plane, now time.Time, paused bool) {
+// look tells the data plane when the lease begins and ends. A lapsed lease ends when this
+// node has heard of, and the data plane has been shown, all that was decided meanwhile.
+func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	n := p.node.Load()
 	if p.cfg.OwnerLease == 0 || n == nil {
 		return
@@ -33,15 +31,7 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time, paused bool) 
 	if l.contact.IsZero() {
 		l.contact = now // it has not been admitted yet
 	}
-	leads := p.leads()
-	if leads && l.led && !paused {
-		l.contact = now.Add(-leadAge)
-	}
-	l.led = leads
-	if heard := n.LastContact(); !leads && heard.After(l.contact) {
-		l.contact = heard
-	}
-	lapsed := now.Sub(l.contact) >= p.cfg.OwnerLease
+	lapsed := l.over(p.cfg.OwnerLease, now, p.leads(), n.LastContact())
 	if lapsed {
 		l.knows, l.void = false, l.asking != nil
 	} else if l.lapsed && !l.upToDate(ctx, p) {
@@ -63,6 +53,25 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time, paused bool) 
 	} else {
 		p.log.Warn("a leader is heard again: programs are given messages")
 	}
+}
+
+// over counts a contact and reports whether the lease is over. A server that leads
+// is in contact with a majority within raft's own lease. One that has stood still may
+// not know yet that it no longer leads, nor how old is what raft hears next: it may have
+// waited in a buffer, and raft takes the end of its own lead for a contact. So it counts
+// nothing before raft has had time for all that.
+func (l *lease) over(limit time.Duration, now time.Time, leads bool, heard time.Time) bool {
+	if now.Sub(l.looked) > leadAge {
+		l.deaf = now.Add(judgeTick)
+	}
+	l.looked = now
+	switch {
+	case leads && now.After(l.deaf):
+		l.contact = now.Add(-leadAge)
+	case !leads && heard.After(l.deaf) && heard.After(l.contact):
+		l.contact = heard
+	}
+	return now.Sub(l.contact) >= limit
 }
 
 // upToDate asks, without waiting, whether the data plane has been shown all that

@@ -55,6 +55,36 @@ func TestOwnerLease(t *testing.T) {
 	})
 }
 
+// TestOwnerLeaseAfterPause proves that a server that has stood still, whether it led or not,
+// counts no contact that raft notes as it runs again: what had waited in a buffer, and the end of
+// its own lead. So its lease ends as if nothing had been noted, and later contacts count.
+func TestOwnerLeaseAfterPause(t *testing.T) {
+	const limit = 2 * time.Second
+	for name, led := range map[string]bool{"led": true, "followed": false} {
+		for _, pause := range []time.Duration{600 * time.Millisecond, 1900 * time.Millisecond, time.Minute} {
+			now := time.Unix(1_000_000, 0)
+			l := lease{contact: now}
+			for range 100 {
+				now = now.Add(judgeTick)
+				if l.over(limit, now, led, now) {
+					t.Fatalf("%s: over with a leader", name)
+				}
+			}
+			last, again := now, now.Add(pause)
+			noted := again.Add(judgeTick / 2)
+			for now = again; !l.over(limit, now, led && now == again, noted); now = now.Add(judgeTick) {
+				if now.Sub(last) > limit {
+					t.Fatalf("%s: not over %v after the last contact before a pause of %v", name, now.Sub(last), pause)
+				}
+			}
+			l.over(limit, now.Add(judgeTick), false, noted)
+			if now = now.Add(2 * judgeTick); l.over(limit, now, false, now) {
+				t.Errorf("%s: still over with a leader", name)
+			}
+		}
+	}
+}
+
 // TestOwnerLeaseConfig proves that a lease without somebody to tell is refused.
 func TestOwnerLeaseConfig(t *testing.T) {
 	c := Config{Self: Member{ID: 1}, Servers: []Member{{ID: 1, Addr: "a:1"}}, OwnerLease: time.Second}
