@@ -117,6 +117,20 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// A file that is wrong in every line has an error that can be read: nodes log it
+// and show it in their status.
+func TestManyProblems(t *testing.T) {
+	_, _, err := loadText("test.ini", strings.Repeat("x\n", configBytesMax/2))
+	if err == nil || strings.Count(err.Error(), "\n") != notesMax || !strings.HasPrefix(err.Error(), "test.ini: [SVRNODE] is missing") ||
+		!strings.HasSuffix(err.Error(), "test.ini:98: and here and below 524191 more of the like, which are not shown") {
+		t.Errorf("%.300v", err)
+	}
+	_, warnings, err := loadText("test.ini", minimal(strings.Repeat("NOSUCHKEY = 1\n", 1000)))
+	if err != nil || len(warnings) != notesMax+1 || !strings.Contains(warnings[notesMax].Text, "900 more") {
+		t.Errorf("%d warnings, %v", len(warnings), err)
+	}
+}
+
 // minimal is a file that loads; key lines for [GLOBAL] can be added.
 func minimal(global string) string {
 	return "[GLOBAL]\nFILEVERSION=1\nGROUP=G\nDELIVERMODE=hash\nPORT=8020\nCTLPORT=8021\n" + global +

@@ -100,7 +100,7 @@ func (p pos) seenFrom(q pos) string {
 	return p.String()
 }
 
-// problem is one thing that is wrong; Load joins all of them.
+// problem is one thing that is wrong; Load joins the first notesMax of them.
 type problem struct {
 	at   pos
 	text string
@@ -138,21 +138,32 @@ func (n *notes) wrong(e entry, err error) {
 	n.errorf(e.at, "%s = %s: %v", e.key, clip(e.value), err)
 }
 
-// result returns the warnings and all problems as one error, both in the order
-// of files and lines.
+// notesMax bounds the problems and the warnings that are told: a file that is no
+// configuration at all may have one in each line, and logs and statuses show them.
+const notesMax = 100
+
+// result returns the warnings and the problems as one error, both in the order
+// of files and lines; of more than notesMax the last one says how many there are.
 func (n *notes) result() ([]Warning, error) {
-	byPlace := func(a, b *problem) int { return a.at.compare(b.at) }
-	slices.SortStableFunc(n.warnings, byPlace)
-	slices.SortStableFunc(n.problems, byPlace)
 	var warnings []Warning
-	for _, w := range n.warnings {
+	for _, w := range told(n.warnings) {
 		warnings = append(warnings, Warning{w.at.file.name, w.at.line, w.text})
 	}
 	var errs []error
-	for _, p := range n.problems {
+	for _, p := range told(n.problems) {
 		errs = append(errs, p)
 	}
 	return warnings, errors.Join(errs...)
+}
+
+// told sorts notes and returns the first of them.
+func told(all []*problem) []*problem {
+	slices.SortStableFunc(all, func(a, b *problem) int { return a.at.compare(b.at) })
+	if len(all) <= notesMax {
+		return all
+	}
+	rest := &problem{all[notesMax].at, fmt.Sprintf("and here and below %d more of the like, which are not shown", len(all)-notesMax)}
+	return append(all[:notesMax:notesMax], rest)
 }
 
 // clip quotes a text for a message, shortened when it is long.

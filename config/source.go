@@ -49,7 +49,7 @@ func FindSource(conf, json string) (Source, error) {
 // Load reads a configuration and everything that it includes. The extension
 // of a file names its format: .ini (or none), .yaml, .yml or .json; a text is
 // JSON. The warnings are for the log and come with or without an error. The
-// error wraps ErrConfig and joins everything that is wrong, one line each with
+// error wraps ErrConfig and joins the first 100 things that are wrong, one line each with
 // file, line, key, value and what is allowed.
 func Load(s Source) (*Config, []Warning, error) {
 	if (s.Path == "") == (s.Text == "") {
