@@ -39,6 +39,11 @@ func (a commandAnswer) print(w io.Writer, _ bool) error {
 	return err
 }
 
+// noReply notes why there is no reply.
+func (a *commandAnswer) noReply(err error) {
+	a.Error, a.Uncertain = err.Error(), errors.Is(err, ringview.ErrNoAnswer)
+}
+
 // failed returns the answer for a command that was taken and came to nothing.
 func (a commandAnswer) failed(err error) (answer, error) {
 	a.OK, a.Error = false, err.Error()
@@ -56,7 +61,7 @@ func sendCommand(c *cli.Context, command string) (answer, error) {
 	a := commandAnswer{Command: command, Reply: r}
 	switch {
 	case err != nil:
-		a.Error = err.Error()
+		a.noReply(err)
 	case r.OK:
 	case r.Uncertain:
 		err = fmt.Errorf("%w: %s (%s)", errUncertain, r.Reply, r.Reason)

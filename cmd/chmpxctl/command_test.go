@@ -122,3 +122,19 @@ func TestRingVerbNotReached(t *testing.T) {
 		t.Errorf("-json: %q, %v", out, err)
 	}
 }
+
+// A node that takes a command and says nothing may have done it; one that was only
+// asked for something has changed nothing.
+func TestNoAnswer(t *testing.T) {
+	port, _ := commandNode(t, "")
+	for _, verb := range []string{"servicein", "reload"} {
+		out, err := runArgs(t, verb, "-host", "127.0.0.1", "-ctlport", port, "-json")
+		if exitCode(err) != exitNoAnswer || !strings.Contains(out, `"uncertain":true`) {
+			t.Errorf("%s: %q, %v", verb, out, err)
+		}
+	}
+	out, err := runArgs(t, "dump", "-host", "127.0.0.1", "-ctlport", port)
+	if exitCode(err) != exitNotReached || out != "" || strings.Contains(err.Error(), "may have been done") {
+		t.Errorf("dump: %q, %v", out, err)
+	}
+}

@@ -20,7 +20,7 @@ func dumpCommand() *cli.Command {
 			if err != nil {
 				return nil, err
 			}
-			text, err := ringview.Ask(c.Context, t.host, t.ctlPort, "DUMP")
+			text, err := ringview.Look(c.Context, t.host, t.ctlPort, "DUMP")
 			if err != nil {
 				return nil, err
 			}

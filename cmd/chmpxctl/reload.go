@@ -30,7 +30,7 @@ func reloadCommand() *cli.Command {
 				a.Reply.Reply = ringview.ErrRefused.Error()
 				a.Reason = strings.TrimPrefix(err.Error(), a.Reply.Reply+": ")
 			case err != nil:
-				a.Error = err.Error()
+				a.noReply(err)
 			}
 			return a, err
 		}),

@@ -110,7 +110,7 @@ func statusToolAction(c *cli.Context) error {
 	if want != nil {
 		return statusToolWait(c, t, want)
 	}
-	text, err := ringview.Ask(c.Context, t.host, t.ctlPort, "DUMP")
+	text, err := ringview.Look(c.Context, t.host, t.ctlPort, "DUMP")
 	if err != nil {
 		return fmt.Errorf("the node cannot be asked: %w", err)
 	}

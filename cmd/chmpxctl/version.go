@@ -29,7 +29,7 @@ func versionCommand() *cli.Command {
 			a.Nodes = make([]nodeVersion, len(nodes))
 			askAll(c.Context, nodes, func(ctx context.Context, i int, at target) {
 				a.Nodes[i] = nodeVersion{Node: nodes[i].String()}
-				text, err := ringview.Ask(ctx, at.host, at.ctlPort, "VERSION")
+				text, err := ringview.Look(ctx, at.host, at.ctlPort, "VERSION")
 				if a.Nodes[i].Version = strings.TrimSpace(text); err != nil {
 					a.Nodes[i].Error = err.Error()
 				}

@@ -28,7 +28,8 @@ type Reply struct {
 	OK     bool   `json:"ok"`               // SUCCEED
 	Reply  string `json:"reply"`            // first line, CHMPX's words
 	Reason string `json:"reason,omitempty"` // why it was not done
-	// Uncertain: the ring was lost with the command on its way, so it may have been done.
+	// Uncertain: the ring was lost with the command on its way, so it may have been done;
+	// callers may set it where there is no answer.
 	Uncertain bool `json:"uncertain,omitempty"`
 }
 
@@ -49,34 +50,52 @@ func Command(ctx context.Context, host string, ctlPort uint16, command string) (
 
 // Ask is Command for any text command; it returns the text of the answer as it came.
 func Ask(ctx context.Context, host string, ctlPort uint16, command string) (string, error) {
+	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
+	text, sent, err := exchange(ctx, addr, command)
+	switch {
+	case err == nil:
+		return text, nil
+	case !sent:
+		return "", fmt.Errorf("%w: %s to %s: %w", ErrNotSent, command, addr, err)
+	}
+	return "", fmt.Errorf("%w of %s to %s, it may have been done: %w", ErrNoAnswer, addr, command, err)
+}
+
+// Look is Ask for a command that changes nothing: without an answer the error
+// wraps ErrStatus, whether the node was reached or not.
+func Look(ctx context.Context, host string, ctlPort uint16, command string) (string, error) {
+	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
+	text, _, err := exchange(ctx, addr, command)
+	if err != nil {
+		return "", fmt.Errorf("%w of %s, no answer to %s: %w", ErrStatus, addr, command, dialled(err))
+	}
+	return text, nil
+}
+
+// exchange sends a command and returns the answer, or whether it was sent. It ends
+// with ctx, at the latest after commandTimeout.
+func exchange(ctx context.Context, addr, command string) (text string, sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	addr := net.JoinHostPort(host, strconv.Itoa(int(ctlPort)))
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "", fmt.Errorf("%w: %s to %s: %w", ErrNotSent, command, addr, err)
+		return "", false, err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	text := ""
-	_, err = io.WriteString(conn, command+"\n")
-	if err == nil {
-		var b []byte
+	var b []byte
+	if _, err = io.WriteString(conn, command+"\n"); err == nil {
 		b, err = io.ReadAll(io.LimitReader(conn, replyBytesMax))
-		text = string(b)
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		err = ctx.Err()
+	case err == nil && len(b) == 0:
+		err = errors.New("the node closed the connection; if it does so at once, it does not let this host in: see CTLALLOW")
 	}
-	if err != nil || text == "" {
-		if err == nil {
-			err = errors.New("the node closed the connection; if it does so at once, it does not let this host in: see CTLALLOW")
-		}
-		return "", fmt.Errorf("%w of %s to %s, it may have been done: %w", ErrNoAnswer, addr, command, err)
-	}
-	return text, nil
+	return string(b), true, err
 }
 
 func parseReply(text string) Reply {

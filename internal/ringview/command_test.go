@@ -69,3 +69,14 @@ func TestCommandErrors(t *testing.T) {
 		t.Errorf("not reached: %v", err)
 	}
 }
+
+// A look that comes to nothing is a status that could not be had.
+func TestLookErrors(t *testing.T) {
+	host, port, _ := node(t, "")
+	if _, err := Look(t.Context(), host, port, "DUMP"); !errors.Is(err, ErrStatus) || errors.Is(err, ErrNoAnswer) {
+		t.Errorf("no answer: %v", err)
+	}
+	if _, err := Look(t.Context(), "127.0.0.1", 1, "DUMP"); !errors.Is(err, ErrStatus) || !errors.Is(err, ErrNotReached) {
+		t.Errorf("not reached: %v", err)
+	}
+}

@@ -51,11 +51,7 @@ func Get(ctx context.Context, host string, ctlPort uint16, path string, v any) (
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		unknown := (*net.DNSError)(nil) // a name that does not exist says nothing about a node
-		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" && !errors.As(err, &unknown) {
-			err = fmt.Errorf("%w: %w", ErrNotReached, dial)
-		}
-		return nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, err)
+		return nil, fmt.Errorf("%w of %s: %w", ErrStatus, addr, dialled(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, statusBytesMax))
@@ -69,4 +65,14 @@ func Get(ctx context.Context, host string, ctlPort uint16, path string, v any) (
 		return nil, fmt.Errorf("%w of %s: decode answer: %w", ErrStatus, addr, err)
 	}
 	return body, nil
+}
+
+// dialled returns err, as ErrNotReached if no connection could be made. A name that
+// does not exist says nothing about a node.
+func dialled(err error) error {
+	unknown := (*net.DNSError)(nil)
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" && !errors.As(err, &unknown) {
+		return fmt.Errorf("%w: %w", ErrNotReached, dial)
+	}
+	return err
 }
