@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,11 +136,14 @@ func (c *Console) RunFile(ctx context.Context, path string) error {
 		}
 		if !c.allowed(line, func(command *Command) bool { return !command.NoFile }) {
 			fmt.Fprintf(c.o.Out, "ERROR: %s command is not allowed in command file, then skip this command.\n", line)
+			c.failed = cmp.Or(c.failed, fmt.Errorf("%q in %s was not run", line, path))
 			continue
 		}
 		lines = append(lines, line)
 	}
-	if err := scanner.Err(); err != nil {
+	if err := scanner.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("file(%s) for reading commands has a line of more than %d bytes", path, bufio.MaxScanTokenSize)
+	} else if err != nil {
 		return fmt.Errorf("read commands of %s: %w", path, err)
 	}
 	return c.interruptible(ctx, func(ctx context.Context) error { return c.series(ctx, c.o.Prompt, lines, 0, 1) })

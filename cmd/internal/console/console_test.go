@@ -145,6 +145,9 @@ func TestRunFile(t *testing.T) {
 	if len(s.errs) != 2 || !strings.Contains(s.errs[0], `"x": seconds from 0`) {
 		t.Errorf("errors %q", s.errs)
 	}
+	if s.Failed() == nil || !strings.HasPrefix(s.Failed().Error(), `"shell" in `) {
+		t.Errorf("a line that was skipped counts as failed; first: %v", s.Failed())
+	}
 }
 
 // A file that is too long is not run at all.
