@@ -44,7 +44,7 @@ func mergeCompleteCommand() *cli.Command {
 		Flags: append(commandFlags(),
 			&cli.BoolFlag{Name: "force", Usage: "go on without data that only servers have which are down or without program; it is lost"},
 			&cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"},
-			&cli.DurationFlag{Name: "timeout", Value: time.Minute, Usage: "how long to wait, for example 90s"}),
+			&cli.GenericFlag{Name: "timeout", Value: newDuration(time.Minute), Usage: "how long to wait, for example 90s"}),
 		Action: answering("merge complete", func(c *cli.Context) (answer, error) {
 			if c.Duration("timeout") <= 0 {
 				return nil, usagef("merge complete: -timeout %s: a time above 0 is needed, for example 90s", c.Duration("timeout"))

@@ -61,7 +61,7 @@ func nodeRestartCommand(called string) *cli.Command {
 		Description: "It starts the program that is installed now. Until it is back nobody acts for what it\n" +
 			"owns, so that nobody has to copy anything afterwards: messages wait. " + called,
 		Flags: append(commandFlags(),
-			&cli.DurationFlag{Name: "hold", Value: 30 * time.Second, Usage: "how long the ring waits for it before others act, 1s to 1h"},
+			&cli.GenericFlag{Name: "hold", Value: newDuration(30 * time.Second), Usage: "how long the ring waits for it before others act, 1s to 1h"},
 			&cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"}),
 		Action: func(c *cli.Context) error {
 			return nodeVerb(c, "restart", 1, func(c *cli.Context, words string) (answer, error) {

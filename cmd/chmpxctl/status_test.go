@@ -72,6 +72,15 @@ func TestTargetOfConf(t *testing.T) {
 	}
 }
 
+// An IPv6 address may have brackets.
+func TestUnbracketed(t *testing.T) {
+	for host, want := range map[string]string{"[::1]": "::1", "::1": "::1", "a": "a", "[a": "[a", "a]": "a]", "[": "[", "]": "]", "": "", "[]": ""} {
+		if got := unbracketed(host); got != want {
+			t.Errorf("%q: %q, want %q", host, got, want)
+		}
+	}
+}
+
 // What is missing or wrong is named.
 func TestTargetErrors(t *testing.T) {
 	for args, want := range map[string]string{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -66,7 +67,7 @@ func targetFlags() []cli.Flag {
 // targetOf reads what targetFlags say. Its errors are about the command line or
 // the configuration that it names.
 func targetOf(c *cli.Context) (target, error) {
-	t := target{host: c.String("host")}
+	t := target{host: unbracketed(c.String("host"))}
 	if t.ctlPort = ctlPortOf(c); t.ctlPort > 0 {
 		return t, nil
 	}
@@ -87,6 +88,14 @@ func targetOf(c *cli.Context) (target, error) {
 	}
 	t.ctlPort = uint16(self.CtlPort) // config allows 1 to 65535
 	return t, nil
+}
+
+// unbracketed returns an IPv6 address without the brackets that it is often written in.
+func unbracketed(host string) string {
+	if inner := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"); len(inner) == len(host)-2 {
+		return inner
+	}
+	return host
 }
 
 // hasTarget reports whether the options or the environment name a node.

@@ -137,7 +137,10 @@ func TestWaitErrors(t *testing.T) {
 		"-wait -ring in":                  `-ring "in": use servicein`,
 		"-wait -suspend -nosuspend":       "not both",
 		"-wait -live up -timeout 0s":      "a time above 0",
-		"-wait -live up -timeout minutes": "-timeout",
+		"-wait -live up -timeout minutes": `"minutes" for flag -timeout: use a time with its unit, for example 500ms`,
+		"-wait -live up -of b":            `-of "b": HOST:CTLPORT is needed, with a port from 1 to 65535`,
+		"-wait -live up -of 8021":         `-of "8021": HOST:CTLPORT is needed`,
+		"-wait -live up -of b:none":       `-of "b:none": HOST:CTLPORT is needed`,
 	} {
 		_, err := runArgs(t, append([]string{"status", "-ctlport", "1"}, strings.Fields(args)...)...)
 		if exitCode(err) != exitUsage || !strings.Contains(err.Error(), want) {

@@ -63,7 +63,7 @@ func waitFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "nosuspend", Usage: "a server program is attached, or the node is a slave or down"},
 		&cli.BoolFlag{Name: "settled", Usage: "it takes part in no merge, and waits for none"},
 		&cli.StringFlag{Name: "of", Usage: "`server` whose state counts, as HOST:CTLPORT with its NAME, as the node that is asked sees it"},
-		&cli.DurationFlag{Name: "timeout", Value: 30 * time.Second, Usage: "how long to wait, for example 90s"},
+		&cli.GenericFlag{Name: "timeout", Value: newDuration(30 * time.Second), Usage: "how long to wait, for example 90s"},
 	}
 }
 
@@ -93,6 +93,11 @@ func wantOf(c *cli.Context) (*want, error) {
 		return nil, usagef("status: -wait for what? add -live, -ring, -suspend, -nosuspend or -settled")
 	case w.timeout <= 0:
 		return nil, usagef("status: -timeout %s: a time above 0 is needed, for example 90s", w.timeout)
+	}
+	if at := strings.LastIndexByte(w.of, ':'); w.of != "" {
+		if _, err := parsePort(w.of[at+1:]); err != nil || at < 1 {
+			return nil, usagef("status: -of %q: HOST:CTLPORT is needed, with a port from 1 to 65535", w.of)
+		}
 	}
 	return w, w.check()
 }
