@@ -34,7 +34,7 @@ var (
 	ErrReceiverMissing  = errors.New("fsm: no server of the pending table can take a slot")   // MergeStart waits for a receiver
 	ErrNoMerge          = errors.New("fsm: no such merge is running")                         // wrong merge id, phase or seal
 	ErrUnknownTransfer  = errors.New("fsm: the merge has no such transfer")                   // wrong donor or receiver
-	ErrHeld             = errors.New("fsm: another server restarts")                          // ServerRestart: one after the other
+	ErrHeld             = errors.New("fsm: another server restarts")                          // ServerRestart: one after the other; no merge starts meanwhile
 	ErrPlacement        = errors.New("fsm: places follow from names with PLACEMENT=chmpx")    // ServerReplace
 	ErrNotReady         = errors.New("fsm: not every transfer of the merge is ready for it")  // MergeSeal before Ready, MergeCommit before Final
 )

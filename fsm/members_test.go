@@ -1,7 +1,9 @@
 package fsm
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/chmpx/chmpx/ring"
@@ -69,6 +71,30 @@ func TestPlannedRestartFails(t *testing.T) {
 	}
 	r.up(0)
 	r.status(0, stInPending)
+}
+
+// TestMergeWaitsForRestart proves that no merge starts while a server is waited for: what is
+// in sync with it may be the only copy if it does not come back.
+func TestMergeWaitsForRestart(t *testing.T) {
+	r := ringOf(t, testParams(), 3)
+	r.up(3)
+	r.do(ServerRestart{ID: id(0), HoldUs: hold30s})
+	r.kill(0)
+	r.attach(3)
+	if steps := r.settle(); slices.Contains(steps, CommandMergeStart) {
+		t.Errorf("AUTOMERGE went on with %v", steps)
+	}
+	r.refused(RequestMerge(r.s.View()), ErrHeld)
+	if err := MergeBlocked(r.s.View()); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "s0:8021") {
+		t.Errorf("blocked: %v", err)
+	}
+	r.do(HoldEnd{ID: id(0), Incarnation: r.server(0).Incarnation})
+	if n := r.actors()[-1]; n != 0 {
+		t.Errorf("nobody acts for %d twelfths", n)
+	}
+	if r.settle(); r.actors()[3] == 0 {
+		t.Error("who waited has not joined")
+	}
 }
 
 // TestRestartRefused proves when no restart can be asked for: one at a time,

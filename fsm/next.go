@@ -93,7 +93,7 @@ func PlanMerge(v View) (Command, bool) {
 }
 
 // MergeBlocked says why a merge that is wanted cannot start (ErrDonorMissing,
-// ErrReceiverMissing, with the servers it waits for), nil when none is wanted
+// ErrReceiverMissing, ErrHeld, with the servers it waits for), nil when none is wanted
 // or nothing stands in its way.
 func MergeBlocked(v View) error {
 	if v.Table == nil || v.Operating() {

@@ -116,6 +116,9 @@ type moves struct {
 // its place, even when that one is in sync: the part must be drained at the old
 // owner before the new one starts.
 //
+// While a server is held (ErrHeld) nothing moves: the owners that would give its slots up may be the
+// only ones to have them if it does not come back.
+//
 // A pending owner that cannot take data stays out of sync. But no part may lose
 // its data by itself: when nobody of the owners that a slot gets would have all
 // of its data, because nobody acts for a part of it, that part is partial.
@@ -124,6 +127,9 @@ func movesFor(t *ring.Table, pending *ring.Assignment, doMerge bool) (moves, err
 	d, err := divide(t.Base, pending)
 	if err != nil {
 		return moves{}, err
+	}
+	if i := slices.IndexFunc(t.Servers, func(s ring.Server) bool { return s.Held }); i >= 0 {
+		return moves{}, fmt.Errorf("%w: %s", ErrHeld, names(t, []uint16{t.Servers[i].Number}))
 	}
 	g := &giving{t: t, division: d, sets: make(pairs), partial: make(pairs), got: make(received)}
 	var m moves
