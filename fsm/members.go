@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/chmpx/chmpx/ring"
 )
@@ -14,7 +15,8 @@ func (s *State) serverRestart(e *entry, b ServerRestart) error {
 		return fmt.Errorf("%w: server %v", ErrUnknownNode, b.ID)
 	}
 	if b.HoldUs < HoldMinUs || b.HoldUs > HoldMaxUs {
-		return fmt.Errorf("%w: a restart of %d s, %d to %d allowed", ErrInvalid, b.HoldUs/1e6, HoldMinUs/1_000_000, HoldMaxUs/1_000_000)
+		us := time.Microsecond
+		return fmt.Errorf("%w: to wait for %v, %v to %v allowed", ErrInvalid, time.Duration(b.HoldUs)*us, HoldMinUs*us, HoldMaxUs*us)
 	}
 	if v.Status.Live() != ring.Up {
 		return fmt.Errorf("%w: %v", ErrStatusNotAllowed, v.Status)

@@ -105,6 +105,9 @@ func TestRestartRefused(t *testing.T) {
 	for _, us := range []int64{HoldMinUs - 1, HoldMaxUs + 1} {
 		r.refused(ServerRestart{ID: id(0), HoldUs: us}, ErrInvalid)
 	}
+	if err := r.apply(ServerRestart{ID: id(0), HoldUs: 999_000}).Err; err == nil || !strings.Contains(err.Error(), "999ms, 1s to 1h0m0s allowed") {
+		t.Errorf("999 ms: %v", err)
+	}
 	r.refused(ServerRestart{ID: id(7), HoldUs: hold30s}, ErrUnknownNode)
 	r.do(ServerRestart{ID: id(0), HoldUs: hold30s})
 	r.refused(ServerRestart{ID: id(1), HoldUs: hold30s}, ErrHeld)
