@@ -121,20 +121,19 @@ func restartNode(c *cli.Context, command string) (answer, error) {
 	return a, nil
 }
 
-// restarted reports whether a server is another process than before, and fails
-// when nobody is to restart any more.
+// restarted reports whether a server is another process than before, and nobody is to
+// restart any more, who would be the one that was asked; it fails when nobody is
+// and nobody did.
 func restarted(before, now controlplane.Status) (bool, error) {
-	waits := false
+	waits, back := false, false
 	for _, s := range now.Servers {
 		waits = waits || s.Restarting
 		for _, b := range before.Servers {
-			if b.ID == s.ID && s.Up && s.Incarnation > b.Incarnation {
-				return true, nil
-			}
+			back = back || b.ID == s.ID && s.Up && s.Incarnation > b.Incarnation
 		}
 	}
-	if !waits {
+	if !waits && !back {
 		return false, errors.New("the ring waits for it no longer; others act for what it owned, if it is down")
 	}
-	return false, nil
+	return !waits, nil
 }

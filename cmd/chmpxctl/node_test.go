@@ -16,6 +16,10 @@ func TestNodeRestart(t *testing.T) {
 	down.Servers[1].Restarting, down.Servers[1].Up = true, false
 	back.Servers[1].Incarnation = 9
 	given.Servers[1].Up = false
+	down.Servers[0].Incarnation = 9 // which was started again by somebody else
+	if done, err := restarted(exampleRing(), down); done || err != nil {
+		t.Errorf("while b is down: %t, %v", done, err)
+	}
 	for name, c := range map[string]struct {
 		statuses []controlplane.Status
 		code     int
