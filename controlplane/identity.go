@@ -79,10 +79,13 @@ func (p *Plane) mayComeUp(ctx context.Context, req *request, up fsm.ServerUp) er
 	if up.Boot != req.Boot {
 		return fmt.Errorf("%w: boot %x reports for boot %x", ErrRefused, req.Boot, up.Boot)
 	}
-	if memberIndex(p.clusterOf(), raft.ServerID(req.RaftID)) < 0 {
+	if err := p.isServer(ctx, req); err != nil {
+		return err
+	}
+	if memberIndex(p.clusterOf(), raft.ServerID(req.RaftID)) < 0 { // also if it was forgotten meanwhile
 		return fmt.Errorf("%w: raft id %q is no member, or no longer", ErrRefused, req.RaftID)
 	}
-	return p.isServer(ctx, req)
+	return nil
 }
 
 // decideIdentity returns why a process may not act as its server, "" if it may:

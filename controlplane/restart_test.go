@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -196,5 +197,52 @@ func TestForgetServer(t *testing.T) {
 		}
 		r.start("c", nil)
 		r.await("c joins again", patience, func() bool { _, is := member(); return is && a.up(c) })
+	})
+}
+
+// TestForgetWhileItStarts proves that a server which is forgotten between its wish to
+// come up and the entry for that is not listed again: it is no member of raft any more.
+func TestForgetWhileItStarts(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		type forgets struct{}
+		for _, m := range r.servers {
+			r.start(m.Name, func(c *Config) {
+				dial := c.Dial
+				c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+					if forget, ok := ctx.Value(forgets{}).(func()); ok {
+						forget()
+					}
+					return dial(ctx, addr)
+				}
+			})
+		}
+		r.formed("a", "b", "c")
+		last := r.servers[2]
+		if r.leader().name == last.Name {
+			last = r.servers[0]
+		}
+		leader := r.leader()
+		r.kill(last.Name)
+		r.await("it is down", patience, func() bool { return !leader.up(last.ID) })
+		r.prepare = func(p *Plane) { p.leaving = true } // it does not come up by itself
+		starts := r.start(last.Name, nil).plane
+		r.await("it knows the ring", patience, func() bool { return starts.view().Server(last.ID) != nil })
+
+		up, err := fsm.Encode(fsm.Command{Body: fsm.ServerUp{ID: last.ID, Server: last.Identity, Addr: last.Addr, Boot: starts.boot}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := context.WithValue(context.Background(), forgets{}, func() {
+			if err := leader.command(fsm.ServerForget{ID: last.ID}); err != nil {
+				t.Error(err)
+			}
+		})
+		resp := leader.plane.handle(ctx, starts.request(opPropose, proposeBody{Command: up}))
+		if err := resp.err(); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "is no member") {
+			t.Errorf("it comes up: %v", err)
+		}
+		if s := leader.plane.view().Server(last.ID); s != nil {
+			t.Errorf("the ring lists it as %v", s.Status)
+		}
 	})
 }
