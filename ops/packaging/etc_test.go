@@ -35,6 +35,29 @@ func TestIniExample(t *testing.T) {
 	}
 }
 
+// The keys that the configuration calls those without effect are those.
+func TestIniExampleWithoutEffect(t *testing.T) {
+	text, err := os.ReadFile("etc/chmpx.ini.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../../docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, found := strings.Cut(string(doc), "\n## Without effect\n")
+	_, keys, shown := strings.Cut(string(text), "have no effect here.\n")
+	keys, _, _ = strings.Cut(keys, "\n\n")
+	if !found || !shown || keys == "" {
+		t.Fatal("the table or the keys are missing")
+	}
+	for _, line := range strings.Split(keys, "\n") {
+		if key, _, _ := strings.Cut(line, " "); !strings.Contains(table, "\n| "+key+" |") {
+			t.Errorf("%s has an effect", key)
+		}
+	}
+}
+
 // The conf file that packages install sets nothing, shows every keyword with
 // its default, and is right when the comments are taken away.
 func TestConfExample(t *testing.T) {
