@@ -154,7 +154,7 @@ func TestHTTP(t *testing.T) {
 		{"do without a type", "POST /v1/do HTTP/1.1\r\nHost: x\r\nX-Chmpx: 1\r\n\r\n", 415, ""},
 		{"do without the header", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n", 403, `{"error":"the header X-Chmpx: 1 is missing"}`},
 		{"do by get", "GET /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\n\r\n", 405, `{"error":"only POST is allowed"}`},
-		{"do with an endless body", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("7", 9000), 400, ""},
+		{"do with an endless body", "POST /v1/do HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("7", 9000), 400, `{"error":"the body cannot be read, or the request has more than 8191 bytes: unexpected EOF"}`},
 		{"do from a foreign page", "POST /v1/do HTTP/1.1\r\nHost: x\r\nOrigin: http://evil\r\nContent-Type: application/json\r\nX-Chmpx: 1\r\n\r\n", 403, ""},
 		{"by address", "GET /v1/status HTTP/1.1\r\nHost: [::1]:8021\r\n\r\n", 200, `{"epoch":7}`},
 		{"by name", "GET /v1/status HTTP/1.1\r\nHost: X:8021\r\n\r\n", 200, `{"epoch":7}`},
@@ -163,7 +163,7 @@ func TestHTTP(t *testing.T) {
 		{"empty origin", "GET /v1/status HTTP/1.1\r\nHost: x\r\nOrigin:\r\n\r\n", 403, `{"error":"requests with an Origin are refused"}`},
 		{"foreign site", "GET /v1/status HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\n\r\n", 403, `{"error":"requests from other sites are refused"}`},
 		{"garbage", "GET /\r\n\r\n", 400, ""},
-		{"endless head", "GET / HTTP/1.1\r\nX: " + strings.Repeat("y", 9000) + "\r\n\r\n", 400, ""},
+		{"endless head", "GET / HTTP/1.1\r\nX: " + strings.Repeat("y", 9000) + "\r\n\r\n", 400, `{"error":"the request cannot be read, or has more than 8191 bytes: unexpected EOF"}`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -25,7 +25,7 @@ func (s *Server) serveHTTP(ctx context.Context, conn net.Conn, r *bufio.Reader, 
 	limited := bufio.NewReader(io.LimitReader(r, requestBytesMax))
 	req, err := http.ReadRequest(limited)
 	if err != nil {
-		s.answer(conn, http.MethodGet, http.StatusBadRequest, errorBody("the request cannot be read: "+err.Error()))
+		s.answer(conn, http.MethodGet, http.StatusBadRequest, errorBody(fmt.Sprintf("the request cannot be read, or has more than %d bytes: %v", requestBytesMax, err)))
 		return
 	}
 	code, body := s.route(ctx, req, rights)
@@ -104,7 +104,7 @@ func (s *Server) act(ctx context.Context, req *http.Request, do Action) (int, []
 	}
 	body, err := io.ReadAll(req.Body) // what is left of requestBytesMax
 	if err != nil {
-		return http.StatusBadRequest, errorBody("the body cannot be read, or is too long: " + err.Error())
+		return http.StatusBadRequest, errorBody(fmt.Sprintf("the body cannot be read, or the request has more than %d bytes: %v", requestBytesMax, err))
 	}
 	answer, err := do(ctx, body)
 	if err != nil {
