@@ -212,7 +212,7 @@ func (p *Plane) memberWarnings(v fsm.View, s ring.Server, m fsm.Member) (out []s
 		out = append(out, fmt.Sprintf("%s %s: for at most %d s", serverName(v, s.ID), what, m.HoldUs/1_000_000))
 	}
 	if by := m.ReplacedBy; by != 0 && s.Status.Action() != ring.Delete {
-		out = append(out, fmt.Sprintf("%s is to be replaced by %s, which cannot join yet: it is not up, or has no program", serverName(v, s.ID), p.nameOf(v, by)))
+		out = append(out, fmt.Sprintf("%s is to be replaced by %s, which cannot join yet: it is not up, has no program, or is not taken in (SERVICEIN)", serverName(v, s.ID), p.nameOf(v, by)))
 	}
 	return out
 }

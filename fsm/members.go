@@ -81,6 +81,8 @@ func (s *State) serverReplace(e *entry, b ServerReplace) error {
 			return fmt.Errorf("%w: %s has a place already, it is %v", ErrStatusNotAllowed, s.called(b.New), st)
 		case st == ring.ServiceOut|ring.Up|ring.NoSuspend:
 			v.Status, v.Startup = st.WithRing(ring.ServiceIn).WithAction(ring.Add).WithOperate(ring.Pending), false
+		case st == ring.ServiceOut|ring.Up|ring.Suspend:
+			v.Startup = true // AUTOMERGE takes it in once it has a program, also if it was taken out before
 		}
 	}
 	old.ReplacedBy = b.New

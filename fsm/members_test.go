@@ -249,6 +249,23 @@ func TestReplacedStaysOut(t *testing.T) {
 	}
 }
 
+// TestReplaceByFormer proves that AUTOMERGE takes a server that was taken out before, and is
+// to replace another one, in as soon as it has a program.
+func TestReplaceByFormer(t *testing.T) {
+	r := ringOf(t, testParams(), 4)
+	r.do(ServiceOut{ID: id(3)})
+	r.settle()
+	r.detach(3)
+	r.status(3, stOutSuspend)
+	r.do(ServerReplace{Old: id(1), New: id(3)})
+	r.settle()
+	r.status(1, stIn)
+	r.attach(3)
+	r.settle()
+	r.status(3, stIn)
+	r.status(1, stOut)
+}
+
 // TestReplaceRefused proves which replacements are refused.
 func TestReplaceRefused(t *testing.T) {
 	r := ringOf(t, testParams(), 3)
