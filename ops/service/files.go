@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // The files of the configuration, in Options.ConfDir.
@@ -155,11 +156,14 @@ func parse(path, text string) (all []entry, err error) {
 
 // readFile reads a text file of bounded size.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe is not waited for
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return nil, fmt.Errorf("%s is a pipe, a file is needed", path)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, fileBytesMax+1))
 	switch {
 	case err != nil:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -224,4 +225,15 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("settings out of their limits: %+v", s)
 		}
 	})
+}
+
+// A pipe in the place of a file is refused, and nobody waits for a writer.
+func TestPipe(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, ConfName), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load(dir); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "is a pipe, a file is needed") {
+		t.Errorf("Load = %v", err)
+	}
 }
