@@ -38,7 +38,8 @@ const (
 
 // The files in the directory that EnvDir names.
 const (
-	FileDisk  = "disk"
-	FileClock = "clock"
-	FileDial  = "dial"
+	FileDisk   = "disk"
+	FileClock  = "clock"
+	FileDial   = "dial"
+	FileStacks = "stacks" // where to write what all goroutines do, once for each change
 )

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,7 @@ type state struct {
 
 	offset atomic.Int64 // of the wall clock, in ns
 	disk   atomic.Pointer[diskState]
+	stacks string // last file that goroutines were written to; of who looks
 }
 
 // Env is what the environment variables of the same names say.
@@ -149,7 +151,33 @@ func (s *state) look() error {
 	if err != nil {
 		return err
 	}
-	return s.setDisk(disk)
+	if err := s.setDisk(disk); err != nil {
+		return err
+	}
+	return s.writeStacks()
+}
+
+// stacksBytesMax bounds what is written of the goroutines.
+const stacksBytesMax = 4 << 20
+
+// writeStacks writes what all goroutines do to the file that FileStacks names.
+func (s *state) writeStacks() error {
+	to, err := s.read(FileStacks)
+	if err != nil || to == s.stacks {
+		return err
+	}
+	s.stacks = to
+	if to == "" {
+		return nil
+	}
+	buf := make([]byte, stacksBytesMax)
+	if err := os.WriteFile(to+".new", buf[:runtime.Stack(buf, true)], 0o640); err != nil {
+		return fmt.Errorf("fault: write stacks: %w", err)
+	}
+	if err := os.Rename(to+".new", to); err != nil {
+		return fmt.Errorf("fault: write stacks: %w", err)
+	}
+	return nil
 }
 
 // read returns what a file says, "" for nothing.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -200,5 +201,18 @@ func TestTraceGoesRound(t *testing.T) {
 	}
 	if len(events) != 9 || events[8].Seq != 99 || events[0].Seq != 91 {
 		t.Errorf("%d events, from %+v", len(events), events[0])
+	}
+}
+
+// What all goroutines do is written where the file says.
+func TestStacks(t *testing.T) {
+	dir := t.TempDir()
+	defer Use(Env{Dir: dir})()
+	to := filepath.Join(dir, "out")
+	put(t, dir, FileStacks, to)
+	until(t, "it is written", func() bool { _, err := os.Stat(to); return err == nil })
+	text, err := os.ReadFile(to)
+	if err != nil || !strings.Contains(string(text), "fault.TestStacks") {
+		t.Errorf("%v: %s", err, text)
 	}
 }

@@ -144,6 +144,9 @@ func (h *Host) SetClock(offset time.Duration) error {
 	return h.write(fault.FileClock, offset.String())
 }
 
+// WriteStacks makes the node write what all its goroutines do to a file, soon.
+func (h *Host) WriteStacks(file string) error { return h.write(fault.FileStacks, file) }
+
 // write replaces a file as a whole.
 func (h *Host) write(name, text string) error {
 	file := filepath.Join(h.dir, name)

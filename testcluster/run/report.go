@@ -2,12 +2,15 @@ package run
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/chmpx/chmpx/testcluster/check"
 	"github.com/chmpx/chmpx/testcluster/fault"
@@ -122,6 +125,7 @@ func (c *current) keep(in check.Round) error {
 	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
 		return fmt.Errorf("keep round: %w", err)
 	}
+	c.keepStacks()
 	if err := c.keepLogs(c.Dir); err != nil {
 		return err
 	}
@@ -153,6 +157,29 @@ func (c *current) keep(in check.Round) error {
 		}
 	}
 	return toFile(filepath.Join(c.Dir, reportText), c.Report.Text)
+}
+
+// stacksWait is how long nodes may take to write what their goroutines do.
+const stacksWait = 2 * time.Second
+
+// keepStacks keeps what the goroutines of all nodes do, of those that can still say.
+func (c *current) keepStacks() {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stacksWait)
+	defer cancel()
+	var files []string
+	for _, h := range c.rig.Hosts {
+		file := filepath.Join(dir, h.Name+".stacks")
+		if h.Node.Running() && h.WriteStacks(file) == nil {
+			files = append(files, file)
+		}
+	}
+	for len(files) > 0 && pause(ctx, observeEvery) {
+		files = slices.DeleteFunc(files, func(file string) bool { _, err := os.Stat(file); return err == nil })
+	}
 }
 
 // keepLogs copies the logs of all processes.
