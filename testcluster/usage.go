@@ -24,7 +24,7 @@ func (n *Node) Usage(ctx context.Context) (check.Usage, error) {
 		return check.Usage{}, fmt.Errorf("read status: %w", err)
 	}
 	u := check.Usage{AtNs: check.Now(), Node: n.Name, PID: st.Process.PID, Goroutines: st.Process.Goroutines,
-		Descriptors: st.Process.Descriptors, HeapBytes: st.Process.HeapBytes, SegmentBytes: st.Data.ShmBytes, Attached: len(st.Data.Attached)}
+		Descriptors: st.Process.Descriptors, HeapBytes: st.Process.HeapBytes, SegmentBytes: st.Data.ShmBytes, Attached: len(st.Data.Attached), Leads: st.Raft.Role == "leader"}
 	text, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(st.Process.PID), "status"))
 	if err != nil {
 		return check.Usage{}, fmt.Errorf("read memory of %s: %w", n.Name, err)

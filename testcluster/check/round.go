@@ -149,4 +149,5 @@ type Usage struct {
 	ResidentBytes uint64
 	SegmentBytes  int64
 	Attached      int // programs, also those that have ended and are not settled
+	Leads         bool
 }

@@ -318,7 +318,7 @@ func (c *current) judge(ctx context.Context) error {
 // compareUsage takes down what nodes use, and used in the beginning.
 func (c *current) compareUsage(ctx context.Context, in *check.Round) {
 	usage := c.watch.usages(ctx, c.before)
-	if len(c.before) == 0 {
+	if len(c.before) == 0 && hasLeader(usage) {
 		c.before = c.mostOfRole(usage)
 	}
 	for name, u := range usage {
@@ -326,6 +326,17 @@ func (c *current) compareUsage(ctx context.Context, in *check.Round) {
 			in.Before, in.After = append(in.Before, before), append(in.After, u)
 		}
 	}
+}
+
+// hasLeader reports whether the leader is among those that said what they use:
+// without it nobody knows how much a leader may.
+func hasLeader(usage map[string]check.Usage) bool {
+	for _, u := range usage {
+		if u.Leads {
+			return true
+		}
+	}
+	return false
 }
 
 // perHost is how many connections from each other host may be open without
