@@ -31,7 +31,9 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	if l.contact.IsZero() {
 		l.contact = now // it has not been admitted yet
 	}
-	lapsed := l.over(p.cfg.OwnerLease, now, p.leads(), n.LastContact())
+	// While a leader's write to disk hangs, raft does not look whether it is still followed.
+	leads := p.leads() && p.stores.StalledFor() < leadAge
+	lapsed := l.over(p.cfg.OwnerLease, now, leads, n.LastContact())
 	if lapsed {
 		l.knows, l.void = false, l.asking != nil
 	} else if l.lapsed && !l.upToDate(ctx, p) {

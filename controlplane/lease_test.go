@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // TestOwnerLease proves that a server hears when no leader was heard for
@@ -51,6 +53,46 @@ func TestOwnerLease(t *testing.T) {
 		r.formed("a", "b", "c")
 		if w := strings.Join(r.nodes[leader].plane.Status().Warnings, "; "); strings.Contains(w, "OWNERLEASE") {
 			t.Errorf("warnings: %s", w)
+		}
+	})
+}
+
+// TestOwnerLeaseHungDisk proves that the lease of a leader whose disk hangs lapses
+// when nobody follows it any more, which raft does not notice then.
+func TestOwnerLeaseHungDisk(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		disks := make(map[string]*hangingStore)
+		r.prepare = func(p *Plane) {
+			p.stores.Intercept(func(s raft.LogStore) raft.LogStore {
+				d := &hangingStore{LogStore: s, turn: make(chan struct{}, 1)}
+				disks[p.cfg.Self.Name] = d
+				return d
+			})
+		}
+		heard := make(map[string]chan bool)
+		for _, m := range r.servers {
+			heard[m.Name] = make(chan bool, 10)
+			r.start(m.Name, func(c *Config) {
+				c.OwnerLease, c.OnLease = 2*time.Second, func(lapsed bool) { heard[m.Name] <- lapsed }
+			})
+		}
+		r.formed("a", "b", "c")
+		leader := r.leader()
+		free := disks[leader.name].hang()
+		defer free()
+		leader.plane.Programs(1) // something to write
+		for name := range heard {
+			if name != leader.name {
+				r.kill(name)
+			}
+		}
+		select {
+		case lapsed := <-heard[leader.name]:
+			if !lapsed {
+				t.Error("it is said not to have lapsed")
+			}
+		case <-time.After(5 * time.Second):
+			t.Errorf("not lapsed; raft says that it is %s", leader.plane.Status().Raft.Role)
 		}
 	})
 }
