@@ -43,13 +43,13 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 		return
 	}
 	l.lapsed = lapsed
-	p.cfg.OnLease(lapsed)
 	p.mu.Lock()
 	p.lapsed = ""
 	if lapsed {
 		p.lapsed = "no leader was heard for OWNERLEASE: programs are given nothing by hash until one is"
 	}
 	p.mu.Unlock()
+	p.cfg.OnLease(lapsed) // the status says so already
 	if lapsed {
 		p.log.Warn("no leader was heard for OWNERLEASE: programs are given nothing by hash", "ms", p.cfg.OwnerLease.Milliseconds())
 	} else {
