@@ -42,8 +42,16 @@ func figuresOf(name string, took []time.Duration) TransitionFigures {
 	return TransitionFigures{Case: name, N: len(took), P50: ms(took[len(took)/2]), P99: ms(took[min(len(took)-1, len(took)*99/100)]), Max: ms(took[len(took)-1])}
 }
 
-// transitionsWait bounds every wait for the ring.
-const transitionsWait = 30 * time.Second
+const (
+	// transitionsWait bounds every wait for the ring.
+	transitionsWait = 30 * time.Second
+	// transitionsRest is how long a ring is left alone before a server ends: links
+	// of the others must have met the process that was started last, else its end
+	// cannot be told from its absence before. silentRest is that for silent ones:
+	// only one of so few is declared DOWN in 10 s.
+	transitionsRest = time.Second
+	silentRest      = 11 * time.Second
+)
 
 // MeasureTransitions starts three servers with programs and two slaves, and
 // measures how long a change of the ring takes: commands at a control port until
@@ -75,17 +83,18 @@ func MeasureTransitions(ctx context.Context, o TransitionsOptions) (err error) {
 	ends := []struct {
 		name   string
 		leader bool
+		rest   time.Duration
 		end    func(*Node) error
 	}{
-		{"killed follower until DOWN everywhere", false, func(n *Node) error { n.Kill(); return nil }},
-		{"killed leader until DOWN everywhere", true, func(n *Node) error { n.Kill(); return nil }},
-		{"silent follower until DOWN everywhere", false, func(n *Node) error { return n.Proc().Signal(syscall.SIGSTOP) }},
-		{"silent leader until DOWN everywhere", true, func(n *Node) error { return n.Proc().Signal(syscall.SIGSTOP) }},
+		{"killed follower until DOWN everywhere", false, transitionsRest, func(n *Node) error { n.Kill(); return nil }},
+		{"killed leader until DOWN everywhere", true, transitionsRest, func(n *Node) error { n.Kill(); return nil }},
+		{"silent follower until DOWN everywhere", false, silentRest, func(n *Node) error { return n.Proc().Signal(syscall.SIGSTOP) }},
+		{"silent leader until DOWN everywhere", true, silentRest, func(n *Node) error { return n.Proc().Signal(syscall.SIGSTOP) }},
 	}
 	for _, e := range ends {
 		var took []time.Duration
 		for range o.Rounds {
-			d, err := c.measureEnd(ctx, e.leader, e.end)
+			d, err := c.measureEnd(ctx, e.leader, e.rest, e.end)
 			if err != nil {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
@@ -95,7 +104,34 @@ func MeasureTransitions(ctx context.Context, o TransitionsOptions) (err error) {
 			return fmt.Errorf("print figures: %w", err)
 		}
 	}
+	var took []time.Duration
+	for range o.Rounds {
+		d, err := c.measureRestart(ctx)
+		if err != nil {
+			return err
+		}
+		took = append(took, d)
+	}
+	if err := json.NewEncoder(o.Out).Encode(figuresOf("all servers killed and started, from the start until in service", took)); err != nil {
+		return fmt.Errorf("print figures: %w", err)
+	}
 	return nil
+}
+
+// measureRestart kills all servers, starts them, and returns how long it took
+// from then on until all nodes showed them in service.
+func (c *Cluster) measureRestart(ctx context.Context) (time.Duration, error) {
+	for _, n := range c.Servers {
+		n.Kill()
+	}
+	begin := time.Now()
+	for _, n := range c.Servers {
+		if err := n.Start(); err != nil {
+			return 0, err
+		}
+	}
+	err := c.whole(ctx)
+	return time.Since(begin), err
 }
 
 // whole waits until all servers are in service on all nodes.
@@ -161,9 +197,14 @@ func (n *Node) command(ctx context.Context, line string) error {
 	return nil
 }
 
-// measureEnd ends a server, returns how long it took until every other node
+// measureEnd lets the ring rest, ends a server, returns how long it took until every other node
 // showed it DOWN, and makes the ring whole again.
-func (c *Cluster) measureEnd(ctx context.Context, leader bool, end func(*Node) error) (time.Duration, error) {
+func (c *Cluster) measureEnd(ctx context.Context, leader bool, rest time.Duration, end func(*Node) error) (time.Duration, error) {
+	select {
+	case <-time.After(rest):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 	victim := c.Leader(ctx)
 	if victim == nil {
 		return 0, fmt.Errorf("%w for a leader", ErrTimeout)
