@@ -61,8 +61,11 @@ func mergeCompleteCommand() *cli.Command {
 	}
 }
 
-// completeMerge sends COMPMERGE, as it is given, and waits until the merge has ended.
-func completeMerge(c *cli.Context, command string) (answer, error) {
+// sendAndAwait sends a command as it is given and waits, at most for limit, until
+// what it asked for is so. after gets the ring before it and returns what to look
+// for in the ring as it is committed, nil: there is nothing to wait for. Errors
+// behind the command say with failing that it is in the log.
+func sendAndAwait(c *cli.Context, command string, limit time.Duration, unclear, failing string, after func(before controlplane.Status) func(now controlplane.Status) (bool, error)) (answer, error) {
 	t, err := targetOf(c)
 	if err != nil {
 		return nil, err
@@ -74,31 +77,45 @@ func completeMerge(c *cli.Context, command string) (answer, error) {
 	case err != nil:
 		return sent, err
 	case unknown != nil:
-		return a.failed(fmt.Errorf("the command is in the ring's log; whether the merge has ended is not known: %w", unknown))
-	case before.Merge == nil || before.Merge.ID == 0: // of nothing there is nothing to wait for
+		return a.failed(fmt.Errorf("the command is in the ring's log; %s: %w", unclear, unknown))
+	}
+	look := after(before)
+	if look == nil {
 		return sent, nil
 	}
-	sealed := false
-	err = poll(c.Context, c.Duration("timeout"), func(ctx context.Context) (bool, error) {
+	err = poll(c.Context, limit, func(ctx context.Context) (bool, error) {
 		now, err := committed(ctx, t)
 		if err != nil {
-			return false, nil // a leader may be lost meanwhile; the time is limited
+			return false, nil // a leader may be lost meanwhile, or it is the node that restarts; the time is limited
 		}
-		if now.Merge == nil || now.Merge.ID != before.Merge.ID {
-			return true, mergeResult(before, now)
-		}
-		switch {
-		case now.Merge.Phase == ring.MergeSealed.String():
-			sealed = true
-		case sealed:
-			return true, errors.New("the slots could not change hands within the time that they may be closed for; they are copied further: repeat it when all servers are Done")
-		}
-		return false, nil
+		return look(now)
 	})
 	if err != nil {
-		return a.failed(fmt.Errorf("the command is in the ring's log, but the merge has not been completed: %w", err))
+		return a.failed(fmt.Errorf("the command is in the ring's log, but %s: %w", failing, err))
 	}
 	return a, nil
+}
+
+// completeMerge sends COMPMERGE, as it is given, and waits until the merge has ended.
+func completeMerge(c *cli.Context, command string) (answer, error) {
+	return sendAndAwait(c, command, c.Duration("timeout"), "whether the merge has ended is not known", "the merge has not been completed",
+		func(before controlplane.Status) func(controlplane.Status) (bool, error) {
+			if before.Merge == nil || before.Merge.ID == 0 { // of nothing there is nothing to wait for
+				return nil
+			}
+			sealed := false
+			return func(now controlplane.Status) (bool, error) {
+				switch {
+				case now.Merge == nil || now.Merge.ID != before.Merge.ID:
+					return true, mergeResult(before, now)
+				case now.Merge.Phase == ring.MergeSealed.String():
+					sealed = true
+				case sealed:
+					return true, errors.New("the slots could not change hands within the time that they may be closed for; they are copied further: repeat it when all servers are Done")
+				}
+				return false, nil
+			}
+		})
 }
 
 // mergeResult tells how a merge ended, by the ring before and after it.

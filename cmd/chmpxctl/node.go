@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -95,30 +94,10 @@ const restartSlack = 15 * time.Second
 // restartNode sends NODERESTART, as it is given, and waits until the server is
 // back.
 func restartNode(c *cli.Context, command string) (answer, error) {
-	t, err := targetOf(c)
-	if err != nil {
-		return nil, err
-	}
-	before, unknown := committed(c.Context, t)
-	sent, err := sendCommand(c, command)
-	a, _ := sent.(commandAnswer)
-	switch {
-	case err != nil:
-		return sent, err
-	case unknown != nil:
-		return a.failed(fmt.Errorf("the command is in the ring's log; whether the server is back is not known: %w", unknown))
-	}
-	err = poll(c.Context, c.Duration("hold")+restartSlack, func(ctx context.Context) (bool, error) {
-		now, err := committed(ctx, t)
-		if err != nil {
-			return false, nil // it may be the node that restarts, or have led; the time is limited
-		}
-		return restarted(before, now)
-	})
-	if err != nil {
-		return a.failed(fmt.Errorf("the command is in the ring's log, but the server is not back: %w", err))
-	}
-	return a, nil
+	return sendAndAwait(c, command, c.Duration("hold")+restartSlack, "whether the server is back is not known", "the server is not back",
+		func(before controlplane.Status) func(controlplane.Status) (bool, error) {
+			return func(now controlplane.Status) (bool, error) { return restarted(before, now) }
+		})
 }
 
 // restarted reports whether a server is another process than before, and nobody is to
