@@ -45,8 +45,9 @@ func TestHold(t *testing.T) {
 }
 
 // Proves that a server whose lease has lapsed takes back what its program was
-// given and has not taken, gives it nothing more, also where Hold and Release
-// come in between, and goes on when the lease is good again.
+// given and has not taken, gives it nothing more once it has attached anew, also
+// where Hold and Release come in between, and goes on when the lease is good
+// again, with a mark: the program could have taken until it saw that it was cut off.
 func TestLapse(t *testing.T) {
 	w := newWorld(t, 1)
 	n := w.nodes[0]
@@ -62,6 +63,7 @@ func TestLapse(t *testing.T) {
 	before := n.plane.Status().Counters.Later
 	n.plane.Lapse(true)
 	n.awaitStatus("refusal", func(s *dataplane.Status) bool { return s.Holding && s.Counters.Later > before })
+	n.await("the program again", func() bool { return n.programs == 1 && n.reports == 3 })
 	n.plane.Release()
 	if s := n.plane.Status(); !s.Holding {
 		t.Error("Release ended the lapse")
@@ -72,7 +74,7 @@ func TestLapse(t *testing.T) {
 		t.Fatalf("after the lease had lapsed a program was given %v, %v", m, err)
 	}
 	n.plane.Lapse(false)
-	if m, err := server.Receive(ctx); err != nil || string(m.Payload) != "x" {
+	if m, err := server.Receive(ctx); err != nil || string(m.Payload) != "x" || !m.MaybeRepeat {
 		t.Errorf("when it is good again: %v, %v", m, err)
 	}
 }
