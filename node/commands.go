@@ -72,13 +72,13 @@ func (c *commands) change(ctx context.Context, what ctlport.Change) ctlport.Outc
 		o.Verdict = ctlport.DoneAlone
 	}
 	reply, _, _ := strings.Cut(o.Reply(what.Name), "\n")
-	c.log.Info("control command", "command", what.Name, "force", what.Force, "server", what.Server.Host, "reply", reply, "reason", o.Reason)
+	c.log.Info("control command", "command", what.Name, "force", what.Force, "server", what.Server.String(), "reply", reply, "reason", o.Reason)
 	return o
 }
 
-// targets finds the servers that a command is about: this node, or who is named.
+// targets finds the servers that a command is about: who is named, else this node.
 func (c *commands) targets(ctx context.Context, what ctlport.Change) (target, by ring.ID, err error) {
-	if !ctlport.ChangesServer(what.Name) {
+	if !ctlport.ChangesServer(what.Name) || what.Server == (ctlport.ServerRef{}) {
 		return c.self, 0, nil
 	}
 	if target, err = c.called.find(ctx, what.Server); err == nil && what.Name == "NODEREPLACE" {

@@ -377,6 +377,14 @@ func TestDirectory(t *testing.T) {
 		{"localhost", 8021, id(0)}, // this node
 		{"localhost", 8031, 0},     // on this host there is none
 		{"b", 8031, id(2)},
+		{"", 8031, id(2)},
+		{"", 8021, 0}, // two have it
+		{"", 8041, 0},
+		{"a", 0, id(0)},
+		{"192.0.2.1", 0, id(0)},
+		{"localhost", 0, id(0)},
+		{"b", 0, 0}, // two have it
+		{"nowhere", 0, 0},
 		{"a", 8031, 0},
 		{"both", 8021, 0},
 		{"elsewhere", 8021, 0},

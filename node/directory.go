@@ -34,7 +34,7 @@ func (d *directory) find(ctx context.Context, ref ctlport.ServerRef) (ring.ID, e
 	all := d.known(ref)
 	named := slices.Collect(func(yield func(candidate) bool) {
 		for _, c := range all {
-			if strings.EqualFold(c.name, ref.Host) && !yield(c) {
+			if (ref.Host == "" || strings.EqualFold(c.name, ref.Host)) && !yield(c) {
 				return
 			}
 		}
@@ -44,11 +44,15 @@ func (d *directory) find(ctx context.Context, ref ctlport.ServerRef) (ring.ID, e
 	}
 	switch len(named) {
 	case 0:
-		return 0, fmt.Errorf("no server of the ring or the configuration is called %q with control port %d", ref.Host, ref.CtlPort)
+		return 0, fmt.Errorf("no server of the ring or the configuration is called %s", ref)
 	case 1:
 		return named[0].id, nil
 	}
-	return 0, fmt.Errorf("%d servers are called %q with control port %d: name one by its third part", len(named), ref.Host, ref.CtlPort)
+	how := "its third part"
+	if ref.Host == "" || ref.CtlPort == 0 {
+		how = "HOST:CTLPORT"
+	}
+	return 0, fmt.Errorf("%d servers are called %s: name one by %s", len(named), ref, how)
 }
 
 // candidate is a server that may be meant.

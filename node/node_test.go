@@ -101,7 +101,8 @@ func (s *site) comesUp(t *testing.T) {
 // that a signal which comes meanwhile counts.
 func TestRestart(t *testing.T) {
 	s := newSite(t)
-	for _, stopped := range []bool{false, true} {
+	for i, command := range []string{fmt.Sprintf("NODERESTART localhost:%d 20s\n", s.ctlPort), "NODERESTART\n", ""} {
+		stopped := i == 2
 		n, err := New(Options{Config: config.Source{Path: s.conf}})
 		if err != nil {
 			t.Fatalf("new: %v", err)
@@ -113,8 +114,8 @@ func TestRestart(t *testing.T) {
 		if stopped {
 			n.onRestart(time.Minute)
 			stop()
-		} else if got := sendFrom(t, s.ctlPort, fmt.Sprintf("NODERESTART localhost:%d 20s\n", s.ctlPort)); got != "SUCCEED\n" {
-			t.Errorf("NODERESTART: %q", got)
+		} else if got := sendFrom(t, s.ctlPort, command); got != "SUCCEED\n" {
+			t.Errorf("%q: %q", command, got)
 		}
 		select {
 		case err := <-ended:

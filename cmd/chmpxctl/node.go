@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -13,8 +12,9 @@ import (
 
 // nodeCommands restart, replace and remove servers.
 func nodeCommands() []*cli.Command {
-	const called = "HOST is a server's NAME, or any name or address that resolves to it; X as for serviceout.\n" +
-		"The options name the node that is asked, which may be any server."
+	const called = "HOST is a server's NAME, or any name or address that resolves to it; X as for serviceout. HOST\n" +
+		"or CTLPORT alone will do where only one server has it. The options name the node that is asked,\n" +
+		"which may be any server."
 	return []*cli.Command{{
 		Name: "node", Usage: "restart, replace or forget a server",
 		Subcommands: []*cli.Command{
@@ -26,7 +26,7 @@ func nodeCommands() []*cli.Command {
 					"of service or not started yet: it takes its place with the merge in which it joins.\n" + called,
 				Flags: commandFlags(),
 				Action: func(c *cli.Context) error {
-					return nodeVerb(c, "replace", 2, func(c *cli.Context, words string) (answer, error) {
+					return nodeVerb(c, "replace", 2, 2, func(c *cli.Context, words string) (answer, error) {
 						return sendCommand(c, "NODEREPLACE "+words)
 					})
 				},
@@ -37,7 +37,7 @@ func nodeCommands() []*cli.Command {
 				Description: "Take it out of the configuration files too: it joins again when it is started.\n" + called,
 				Flags:       commandFlags(),
 				Action: func(c *cli.Context) error {
-					return nodeVerb(c, "forget", 1, func(c *cli.Context, words string) (answer, error) {
+					return nodeVerb(c, "forget", 1, 1, func(c *cli.Context, words string) (answer, error) {
 						return sendCommand(c, "NODEFORGET "+words)
 					})
 				},
@@ -56,15 +56,16 @@ func nodeCommands() []*cli.Command {
 func nodeRestartCommand(called string) *cli.Command {
 	return &cli.Command{
 		Name: "restart", Usage: "restart a server's process without moving data, and wait until it is back",
-		ArgsUsage: "HOST:CTLPORT[:X]",
-		Description: "It starts the program that is installed now. Until it is back nobody acts for what it\n" +
-			"owns, so that nobody has to copy anything afterwards: messages wait. " + called,
+		ArgsUsage: "[HOST:CTLPORT[:X]]",
+		Description: "Where no server is named it is the one that is asked. It starts the program that is installed\n" +
+			"now. Until it is back nobody acts for what it owns, so that nobody has to copy anything\n" +
+			"afterwards: messages wait. " + called,
 		Flags: append(commandFlags(),
 			&cli.GenericFlag{Name: "hold", Value: newDuration(30 * time.Second), Usage: "how long the ring waits for it before others act, 1s to 1h"},
 			&cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"}),
 		Action: func(c *cli.Context) error {
-			return nodeVerb(c, "restart", 1, func(c *cli.Context, words string) (answer, error) {
-				command := fmt.Sprintf("NODERESTART %s %s", words, c.Duration("hold"))
+			return nodeVerb(c, "restart", 0, 1, func(c *cli.Context, words string) (answer, error) {
+				command := "NODERESTART " + strings.TrimLeft(words+" "+c.Duration("hold").String(), " ")
 				if c.Bool("no-wait") {
 					return sendCommand(c, command)
 				}
@@ -74,11 +75,13 @@ func nodeRestartCommand(called string) *cli.Command {
 	}
 }
 
-// nodeVerb checks that n servers are named and runs do with their names.
-func nodeVerb(c *cli.Context, name string, n int, do func(c *cli.Context, words string) (answer, error)) error {
+// nodeVerb checks that from least to most servers are named and runs do with
+// their names.
+func nodeVerb(c *cli.Context, name string, least, most int, do func(c *cli.Context, words string) (answer, error)) error {
 	words := c.Args().Slice()
-	if len(words) != n {
-		return usagef("node %s: %s needed behind the options, not %d words", name, []string{1: "HOST:CTLPORT of one server is", 2: "HOST:CTLPORT of two servers are"}[n], len(words))
+	if len(words) < least || len(words) > most {
+		needed := map[int]string{0: "HOST:CTLPORT of one server, or nothing, is", 1: "HOST:CTLPORT of one server is", 2: "HOST:CTLPORT of two servers are"}[least]
+		return usagef("node %s: %s needed behind the options, not %d words", name, needed, len(words))
 	}
 	for _, w := range words {
 		if w == "" || strings.ContainsAny(w, " \t\r\n\x00") {

@@ -42,7 +42,11 @@ func TestNodeRestart(t *testing.T) {
 			t.Errorf("%s: sent %q", name, sent)
 		}
 	}
-	s := newScripted(t, map[string]string{"NODERESTART": "ERROR: Failed to change server status.\nREASON: another server restarts: a:8021\n"}, exampleRing())
+	s := newScripted(t, map[string]string{"NODERESTART": "SUCCEED\n"}, exampleRing(), asked, down, back)
+	if out, err := s.run(t, "node restart", "-hold", "20s"); err != nil || out != "SUCCEED\n" || !slices.Equal(s.sent(), []string{"NODERESTART 20s"}) {
+		t.Errorf("of the node that is asked: %q, %v", out, err)
+	}
+	s = newScripted(t, map[string]string{"NODERESTART": "ERROR: Failed to change server status.\nREASON: another server restarts: a:8021\n"}, exampleRing())
 	if _, err := s.run(t, "node restart", "b:8021"); exitCode(err) != exitFailed || !strings.Contains(err.Error(), "another server restarts") {
 		t.Errorf("refused: %v", err)
 	}
@@ -50,7 +54,7 @@ func TestNodeRestart(t *testing.T) {
 
 // What is missing or too much behind the options is said, and nothing is sent.
 func TestNodeUsage(t *testing.T) {
-	for _, line := range []string{"node", "node b:8021", "node forget", "node forget a:1 b:1", "node replace a:1", "node restart", "node restart b:8021 -hold 3s"} {
+	for _, line := range []string{"node", "node b:8021", "node forget", "node forget a:1 b:1", "node replace a:1", "node restart", "node restart a:1 b:1", "node restart b:8021 -hold 3s"} {
 		if out, err := runArgs(t, strings.Fields(line)...); exitCode(err) != exitUsage || out != "" {
 			t.Errorf("%s: %q, %v", line, out, err)
 		}

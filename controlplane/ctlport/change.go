@@ -14,7 +14,7 @@ type Change struct {
 	// Name of the command: SERVICEIN, SERVICEOUT, MERGE, COMPMERGE, ABORTMERGE,
 	// SUSPENDMERGE, NOSUSPENDMERGE, UPDATESTATUS, NODERESTART, NODEREPLACE or NODEFORGET.
 	Name   string
-	Server ServerRef     // of SERVICEOUT and NODE...: whom
+	Server ServerRef     // of SERVICEOUT and NODE...: whom; of NODERESTART zero: the node that is asked
 	By     ServerRef     // of NODEREPLACE: who is to take its place
 	Hold   time.Duration // of NODERESTART: how long it is waited for
 	Force  bool          // of COMPMERGE: go on without data that nobody can give
@@ -27,16 +27,30 @@ func ChangesServer(command string) bool {
 	return node || command == "SERVICEOUT"
 }
 
-// ServerRef is how an operator calls a server.
+// ServerRef is how an operator calls a server. The commands that CHMPX has not
+// take a host or a control port alone, too, where only one server has it.
 type ServerRef struct {
-	Host    string // NAME, or what resolves to an address of it
-	CtlPort uint16
+	Host    string // NAME, or what resolves to an address of it; empty: not given
+	CtlPort uint16 // 0: not given
 	More    string // CUK, CTLENDPOINTS or CUSTOM_ID_SEED, by CHMPXIDTYPE; empty: not given, or of no meaning
+}
+
+// String returns how messages call who is meant.
+func (r ServerRef) String() string {
+	switch {
+	case r == ServerRef{}:
+		return "this node"
+	case r.CtlPort == 0:
+		return strconv.Quote(r.Host)
+	case r.Host == "":
+		return fmt.Sprintf("control port %d", r.CtlPort)
+	}
+	return fmt.Sprintf("%q with control port %d", r.Host, r.CtlPort)
 }
 
 // Matches reports whether what the reference says beside the host is true of a server.
 func (r ServerRef) Matches(t ring.IDType, s ring.Identity) bool {
-	if r.CtlPort != s.CtlPort {
+	if r.CtlPort != 0 && r.CtlPort != s.CtlPort {
 		return false
 	}
 	switch t {
@@ -131,9 +145,9 @@ var changes = map[string]change{
 
 // nodeUsage says how the commands about a server are written that CHMPX has not.
 var nodeUsage = map[string]string{
-	"NODERESTART": "NODERESTART host:ctlport [HOLD], HOLD as in 30s, which is the default",
-	"NODEREPLACE": "NODEREPLACE host:ctlport host:ctlport, the second one takes the place of the first",
-	"NODEFORGET":  "NODEFORGET host:ctlport",
+	"NODERESTART": "NODERESTART [host:ctlport] [HOLD], HOLD as in 30s, which is the default; this node where no server is named",
+	"NODEREPLACE": "NODEREPLACE host:ctlport host:ctlport, the second one takes the place of the first; one of both will do where only one server has it",
+	"NODEFORGET":  "NODEFORGET host:ctlport; one of both will do where only one server has it",
 }
 
 // defaultHold is how long a restart is waited for unless the operator says.
@@ -170,31 +184,65 @@ func (c Command) parse(t ring.IDType) (what Change, reply string) {
 	wrong := func(why string) (Change, string) {
 		return what, replyParameters + "REASON: " + why + "\n"
 	}
-	if node && len(c.Args) == 0 {
-		return wrong(usage)
+	var args []string
+	if what.Hold, args, reply = c.hold(); reply != "" {
+		return wrong(reply + "; " + usage)
 	}
-	if what.Server, reply = parseServer(c.Args, t); reply != "" {
+	named := []*ServerRef{&what.Server}
+	switch {
+	case c.Name == "NODEREPLACE":
+		named = append(named, &what.By)
+	case c.Name == "NODERESTART" && len(args) == 0:
+		return what, ""
+	}
+	for _, ref := range named {
+		if node {
+			*ref, reply = parseAnyServer(args, t)
+		} else {
+			*ref, reply = parseServer(args, t)
+		}
 		if node && (reply == replyNeedsServer || reply == replyParameters) {
 			return wrong(usage)
+		} else if reply != "" {
+			return what, reply
 		}
-		return what, reply
+		args = args[1:]
 	}
-	switch c.Name {
-	case "NODEREPLACE":
-		if what.By, reply = parseServer(c.Args[1:], t); reply == replyNeedsServer || reply == replyParameters {
-			return wrong(usage)
-		}
-	case "NODERESTART":
-		what.Hold = defaultHold
-		if len(c.Args) > 1 {
-			hold, err := time.ParseDuration(c.Args[1])
-			if err != nil {
-				return wrong(fmt.Sprintf("%.20q is no duration; %s", c.Args[1], usage))
+	return what, ""
+}
+
+// hold takes HOLD out of the words behind NODERESTART, where it is the second or
+// the only one, and returns the others; wrong says that it is no duration. Of the
+// other commands all words are others.
+func (c Command) hold() (hold time.Duration, others []string, wrong string) {
+	if c.Name != "NODERESTART" {
+		return 0, c.Args, ""
+	}
+	if len(c.Args) < 2 {
+		if len(c.Args) == 1 {
+			if hold, err := time.ParseDuration(c.Args[0]); err == nil {
+				return hold, nil, ""
 			}
-			what.Hold = hold
 		}
+		return defaultHold, c.Args, ""
 	}
-	return what, reply
+	hold, err := time.ParseDuration(c.Args[1])
+	if err != nil {
+		return 0, nil, fmt.Sprintf("%.20q is no duration", c.Args[1])
+	}
+	return hold, c.Args[:1], ""
+}
+
+// parseAnyServer reads what parseServer does, or a host or a control port alone.
+func parseAnyServer(args []string, t ring.IDType) (ref ServerRef, reply string) {
+	if len(args) == 0 || strings.ContainsAny(args[0], ":[]") {
+		return parseServer(args, t)
+	}
+	if strings.Trim(args[0], "0123456789") != "" {
+		return ServerRef{Host: args[0]}, ""
+	}
+	ref.CtlPort, reply = parsePort(args[0])
+	return ref, reply
 }
 
 // parseServer reads a parameter that names a server, that of SERVICEOUT: host:ctlport, with a third
@@ -222,9 +270,18 @@ func parseServer(args []string, t ring.IDType) (ref ServerRef, reply string) {
 	case t == ring.IDByName:
 		more = ""
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return ref, replyNoSuchServer + "REASON: " + strconv.Quote(port) + " is no port from 1 to 65535\n"
+	n, reply := parsePort(port)
+	if reply != "" {
+		return ref, reply
 	}
-	return ServerRef{Host: host, CtlPort: uint16(n), More: more}, ""
+	return ServerRef{Host: host, CtlPort: n, More: more}, ""
+}
+
+// parsePort reads a control port. What is wrong is answered with reply.
+func parsePort(port string) (n uint16, reply string) {
+	all, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || all == 0 {
+		return 0, replyNoSuchServer + fmt.Sprintf("REASON: %.20q is no port from 1 to 65535\n", port)
+	}
+	return uint16(all), ""
 }
