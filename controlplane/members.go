@@ -3,7 +3,6 @@ package controlplane
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -57,6 +56,9 @@ func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
 	}
 	if err := p.isServer(ctx, req); err != nil {
 		return p.reply(nil, err)
+	}
+	if p.view().Member(req.From).Forget {
+		return &response{Code: codeFailed, Text: fmt.Sprintf("%s is being forgotten by the ring", req.From)}
 	}
 	cluster := p.clusterOf()
 	first := firstRaftID(req.From)
@@ -201,6 +203,9 @@ func (p *Plane) memberLoop(ctx context.Context, since time.Time) {
 		if err := p.changeMembers(ctx, away); err != nil && ctx.Err() == nil {
 			p.log.Warn("cannot change the members of raft", "err", err)
 		}
+		if err := p.forget(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("cannot forget a server", "err", err)
+		}
 		p.watchSlaves(ctx, since)
 	}
 }
@@ -258,42 +263,29 @@ func (p *Plane) removeStraySlaves(ctx context.Context, since, now time.Time) {
 	}
 }
 
-// serveForget answers ServerForget. The server leaves raft's configuration
-// before the ring's list: the other way round it would look like one that is
-// about to join. If it has come up in between it is taken back.
-func (p *Plane) serveForget(ctx context.Context, c fsm.Command, id ring.ID) *response {
-	removed, err := p.removeServer(ctx, id)
-	if err != nil {
-		return p.reply(nil, err)
-	}
-	res, err := p.commitCommand(ctx, c)
-	if err == nil && res.Err != nil {
-		for _, m := range removed {
-			err = errors.Join(err, p.addNonvoter(ctx, p.clusterOf(), m.ID, m.Address))
-		}
-	}
-	if err == nil && res.Err == nil {
-		p.log.Info("server is forgotten", "id", id.String())
-	}
-	return p.proposeReply(res, err)
-}
-
-// removeServer takes a server that may be forgotten out of raft's configuration
-// and returns what it was there. It does nothing where the ring will refuse.
-func (p *Plane) removeServer(ctx context.Context, id ring.ID) (removed []raft.Server, err error) {
-	if s := p.view().Server(id); s == nil || s.Status != ring.ServiceOut|ring.Down {
-		return nil, nil
-	}
-	for _, m := range p.clusterOf() {
-		if owner, ok := ownerOf(m.ID); !ok || owner != id || isSlaveID(m.ID) {
+// forget removes servers that are to be forgotten, whoever led when an operator said
+// so. They leave raft's configuration before the ring's list: the other way round one
+// would look like a server that is about to join.
+func (p *Plane) forget(ctx context.Context) error {
+	v := p.view()
+	for _, m := range v.Members {
+		if !m.Forget {
 			continue
 		}
-		if err := p.awaitChange(ctx, p.node.Load().RemoveServer(m.ID, 0, memberTimeout)); err != nil {
-			return removed, uncertain(fmt.Errorf("remove %s from raft: %w", m.ID, err))
+		for _, s := range p.clusterOf() {
+			if owner, ok := ownerOf(s.ID); !ok || owner != m.ID || isSlaveID(s.ID) {
+				continue
+			}
+			if err := p.awaitChange(ctx, p.node.Load().RemoveServer(s.ID, 0, memberTimeout)); err != nil {
+				return fmt.Errorf("remove %s from raft, which is to be forgotten: %w", s.ID, err)
+			}
 		}
-		removed = append(removed, m)
+		if _, err := p.proposeHere(ctx, fsm.ServerForgotten{ID: m.ID}); err != nil {
+			return err
+		}
+		p.log.Info("server is forgotten", "server", serverName(v, m.ID), "id", m.ID.String())
 	}
-	return removed, nil
+	return nil
 }
 
 func (p *Plane) removeSlave(ctx context.Context, s fsm.Slave) error {

@@ -167,7 +167,10 @@ func (p *Plane) serveCommand(ctx context.Context, req *request) *response {
 	case fsm.MergeRequest:
 		c.Body = fsm.RequestMerge(p.view())
 	case fsm.ServerForget:
-		return p.serveForget(ctx, c, b.ID)
+		if b.ID == p.cfg.Self.ID {
+			return p.proposeReply(fsm.Result{Err: fmt.Errorf("%w: it leads the ring", fsm.ErrStatusNotAllowed)}, nil)
+		}
+		defer p.members.raise()
 	}
 	res, err := p.commitCommand(ctx, c)
 	return p.proposeReply(res, err)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -200,8 +202,65 @@ func TestForgetServer(t *testing.T) {
 	})
 }
 
+// TestForgetGoesOn proves that the next leader forgets a server that an operator
+// wanted to be forgotten, wherever the one before it had got to.
+func TestForgetGoesOn(t *testing.T) {
+	for _, left := range []bool{false, true} { // raft, when its leader dies
+		story(t, 4, func(r *rig) {
+			r.startAll()
+			r.formed("a", "b", "c", "d")
+			r.serve()
+			last := r.servers[2]
+			if r.leader().name == last.Name {
+				last = r.servers[0]
+			}
+			r.kill(last.Name)
+			member := func(n *rigNode) (voters int, ids []raft.ServerID) {
+				for _, m := range n.plane.clusterOf() {
+					voters += count(suffrage(m) == "voter")
+					if owner, _ := ownerOf(m.ID); owner == last.ID {
+						ids = append(ids, m.ID)
+					}
+				}
+				return voters, ids
+			}
+			r.await("it is out, and others vote", 3*time.Minute, func() bool {
+				leader := r.leader()
+				voters, _ := member(leader)
+				v := leader.plane.view()
+				return v.Merge == nil && v.Server(last.ID).Status == ring.ServiceOut|ring.Down && voters == 3
+			})
+			leader := r.leader()
+			mark, err := fsm.Encode(fsm.Command{Body: fsm.ServerForget{ID: last.ID}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res, err := leader.plane.apply(context.Background(), mark); err != nil || res.Err != nil {
+				t.Fatal(err, res.Err)
+			}
+			if _, ids := member(leader); left {
+				for _, id := range ids {
+					if err := leader.plane.node.Load().RemoveServer(id, 0, 0).Error(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			r.kill(leader.name) // nearly always before it looks itself, which it does every 500 ms
+			r.await("the next leader forgets it", patience, func() bool {
+				next := r.leader()
+				if next == nil {
+					return false
+				}
+				_, ids := member(next)
+				return next.plane.view().Server(last.ID) == nil && len(ids) == 0
+			})
+		})
+	}
+}
+
 // TestForgetWhileItStarts proves that a server which is forgotten between its wish to
-// come up and the entry for that is not listed again: it is no member of raft any more.
+// come up and the entry for that is not listed again: it is being forgotten, or no
+// member of raft any more.
 func TestForgetWhileItStarts(t *testing.T) {
 	story(t, 3, func(r *rig) {
 		type forgets struct{}
@@ -238,11 +297,10 @@ func TestForgetWhileItStarts(t *testing.T) {
 			}
 		})
 		resp := leader.plane.handle(ctx, starts.request(opPropose, proposeBody{Command: up}))
-		if err := resp.err(); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "is no member") {
+		if err := resp.err(); !errors.Is(err, ErrRefused) ||
+			!strings.Contains(err.Error(), "is no member") && !strings.Contains(err.Error(), "is being forgotten") {
 			t.Errorf("it comes up: %v", err)
 		}
-		if s := leader.plane.view().Server(last.ID); s != nil {
-			t.Errorf("the ring lists it as %v", s.Status)
-		}
+		r.await("the ring does not list it", patience, func() bool { return leader.plane.view().Server(last.ID) == nil })
 	})
 }

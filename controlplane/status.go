@@ -83,6 +83,7 @@ type ServerStatus struct {
 	Leader      bool             `json:"leader"`
 	Restarting  bool             `json:"restarting,omitempty"`  // it was asked to restart; while it is down nobody acts for what it owns
 	ReplacedBy  ring.ID          `json:"replaced_by,omitempty"` // who is to take its place
+	Forget      bool             `json:"forget,omitempty"`      // it is being forgotten: the next that leads removes it
 }
 
 // SlaveStatus is one slave as this node sees it.
@@ -165,7 +166,7 @@ func (p *Plane) Status() Status {
 		for _, s := range v.Table.Servers {
 			shown := p.serverStatus(s, links[s.ID], cluster, st.Raft.LeaderID)
 			m := v.Member(s.ID)
-			shown.Restarting, shown.ReplacedBy = m.HoldUs > 0, m.ReplacedBy
+			shown.Restarting, shown.ReplacedBy, shown.Forget = m.HoldUs > 0, m.ReplacedBy, m.Forget
 			st.Servers = append(st.Servers, shown)
 			st.Warnings = append(st.Warnings, p.memberWarnings(v, s, m)...)
 		}
@@ -210,6 +211,9 @@ func (p *Plane) memberWarnings(v fsm.View, s ring.Server, m fsm.Member) (out []s
 			what = "restarts, and messages for what it owns wait"
 		}
 		out = append(out, fmt.Sprintf("%s %s: for at most %d s", serverName(v, s.ID), what, m.HoldUs/1_000_000))
+	}
+	if m.Forget {
+		out = append(out, serverName(v, s.ID)+" is being forgotten")
 	}
 	if by := m.ReplacedBy; by != 0 && s.Status.Action() != ring.Delete {
 		out = append(out, fmt.Sprintf("%s is to be replaced by %s, which cannot join yet: it is not up, has no program, or is not taken in (SERVICEIN)", serverName(v, s.ID), p.nameOf(v, by)))

@@ -102,9 +102,17 @@ type ServerReplace struct {
 	New ring.ID `json:"new"`
 }
 
-// ServerForget removes a server that is SERVICE OUT and DOWN from the ring.
+// ServerForget says that a server which is SERVICE OUT and DOWN is to be removed
+// from the ring: it does not come up any more, and the leader, whoever that is by
+// then, takes it out of raft and proposes ServerForgotten. It cannot be taken back.
 // Refusals: ErrUnknownNode, ErrStatusNotAllowed.
 type ServerForget struct {
+	ID ring.ID `json:"id"`
+}
+
+// ServerForgotten removes a server from the ring that is to be forgotten and no
+// member of raft any more. Refusals: ErrUnknownNode, ErrStatusNotAllowed.
+type ServerForgotten struct {
 	ID ring.ID `json:"id"`
 }
 
@@ -254,6 +262,9 @@ func (ServerReplace) Type() CommandType { return CommandServerReplace }
 
 // Type implements Body.
 func (ServerForget) Type() CommandType { return CommandServerForget }
+
+// Type implements Body.
+func (ServerForgotten) Type() CommandType { return CommandServerForgotten }
 
 // Type implements Body.
 func (ServiceIn) Type() CommandType { return CommandServiceIn }

@@ -24,6 +24,7 @@ const (
 	CommandHoldEnd
 	CommandServerReplace
 	CommandServerForget
+	CommandServerForgotten
 
 	CommandServiceIn
 	CommandServiceOut
@@ -200,6 +201,7 @@ func init() {
 		CommandHoldEnd:         command("HoldEnd", (*State).holdEnd),
 		CommandServerReplace:   command("ServerReplace", (*State).serverReplace),
 		CommandServerForget:    command("ServerForget", (*State).serverForget),
+		CommandServerForgotten: command("ServerForgotten", (*State).serverForgotten),
 		CommandServiceIn:       command("ServiceIn", (*State).serviceIn),
 		CommandServiceOut:      command("ServiceOut", (*State).serviceOut),
 		CommandPendingTable:    command("PendingTable", (*State).pendingTable),

@@ -27,6 +27,7 @@ func allBodies() []Body {
 		HoldEnd{ID: 3, Incarnation: 17},
 		ServerReplace{Old: 3, New: 4},
 		ServerForget{ID: 3},
+		ServerForgotten{ID: 3},
 		ServiceIn{ID: 3},
 		ServiceOut{ID: 3, Auto: true},
 		PendingTable{Base: ring.Epoch{Era: 1, Index: 17}, Version: 19, Delta: []byte{1, 2, 3}},

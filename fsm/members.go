@@ -77,6 +77,8 @@ func (s *State) serverReplace(e *entry, b ServerReplace) error {
 	}
 	if v := s.find(b.New); v != nil {
 		switch st := v.Status; {
+		case v.Forget:
+			return fmt.Errorf("%w: %s is being forgotten", ErrStatusNotAllowed, s.called(b.New))
 		case st.Ring() == ring.ServiceIn && st.Action() != ring.Add:
 			return fmt.Errorf("%w: %s has a place already, it is %v", ErrStatusNotAllowed, s.called(b.New), st)
 		case st == ring.ServiceOut|ring.Up|ring.NoSuspend:
@@ -143,13 +145,30 @@ func (s *State) serverForget(e *entry, b ServerForget) error {
 	if v.Status != ring.ServiceOut|ring.Down {
 		return fmt.Errorf("%w: %v; only who is out of service and down can be forgotten", ErrStatusNotAllowed, v.Status)
 	}
-	s.forgetProposer(v.Boot)
-	s.servers = slices.DeleteFunc(s.servers, func(o server) bool { return o.ID == b.ID })
+	if v.Forget {
+		return nil
+	}
 	for i := range s.servers {
 		if s.servers[i].ReplacedBy == b.ID {
 			s.servers[i].ReplacedBy = 0
 		}
 	}
+	v.Forget = true
+	e.changed = true
+	return nil
+}
+
+// serverForgotten applies ServerForgotten.
+func (s *State) serverForgotten(e *entry, b ServerForgotten) error {
+	v := s.find(b.ID)
+	if v == nil {
+		return fmt.Errorf("%w: server %v", ErrUnknownNode, b.ID)
+	}
+	if !v.Forget {
+		return fmt.Errorf("%w: nobody wants %s to be forgotten", ErrStatusNotAllowed, s.called(b.ID))
+	}
+	s.forgetProposer(v.Boot)
+	s.servers = slices.DeleteFunc(s.servers, func(o server) bool { return o.ID == b.ID })
 	e.changed = true
 	return nil
 }

@@ -288,8 +288,8 @@ func TestReplaceRefused(t *testing.T) {
 }
 
 // TestForget proves that only a server that is out of service and down can be
-// forgotten, that nothing of it is left then, and that it may join again as
-// somebody new.
+// forgotten, that it stays down until it has been, that nothing of it is left then,
+// and that it may join again as somebody new.
 func TestForget(t *testing.T) {
 	r := ringOf(t, testParams(), 3)
 	r.up(3)
@@ -299,12 +299,23 @@ func TestForget(t *testing.T) {
 	r.do(ServerReplace{Old: id(0), New: id(3)})
 	r.kill(3)
 	number := r.server(3).Number
+	r.refused(ServerForgotten{ID: id(3)}, ErrStatusNotAllowed)
+	r.do(ServerForget{ID: id(3)})
 	r.do(ServerForget{ID: id(3)})
 	v := r.s.View()
+	if v.Server(id(3)) == nil || !v.Member(id(3)).Forget || v.Member(id(0)).ReplacedBy != 0 {
+		t.Errorf("while it is to be: %+v, %+v", v.Table.Servers, v.Members)
+	}
+	r.refused(ServerUp{ID: id(3), Server: r.server(3).Identity, Addr: "x:1", Boot: 4711}, ErrStatusNotAllowed)
+	r.refused(ServerReplace{Old: id(0), New: id(3)}, ErrStatusNotAllowed)
+	r.refused(ServiceIn{ID: id(3)}, ErrStatusNotAllowed)
+	r.do(ServerForgotten{ID: id(3)})
+	v = r.s.View()
 	if v.Server(id(3)) != nil || len(v.Table.Servers) != 3 || len(v.Members) != 3 || v.Member(id(0)).ReplacedBy != 0 {
 		t.Errorf("after it: %+v, %+v", v.Table.Servers, v.Members)
 	}
 	r.refused(ServerForget{ID: id(3)}, ErrUnknownNode)
+	r.refused(ServerForgotten{ID: id(3)}, ErrUnknownNode)
 	r.up(3)
 	if got := r.server(3).Number; got == number {
 		t.Errorf("number %d is given twice", got)

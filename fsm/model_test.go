@@ -53,7 +53,7 @@ func (w *world) draw() Body {
 	if v.Merge != nil {
 		mergeID = v.Merge.ID
 	}
-	switch rapid.IntRange(0, 29).Draw(w.rt, "what") {
+	switch rapid.IntRange(0, 30).Draw(w.rt, "what") {
 	case 0, 1:
 		return w.serverUp(n, rapid.Bool().Draw(w.rt, "reboot"))
 	case 2:
@@ -90,6 +90,8 @@ func (w *world) draw() Body {
 		return ServerReplace{Old: id(n), New: id(rapid.IntRange(0, modelServers-1).Draw(w.rt, "new"))}
 	case 20:
 		return ServerForget{ID: id(n)}
+	case 21:
+		return ServerForgotten{ID: id(n)}
 	}
 	if operating(v.Merge) && rapid.IntRange(0, 3).Draw(w.rt, "report") > 0 {
 		return w.report(v)
@@ -259,9 +261,12 @@ func (w *world) checkState(v View) {
 	if v.SuspendMerge != w.suspend {
 		w.rt.Fatalf("SUSPENDMERGE is %t and was set to %t", v.SuspendMerge, w.suspend)
 	}
-	for _, s := range v.Table.Servers {
+	for i, s := range v.Table.Servers {
 		if !s.Status.Safe() {
 			w.rt.Fatalf("server %d: %v", s.Number, s.Status)
+		}
+		if v.Members[i].Forget && s.Status != ring.ServiceOut|ring.Down {
+			w.rt.Fatalf("server %d is to be forgotten and %v", s.Number, s.Status)
 		}
 	}
 	w.checkNumbers(v)
@@ -509,6 +514,9 @@ func TestRingSettles(t *testing.T) {
 		}
 		w.apply(SuspendMerge{})
 		for n := range modelServers {
+			if w.s.View().Member(id(n)).Forget { // as the leader does
+				w.do(ServerForgotten{ID: id(n)})
+			}
 			if s := w.s.View().Server(id(n)); s == nil || s.Status.Live() == ring.Down || rapid.Bool().Draw(t, "restart") {
 				w.do(w.serverUp(n, true))
 			}

@@ -17,6 +17,9 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 		e.res.Incarnation = v.Incarnation
 		return nil
 	}
+	if v != nil && v.Forget {
+		return fmt.Errorf("%w: %s is being forgotten", ErrStatusNotAllowed, s.called(b.ID))
+	}
 	if v == nil {
 		if s.nextNumber == ring.NoServer {
 			return fmt.Errorf("%w: every server number was given", ErrTooMany)

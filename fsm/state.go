@@ -52,6 +52,8 @@ type server struct {
 	HoldUs int64 `json:",omitempty"`
 	// ReplacedBy is who is to take its place, 0 nobody; see ServerReplace.
 	ReplacedBy ring.ID `json:",omitempty"`
+	// Forget: it is to be removed, see ServerForget; it is SERVICE OUT and DOWN.
+	Forget bool `json:",omitempty"`
 }
 
 // Result is what an entry did.
@@ -295,7 +297,7 @@ func (s *State) publish(e *entry) {
 
 // member returns what the table does not show of a server.
 func (v *server) member() Member {
-	return Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup, HoldUs: v.HoldUs, ReplacedBy: v.ReplacedBy}
+	return Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup, HoldUs: v.HoldUs, ReplacedBy: v.ReplacedBy, Forget: v.Forget}
 }
 
 // newTable builds the table of the present fields, under its last names.

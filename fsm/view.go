@@ -42,6 +42,7 @@ type Member struct {
 	// HoldUs: it was asked to restart (ServerRestart), and its DOWN is waited for; 0: not.
 	HoldUs     int64   `json:"hold_us,omitempty"`
 	ReplacedBy ring.ID `json:"replaced_by,omitempty"` // who is to take its place (ServerReplace), 0: nobody
+	Forget     bool    `json:"forget,omitempty"`      // it is to be removed (ServerForget)
 }
 
 // Member returns what the table does not show of a server, nothing if it is no

@@ -45,8 +45,8 @@ func TestRingVerbs(t *testing.T) {
 	for verb, want := range map[string]string{
 		"servicein": "SERVICEIN", "serviceout @ b:8021": "SERVICEOUT b:8021", "serviceout @ [::1]:8021:x": "SERVICEOUT [::1]:8021:x",
 		"merge start": "MERGE", "merge complete -no-wait": "COMPMERGE", "merge complete -no-wait -force": "COMPMERGE FORCE", "merge abort": "ABORTMERGE",
-		"node forget @ b:8021": "NODEFORGET b:8021", "node replace @ b:8021 [::1]:8021:x": "NODEREPLACE b:8021 [::1]:8021:x",
-		"node restart -no-wait": "NODERESTART 30s", "node restart -no-wait @ 8021": "NODERESTART 8021 30s", "node forget @ b": "NODEFORGET b",
+		"node forget -no-wait @ b:8021": "NODEFORGET b:8021", "node replace @ b:8021 [::1]:8021:x": "NODEREPLACE b:8021 [::1]:8021:x",
+		"node restart -no-wait": "NODERESTART 30s", "node restart -no-wait @ 8021": "NODERESTART 8021 30s", "node forget -no-wait @ b": "NODEFORGET b",
 		"node restart -no-wait @ b:8021": "NODERESTART b:8021 30s", "node restart -no-wait -hold 90s @ b:8021": "NODERESTART b:8021 1m30s",
 		"suspend": "SUSPENDMERGE", "nosuspend": "NOSUSPENDMERGE", "updatestatus": "UPDATESTATUS",
 	} {

@@ -43,7 +43,7 @@ func mergeCompleteCommand() *cli.Command {
 		Name: "complete", Usage: "let the slots change hands, once all servers are Done, and wait until they have",
 		Flags: append(commandFlags(),
 			&cli.BoolFlag{Name: "force", Usage: "go on without data that only servers have which are down or without program; it is lost"},
-			&cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"},
+			noWaitFlag(),
 			&cli.GenericFlag{Name: "timeout", Value: newDuration(time.Minute), Usage: "how long to wait, for example 90s"}),
 		Action: answering("merge complete", func(c *cli.Context) (answer, error) {
 			if c.Duration("timeout") <= 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,10 +36,13 @@ func nodeCommands() []*cli.Command {
 				Name: "forget", Usage: "remove a server that is out of service and down from the ring",
 				ArgsUsage:   "HOST:CTLPORT[:X]",
 				Description: "Take it out of the configuration files too: it joins again when it is started.\n" + called,
-				Flags:       commandFlags(),
+				Flags:       append(commandFlags(), noWaitFlag()),
 				Action: func(c *cli.Context) error {
 					return nodeVerb(c, "forget", 1, 1, func(c *cli.Context, words string) (answer, error) {
-						return sendCommand(c, "NODEFORGET "+words)
+						if c.Bool("no-wait") {
+							return sendCommand(c, "NODEFORGET "+words)
+						}
+						return forgetNode(c, "NODEFORGET "+words)
 					})
 				},
 			},
@@ -62,7 +66,7 @@ func nodeRestartCommand(called string) *cli.Command {
 			"afterwards: messages wait. " + called,
 		Flags: append(commandFlags(),
 			&cli.GenericFlag{Name: "hold", Value: newDuration(30 * time.Second), Usage: "how long the ring waits for it before others act, 1s to 1h"},
-			&cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"}),
+			noWaitFlag()),
 		Action: func(c *cli.Context) error {
 			return nodeVerb(c, "restart", 0, 1, func(c *cli.Context, words string) (answer, error) {
 				command := "NODERESTART " + strings.TrimLeft(words+" "+c.Duration("hold").String(), " ")
@@ -89,6 +93,24 @@ func nodeVerb(c *cli.Context, name string, least, most int, do func(c *cli.Conte
 		}
 	}
 	return show(c, func(c *cli.Context) (answer, error) { return do(c, strings.Join(words, " ")) })
+}
+
+func noWaitFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-wait", Usage: "return as soon as the command is in the ring's log"}
+}
+
+// forgetLimit is what the ring may take to remove a server, with a change of leaders on the way.
+const forgetLimit = 15 * time.Second
+
+// forgetNode sends NODEFORGET, as it is given, and waits until the ring lists
+// nobody any more who is to be forgotten.
+func forgetNode(c *cli.Context, command string) (answer, error) {
+	return sendAndAwait(c, command, forgetLimit, "whether the server is removed is not known", "the server is not removed yet",
+		func(controlplane.Status) func(controlplane.Status) (bool, error) {
+			return func(now controlplane.Status) (bool, error) {
+				return !slices.ContainsFunc(now.Servers, func(s controlplane.ServerStatus) bool { return s.Forget }), nil
+			}
+		})
 }
 
 // restartSlack is what a restart may take beside the time that the ring waits for.

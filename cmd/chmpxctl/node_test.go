@@ -52,6 +52,17 @@ func TestNodeRestart(t *testing.T) {
 	}
 }
 
+// node forget returns when the ring no longer lists the server.
+func TestNodeForget(t *testing.T) {
+	wanted, gone := exampleRing(), exampleRing()
+	wanted.Servers[1].Forget = true
+	gone.Servers = gone.Servers[:1]
+	s := newScripted(t, map[string]string{"NODEFORGET": "SUCCEED\n"}, exampleRing(), wanted, wanted, gone)
+	if out, err := s.run(t, "node forget", "b:8021"); err != nil || out != "SUCCEED\n" || len(s.statuses) != 1 {
+		t.Errorf("%q, %v, with %d statuses left to ask for", out, err, len(s.statuses)-1)
+	}
+}
+
 // What is missing or too much behind the options is said, and nothing is sent.
 func TestNodeUsage(t *testing.T) {
 	for _, line := range []string{"node", "node b:8021", "node forget", "node forget a:1 b:1", "node replace a:1", "node restart", "node restart a:1 b:1", "node restart b:8021 -hold 3s"} {
