@@ -8,8 +8,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
@@ -177,7 +179,8 @@ func starts() []start {
 }
 
 // operatorCommands are the commands that have an entry.
-var operatorCommands = []string{"SERVICEIN", "SERVICEOUT", "MERGE", "COMPMERGE", "COMPMERGE FORCE", "ABORTMERGE", "SUSPENDMERGE", "NOSUSPENDMERGE"}
+var operatorCommands = []string{"SERVICEIN", "SERVICEOUT", "MERGE", "COMPMERGE", "COMPMERGE FORCE", "ABORTMERGE", "SUSPENDMERGE", "NOSUSPENDMERGE",
+	"NODERESTART a", "NODEREPLACE a e", "NODEREPLACE b a", "NODEFORGET a"}
 
 // begin returns the ring in which a start is found.
 func (s start) begin(t *testing.T) *operated {
@@ -203,13 +206,20 @@ func shown(st ring.Status) string {
 	return "`" + strings.TrimPrefix(st.String(), "SAFE -> ") + "`"
 }
 
-// answer runs a command about server a, at a itself except for SERVICEOUT, and
-// returns the whole reply.
+// answer runs a command about server a, or those that it names, at a itself except
+// for SERVICEOUT, and returns the whole reply.
 func (o *operated) answer(command string) string {
 	o.t.Helper()
 	before := o.View()
 	name, more, _ := strings.Cut(command, " ")
-	err := o.apply(bodyOf(ctlport.Change{Name: name, Force: more == "FORCE"}, idOf("a"), 0))
+	what, about, by := ctlport.Change{Name: name, Force: more == "FORCE", Hold: 30 * time.Second}, idOf("a"), ring.ID(0)
+	if strings.HasPrefix(name, "NODE") {
+		old, with, _ := strings.Cut(more, " ")
+		if about = idOf(old); with != "" {
+			by = idOf(with)
+		}
+	}
+	err := o.apply(bodyOf(what, about, by))
 	if err != nil {
 		if after := o.View(); before.Table != after.Table || before.Merge != after.Merge || before.SuspendMerge != after.SuspendMerge {
 			o.t.Errorf("%s was refused and changed something", command)
@@ -227,7 +237,8 @@ const commandsHead = `# Every command, every status
 
 What the control port answers, by the status of a server *a*, and its status right
 after: SERVICEIN is sent to *a*, SERVICEOUT is sent for *a* to another server, the others
-to any. Made by a test of package node that runs each of them; in rings of three
+to any; of those that begin with NODE, which CHMPX has not, *e* is configured and was
+never a member, and after NODEFORGET the leader removes *a* from the list. Made by a test of package node that runs each of them; in rings of three
 servers with REPLICA = 1 unless said otherwise, and AUTOMERGE off: with it the merge
 goes on by itself from there. What the commands do is in [control.md](control.md).
 
@@ -271,7 +282,7 @@ func document(t *testing.T) string {
 	}
 	b.WriteString("\n## Slaves\n\n| command | reply |\n|---|---|\n")
 	slave := ctlport.Answers{Slave: true, Change: func(context.Context, ctlport.Change) ctlport.Outcome { return ctlport.Outcome{} }}
-	for _, command := range append(operatorCommands, "UPDATESTATUS") {
+	for _, command := range append(slices.Clone(operatorCommands), "UPDATESTATUS") {
 		reply := "as a server" // a slave hands it on
 		if command != "SERVICEOUT" {
 			reply = strings.TrimSpace(slave.Answer(t.Context(), ctlport.ParseCommand([]byte(command)), 1))
