@@ -191,22 +191,26 @@ func (s *State) clearLostSync() {
 	if s.base == nil || !s.params.DoMerge {
 		return
 	}
-	acts, held := make(map[uint16]bool, len(s.servers)), make(map[uint16]bool)
+	var acts, held numbers
 	for i := range s.servers {
-		acts[s.servers[i].Number] = s.servers[i].Status.CanAct()
-		held[s.servers[i].Number] = s.servers[i].Held
+		if s.servers[i].Status.CanAct() {
+			acts.add(s.servers[i].Number)
+		}
+		if s.servers[i].Held {
+			held.add(s.servers[i].Number)
+		}
 	}
 	var in []uint64 // nil until a bit is cleared
 	for slot := range s.base.Slots() {
 		var keep uint64
 		owners := s.base.Of(slot)
 		for k, n := range owners {
-			if acts[n] {
+			if acts.has(n) {
 				keep |= 1 << k
 			}
 		}
 		bits := s.base.InSync[slot]
-		if slices.ContainsFunc(owners, func(n uint16) bool { return held[n] && inSync(s.base, slot, n) }) {
+		if len(held) > 0 && slices.ContainsFunc(owners, func(n uint16) bool { return held.has(n) && inSync(s.base, slot, n) }) {
 			continue
 		}
 		if bits&keep == 0 || bits&^keep == 0 {

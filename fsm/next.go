@@ -152,7 +152,7 @@ func plan(v View) (*ring.Assignment, error) {
 func anyLacks(t *ring.Table) bool {
 	lost := outOfSync(t.Base)
 	for _, s := range t.Servers {
-		if lost[s.Number] && s.Status.CanAct() {
+		if lost.has(s.Number) && s.Status.CanAct() {
 			return true
 		}
 	}

@@ -198,7 +198,8 @@ func (s *State) settle(e *entry) {
 // showNeeds sets the operate bits of servers in service outside a merge:
 // Pending says that a server could serve but lacks data.
 func (s *State) showNeeds() {
-	var lost map[uint16]bool
+	var lost numbers
+	looked := false
 	for i := range s.servers {
 		v := &s.servers[i]
 		st := v.Status
@@ -208,11 +209,11 @@ func (s *State) showNeeds() {
 		if op := st.Operate(); op == ring.Doing || op == ring.Done {
 			continue
 		}
-		if lost == nil {
-			lost = outOfSync(s.base)
+		if !looked {
+			lost, looked = outOfSync(s.base), true
 		}
 		op := ring.Nothing
-		if lost[v.Number] && st.CanAct() {
+		if lost.has(v.Number) && st.CanAct() {
 			op = ring.Pending
 		}
 		v.Status = st.WithOperate(op)

@@ -31,16 +31,34 @@ func inSync(a *ring.Assignment, slot int, number uint16) bool {
 	return k >= 0 && a.InSync[slot]&(1<<k) != 0
 }
 
-// outOfSync returns the numbers of the servers that own a slot out of sync.
-func outOfSync(a *ring.Assignment) map[uint16]bool {
-	lost := make(map[uint16]bool)
+// numbers is a set of servers by number. Numbers are given in turn, so they are
+// dense, and the sets are looked into for each slot at each entry: a map would
+// take most of the time of a restart, which applies the log anew.
+type numbers []bool
+
+func (s *numbers) add(n uint16) {
+	for len(*s) <= int(n) {
+		*s = append(*s, false)
+	}
+	(*s)[n] = true
+}
+
+func (s numbers) has(n uint16) bool { return int(n) < len(s) && s[n] }
+
+// outOfSync returns the servers that own a slot out of sync.
+func outOfSync(a *ring.Assignment) numbers {
+	var lost numbers
 	if a == nil {
 		return lost
 	}
 	for slot := range a.Slots() {
-		for k, n := range a.Of(slot) {
+		owners := a.Of(slot)
+		if a.InSync[slot] == 1<<len(owners)-1 {
+			continue
+		}
+		for k, n := range owners {
 			if a.InSync[slot]&(1<<k) == 0 {
-				lost[n] = true
+				lost.add(n)
 			}
 		}
 	}
@@ -91,7 +109,7 @@ func (d division) inBase(part int) int { return part % d.base }
 // holds reports whether the server with this number has all data of a slot of
 // the pending assignment once it was given what got says: it owned a part in
 // sync before, or got it, or there never was any data.
-func (d division) holds(base *ring.Assignment, slot int, number uint16, got received) bool {
+func (d division) holds(base *ring.Assignment, slot int, number uint16, got *received) bool {
 	if base == nil {
 		return true
 	}
@@ -131,7 +149,7 @@ func movesFor(t *ring.Table, pending *ring.Assignment, doMerge bool) (moves, err
 	if i := slices.IndexFunc(t.Servers, func(s ring.Server) bool { return s.Held }); i >= 0 {
 		return moves{}, fmt.Errorf("%w: %s", ErrHeld, names(t, []uint16{t.Servers[i].Number}))
 	}
-	g := &giving{t: t, division: d, sets: make(pairs), partial: make(pairs), got: make(received)}
+	g := &giving{t: t, division: d, sets: make(pairs), partial: make(pairs), got: new(received)}
 	var m moves
 	for slot := range pending.Slots() {
 		if err := g.slot(slot, pending.Of(slot)); err != nil {
@@ -186,7 +204,7 @@ type giving struct {
 	division
 	t             *ring.Table
 	sets, partial pairs
-	got           received
+	got           *received
 }
 
 // slot gives the parts of a slot of the pending assignment to its owners.
@@ -274,30 +292,34 @@ func names(t *ring.Table, numbers []uint16) string {
 }
 
 // received says which parts each server, by number, is given by transfers.
-type received map[uint16]*ring.SlotSet
+type received []*ring.SlotSet // nil: none
 
-func newReceived(t *ring.Table, transfers []ring.Transfer) received {
-	r := make(received)
+func newReceived(t *ring.Table, transfers []ring.Transfer) *received {
+	r := new(received)
 	for _, x := range transfers {
 		if i := t.Index(x.Receiver); i >= 0 {
-			n := t.Servers[i].Number
-			if r[n] == nil {
-				r[n] = ring.NewSlotSet(x.Slots.Slots())
-			}
-			r[n].AddAll(x.Slots)
+			r.of(t.Servers[i].Number, x.Slots.Slots()).AddAll(x.Slots)
 		}
 	}
 	return r
 }
 
-func (r received) add(number uint16, part, parts int) {
-	if r[number] == nil {
-		r[number] = ring.NewSlotSet(parts)
+// of returns the parts of a server, to be added to.
+func (r *received) of(number uint16, parts int) *ring.SlotSet {
+	for len(*r) <= int(number) {
+		*r = append(*r, nil)
 	}
-	r[number].Add(part)
+	if (*r)[number] == nil {
+		(*r)[number] = ring.NewSlotSet(parts)
+	}
+	return (*r)[number]
 }
 
-func (r received) has(part int, number uint16) bool { return r[number].Has(part) }
+func (r *received) add(number uint16, part, parts int) { r.of(number, parts).Add(part) }
+
+func (r *received) has(part int, number uint16) bool {
+	return int(number) < len(*r) && (*r)[number].Has(part)
+}
 
 // sound checks that committing the merge in the ring that t shows loses no data
 // but that of its partial transfers, and lets no part pass to another acting
@@ -331,7 +353,7 @@ func sound(t *ring.Table, pending *ring.Assignment, m *ring.Merge, doMerge bool)
 
 // soundSlot is sound for a slot of the pending assignment; holds says which of
 // its owners will be in sync.
-func soundSlot(t *ring.Table, d division, slot int, owners []uint16, got received, holds func(uint16) bool) error {
+func soundSlot(t *ring.Table, d division, slot int, owners []uint16, got *received, holds func(uint16) bool) error {
 	acts := false // somebody for some part
 	for part := range d.of(slot) {
 		acts = acts || t.ActingSlot(d.inBase(part)) >= 0

@@ -93,10 +93,10 @@ type Table struct {
 	Servers []Server // in ring order (see Less); do not modify
 	Base    *Assignment
 
-	acting   []int16        // slot -> index into Servers, -1 = nobody
-	serving  []int          // see Serving
-	byID     map[ID]int     // id -> index into Servers
-	byNumber map[uint16]int // number -> index into Servers
+	acting   []int16    // slot -> index into Servers, -1 = nobody
+	serving  []int      // see Serving
+	byID     map[ID]int // id -> index into Servers
+	byNumber []int16    // number -> index into Servers, -1 = unknown; a slice, for it is read for each slot
 }
 
 // NewTable checks the parts and computes the acting owner of every slot. base
@@ -107,16 +107,19 @@ func NewTable(t Table) (*Table, error) {
 		return nil, fmt.Errorf("%w: %d servers, at most %d allowed", ErrTable, len(t.Servers), math.MaxInt16)
 	}
 	t.byID = make(map[ID]int, len(t.Servers))
-	t.byNumber = make(map[uint16]int, len(t.Servers))
+	t.byNumber = nil
 	for i := range t.Servers {
 		s := &t.Servers[i]
 		if _, dup := t.byID[s.ID]; dup || s.ID == 0 {
 			return nil, fmt.Errorf("%w: server id %v is zero or listed twice", ErrTable, s.ID)
 		}
-		if _, dup := t.byNumber[s.Number]; dup || s.Number == NoServer {
+		if s.Number == NoServer || t.indexOfNumber(s.Number) >= 0 {
 			return nil, fmt.Errorf("%w: server number %d is reserved or listed twice", ErrTable, s.Number)
 		}
-		t.byID[s.ID], t.byNumber[s.Number] = i, i
+		for len(t.byNumber) <= int(s.Number) {
+			t.byNumber = append(t.byNumber, -1)
+		}
+		t.byID[s.ID], t.byNumber[s.Number] = i, int16(i)
 	}
 	if err := t.computeActing(); err != nil {
 		return nil, err
@@ -139,8 +142,8 @@ func (t *Table) computeActing() error {
 		t.acting[slot] = -1
 		held := false
 		for k, n := range b.Of(slot) {
-			i, ok := t.byNumber[n]
-			if !ok {
+			i := t.indexOfNumber(n)
+			if i < 0 {
 				return fmt.Errorf("%w: slot %d is owned by unknown server number %d", ErrTable, slot, n)
 			}
 			owns[i] = true
@@ -201,7 +204,7 @@ func (t *Table) Owners(hash uint64, dst []int) []int {
 	}
 	slot := int(hash % uint64(len(t.acting)))
 	for k, n := range t.Base.Of(slot) {
-		if i := t.byNumber[n]; t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[i].Status.CanAct() {
+		if i := t.indexOfNumber(n); t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[i].Status.CanAct() {
 			dst = append(dst, i)
 		}
 	}
@@ -217,7 +220,7 @@ func (t *Table) Waits(hash uint64) bool {
 // WaitsSlot is Waits for one of the table's slots.
 func (t *Table) WaitsSlot(slot int) bool {
 	for k, n := range t.Base.Of(slot) {
-		if t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[t.byNumber[n]].Held {
+		if t.Base.InSync[slot]&(1<<k) != 0 && t.Servers[t.indexOfNumber(n)].Held {
 			return true
 		}
 	}
@@ -254,8 +257,12 @@ func (t *Table) IndexOfNumber(n uint16) int {
 	if t == nil {
 		return -1
 	}
-	if i, ok := t.byNumber[n]; ok {
-		return i
+	return t.indexOfNumber(n)
+}
+
+func (t *Table) indexOfNumber(n uint16) int {
+	if int(n) < len(t.byNumber) {
+		return int(t.byNumber[n])
 	}
 	return -1
 }
