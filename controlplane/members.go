@@ -167,6 +167,7 @@ func (p *Plane) awaitChange(ctx context.Context, f raft.Future) error {
 	for {
 		select {
 		case err := <-done:
+			p.commits.raise() // raft takes no snapshot while the state machine has seen no entry behind a configuration
 			return err
 		case <-tick.C:
 			p.commits.raise()

@@ -21,8 +21,8 @@ const (
 	commitTimeout     = 500 * time.Millisecond
 	transportTimeout  = 10 * time.Second
 	trailingLogs      = 10240 // a smaller tail can make an InstallSnapshot loop for ever
-	snapshotThreshold = 8192
-	snapshotInterval  = 30 * time.Second
+	snapshotThreshold = 256   // whatever is behind the snapshot is applied anew by each start
+	snapshotInterval  = 5 * time.Second
 	stopTimeout       = 10 * time.Second
 	maxAppendEntries  = 64
 	maxPool           = 3

@@ -1,0 +1,140 @@
+package raftnode
+
+import (
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// countingFSM counts what it is given, and what it is given by one start.
+type countingFSM struct{ all, now uint64 }
+
+func (f *countingFSM) Apply(*raft.Log) any {
+	f.all++
+	f.now++
+	return nil
+}
+
+func (f *countingFSM) Snapshot() (raft.FSMSnapshot, error) { return countSnapshot(f.all), nil }
+
+func (f *countingFSM) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	return binary.Read(r, binary.BigEndian, &f.all)
+}
+
+type countSnapshot uint64
+
+func (n countSnapshot) Persist(s raft.SnapshotSink) error {
+	if err := binary.Write(s, binary.BigEndian, uint64(n)); err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+func (countSnapshot) Release() {}
+
+// TestRestartAppliesLittle proves that a start applies few entries anew however
+// long the log is: until it has, a leader can decide nothing. The log keeps its
+// long tail all the same.
+func TestRestartAppliesLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, stores := slog.New(slog.DiscardHandler), MemoryStores()
+		start := func(f *countingFSM) *Node {
+			s := NewStream("1.0", "a:1", nil, func() string { return "" }, log)
+			here := func(raft.ServerID) (string, bool) { return "a:1", true }
+			n, err := Start(Options{ID: "1.0", Stream: s, Stores: stores, FSM: f, AddressOf: here, Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		const entries, few = 3000, 500
+		n := start(new(countingFSM))
+		if err := n.Bootstrap([]raft.Server{{ID: "1.0", Address: Address("1.0", "a:1")}}); err != nil {
+			t.Fatal(err)
+		}
+		for lead := range n.LeaderCh() {
+			if lead {
+				break
+			}
+		}
+		for range entries {
+			if err := n.Apply([]byte("x"), time.Second).Error(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(2 * snapshotInterval)
+		if err := n.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		var again countingFSM
+		n = start(&again)
+		for lead := range n.LeaderCh() {
+			if lead {
+				break
+			}
+		}
+		if err := n.Barrier(time.Second).Error(); err != nil {
+			t.Fatal(err)
+		}
+		if again.all != entries || again.now > few {
+			t.Errorf("the second start applied %d of %d entries anew, at most %d wanted", again.now, again.all, few)
+		}
+		if first, err := stores.log.FirstIndex(); first != 1 || err != nil {
+			t.Errorf("the log begins at %d (%v), it should have kept its tail of %d", first, err, trailingLogs)
+		}
+		if err := n.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestHalfSnapshots proves that a start removes what a process left that was
+// killed while it wrote a snapshot, and nothing else.
+func TestHalfSnapshots(t *testing.T) {
+	d, err := OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	open := func() *Stores {
+		s, err := d.OpenStores(NewLogger(slog.New(slog.DiscardHandler)), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	_, trans := raft.NewInmemTransport("")
+	for range 2 {
+		whole, err := s.snaps.Create(raft.SnapshotVersionMax, 7, 1, raft.Configuration{}, 1, trans)
+		if err == nil {
+			err = whole.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.snaps.Create(raft.SnapshotVersionMax, 8, 1, raft.Configuration{}, 1, trans); err != nil {
+			t.Fatal(err) // its process ends here
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	defer s.Close()
+	left, err := filepath.Glob(filepath.Join(d.Path(), snapshotDir, "*"))
+	if err != nil || len(left) == 0 || slices.ContainsFunc(left, func(name string) bool { return filepath.Ext(name) == halfSuffix }) {
+		t.Errorf("left: %q (%v)", left, err)
+	}
+	if list, err := s.snaps.List(); err != nil || len(list) == 0 || list[0].Index != 7 {
+		t.Errorf("snapshots: %+v (%v)", list, err)
+	}
+}
