@@ -60,8 +60,10 @@ func keyTables() string {
 		switch {
 		case section != sectionGlobal:
 			row(k, k.Effect)
-		case k.Live || k.Name == keyInclude:
+		case k.Live == liveAll || k.Name == keyInclude:
 			row(k, k.Effect, "takes effect")
+		case k.Live != "":
+			row(k, k.Effect, "takes effect: "+k.Live)
 		default:
 			row(k, k.Effect, "not while it runs")
 		}

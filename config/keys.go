@@ -28,7 +28,7 @@ type Key struct {
 	Type    string // what is allowed, with units
 	Default string // "": none; "required"
 	Effect  string // one sentence; "no effect": CHMPX's, checked only
-	Live    bool   // a change takes effect while the node runs; false: see Config.CheckReload
+	Live    string // which change takes effect while the node runs: "all", "" none (see Config.CheckReload), or in words
 }
 
 // Keys returns all keys in the order of the documentation. Where a key may be
@@ -53,7 +53,8 @@ type spec struct {
 	def      string // for people and, unless "", "required" or inherited, parsed as a value
 	effect   string
 	read     func(s string) (value, error)
-	live     bool  // a change takes effect while the node runs
+	live     string // which change takes effect while the node runs: "all", "" none, or in words what allows allows
+	allows   func(now, next *Config) bool
 	clampAt  int64 // over 0: a higher number becomes this one, with a warning, as in CHMPX
 }
 
@@ -61,9 +62,18 @@ func (s spec) in(section string) bool { return slices.Contains(s.sections, secti
 
 // live marks a key whose change takes effect while the node runs.
 func live(s spec) spec {
-	s.live = true
+	s.live = liveAll
 	return s
 }
+
+// liveIf marks a key of which only some changes take effect while the node runs.
+func liveIf(s spec, which string, allows func(now, next *Config) bool) spec {
+	s.live, s.allows = which, allows
+	return s
+}
+
+// liveAll: every change.
+const liveAll = "all"
 
 var globalOnly = []string{sectionGlobal}
 

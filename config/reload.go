@@ -12,14 +12,19 @@ import (
 // so may everything about other nodes.
 func (c *Config) CheckReload(next *Config, self Self) error {
 	var errs []error
-	frozen := func(key, is, wanted string) {
+	refuse := func(key, is, wanted, possible string) {
 		if is != wanted {
-			errs = append(errs, refusef("%s: %s = %s cannot change while the node runs; it has %s", next.Source, key, shown(wanted), shown(is)))
+			errs = append(errs, refusef("%s: %s = %s cannot change while the node runs; it has %s%s", next.Source, key, shown(wanted), shown(is), possible))
 		}
 	}
+	frozen := func(key, is, wanted string) { refuse(key, is, wanted, "") }
 	for _, s := range specs {
-		if s.in(sectionGlobal) && !s.live && s.effect != noEffect && s.name != keyInclude {
+		switch {
+		case !s.in(sectionGlobal), s.live == liveAll, s.effect == noEffect, s.name == keyInclude:
+		case s.allows == nil:
 			frozen(s.name, c.Value(s.name), next.Value(s.name))
+		case !s.allows(c, next):
+			refuse(s.name, c.Value(s.name), next.Value(s.name), ", and may take "+s.live)
 		}
 	}
 	if now, err := next.entryOf(self); err != nil {

@@ -26,6 +26,9 @@ func TestCheckReload(t *testing.T) {
 		{"slaves", "", strings.Replace(nodes, "^web", "^app", 1), server, nil},
 		{"another pattern that fits", "", strings.Replace(nodes, "^web", "^web[0-9]$", 1), slave, nil},
 		{"live keys", "MAXCHMPX=77\nCTLALLOW=10.0.0.0/8\nCTLSLAVES=none\nDATE=Mon, 02 Nov 2026 09:00:00 +0000\n", nodes, server, nil},
+		{"times and limits", "DOWNOUT=5s\nSUSPENDGRACE=0s\nUPBACKOFFMAX=0s\nSHMBYTESMAX=64MiB\nMAXHISTLOG=1\nDOWNAFTER=1s\n", nodes, server, nil},
+		{"a lease, where there was none", "DOWNAFTER=4s\nOWNERLEASE=3s\n", nodes, server, nil},
+		{"a lease with less", "DOWNAFTER=2s\nOWNERLEASE=1s\n", nodes, server, []string{`DOWNAFTER = "2s" cannot change while the node runs; it has "3s", and may take a longer time, and with OWNERLEASE = 0s any`}},
 		{"without effect", "RWTIMEOUT=7\nSOCKTHREADCNT=4\nMQACK=no\nK2HMASKBIT=3\n", nodes, server, nil},
 		{"the same said otherwise", "DOWNAFTER=3000ms\nREPLICA=00\nPLACEMENT=slots\nDOMERGE=off\n", nodes, server, nil},
 
@@ -33,8 +36,8 @@ func TestCheckReload(t *testing.T) {
 			`REPLICA = "1" cannot change while the node runs; it has "0"`, `DOMERGE = "yes" cannot`, `AUTOMERGE = "yes" cannot`}},
 		{"the mode of delivery", "DELIVERMODE=random\n", nodes, server, []string{`DELIVERMODE = "RANDOM" cannot change while the node runs; it has "HASH"`, "AUTOMERGE"}},
 		{"the group", "GROUP=H\n", nodes, server, []string{`GROUP = "H" cannot change while the node runs; it has "G"`}},
-		{"the node's own", "RUNDIR=/x\nDATADIR=/y\nMODE=server\nSELFCTLPORT=8021\nSELFCUK=x\nRINGBYTES=64KiB\nMAXHISTLOG=1\n", nodes, server, []string{
-			`MODE = "SERVER" cannot change while the node runs; it has nothing`, "SELFCTLPORT", "SELFCUK", "RUNDIR", "DATADIR", "RINGBYTES", `MAXHISTLOG = "1"`}},
+		{"the node's own", "RUNDIR=/x\nDATADIR=/y\nMODE=server\nSELFCTLPORT=8021\nSELFCUK=x\nRINGBYTES=64KiB\n", nodes, server, []string{
+			`MODE = "SERVER" cannot change while the node runs; it has nothing`, "SELFCTLPORT", "SELFCUK", "RUNDIR", "DATADIR", "RINGBYTES"}},
 		{"its entry is gone", "", "[SVRNODE]\nNAME=b\n", server, []string{"[SVRNODE] a:8021 is missing"}},
 		{"its port", "", strings.Replace(nodes, "PORT=1\n", "PORT=2\n", 1), server, []string{`PORT = "2" cannot change while the node runs; it has "1"`}},
 		{"its port is the default now", "", strings.Replace(nodes, "PORT=1\n", "", 1), server, []string{`PORT = "8020" cannot`}},
@@ -67,5 +70,31 @@ func TestCheckReload(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// OWNERLEASE and DOWNAFTER may change in the direction in which the promise holds
+// whichever of the servers has read its file already: a lease ends earlier, a server is
+// taken for down later.
+func TestCheckReloadOfLease(t *testing.T) {
+	const nodes = "[SVRNODE]\nNAME=a\n[SLVNODE]\nNAME=b\n"
+	self := Self{Server: true, Name: "a", Port: 8020, CtlPort: 8021}
+	for _, tc := range []struct {
+		name, now, next string
+		want            string // in the error; "": it may be
+	}{
+		{"a shorter lease", "OWNERLEASE=2s", "OWNERLEASE=1s", ""},
+		{"no lease", "OWNERLEASE=2s", "", ""},
+		{"a longer one", "OWNERLEASE=1s", "OWNERLEASE=2s", `OWNERLEASE = "2s" cannot change while the node runs; it has "1s", and may take a shorter time, 0s, or any in the place of 0s`},
+		{"down later", "OWNERLEASE=2s", "OWNERLEASE=2s\nDOWNAFTER=5s", ""},
+		{"down earlier", "OWNERLEASE=1s", "OWNERLEASE=1s\nDOWNAFTER=2s", "DOWNAFTER"},
+		{"down earlier, and no lease", "OWNERLEASE=1s", "DOWNAFTER=2s", "DOWNAFTER"},
+		{"both longer", "OWNERLEASE=1s", "OWNERLEASE=3s\nDOWNAFTER=5s", "OWNERLEASE"},
+		{"down earlier without any lease", "", "DOWNAFTER=1s", ""},
+	} {
+		err := mustLoad(t, minimal(tc.now+"\n"+nodes)).CheckReload(mustLoad(t, minimal(tc.next+"\n"+nodes)), self)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		}
 	}
 }

@@ -35,13 +35,19 @@ var specs = []spec{
 	plain("RUNDIR", "absolute path, at most 85 bytes", "", "directory of the socket that programs attach to; default: /run/chmpx, $XDG_RUNTIME_DIR/chmpx, chmpx-<uid> in the temporary directory", readRunDir, sectionGlobal),
 	plain("DATADIR", "absolute path", "", "a node's data is in <group>-<ctlport> below; default: $STATE_DIRECTORY, /var/lib/chmpx, $XDG_STATE_HOME/chmpx", readDataDir, sectionGlobal),
 	plain("RINGBYTES", "power of two, 64KiB to 256MiB", "1MiB", "size of each ring between node and program; a message is at most a quarter, less 128 bytes, and at most 4 MiB; give all nodes of a ring the same: a node with smaller ones refuses what does not fit, and it ends as undelivered", readRingBytes, sectionGlobal),
-	plain("SHMBYTESMAX", "size, 1MiB to 1024GiB", "1GiB", "memory that all programs of a node may take together", readShmBytes, sectionGlobal),
+	live(plain("SHMBYTESMAX", "size, 1MiB to 1024GiB", "1GiB", "memory that all programs of a node may take together; those that are attached keep what they have", readShmBytes, sectionGlobal)),
 	plain("RAFTMAXVOTERS", "odd number, 1 to 63", "5", "servers that vote on changes of the ring", readOddVoters, sectionGlobal),
-	duration("DOWNAFTER", "3s", "a server that is silent for so long is taken for down", 100*time.Millisecond, time.Hour),
-	duration("DOWNOUT", "60s", "AUTOMERGE takes a server that is down for so long out of service", 0, 24*time.Hour),
-	duration("SUSPENDGRACE", "1s", "a server without program is suspended after so long", 0, time.Hour),
-	duration("OWNERLEASE", "0s", "0s: off; a server that has heard of no leader for so long gives programs nothing by hash, so that nobody answers for a hash beside its next owner; 1s or more, and at least 1s below DOWNAFTER; the same on all servers", 0, time.Hour),
-	duration("UPBACKOFFMAX", "60s", "longest wait of a server that runs and was taken for down before it comes up again: at once, then 1s, 2s, 4s ... by how often that was within 10 minutes", 0, time.Hour),
+	liveIf(duration("DOWNAFTER", "3s", "a server that is silent for so long is taken for down", 100*time.Millisecond, time.Hour),
+		"a longer time, and with OWNERLEASE = 0s any", func(now, next *Config) bool {
+			return next.DownAfter >= now.DownAfter || now.OwnerLease == 0 && next.OwnerLease == 0
+		}),
+	live(duration("DOWNOUT", "60s", "AUTOMERGE takes a server that is down for so long out of service; the value of the server that leads counts", 0, 24*time.Hour)),
+	live(duration("SUSPENDGRACE", "1s", "a server without program is suspended after so long", 0, time.Hour)),
+	liveIf(duration("OWNERLEASE", "0s", "0s: off; a server that has heard of no leader for so long gives programs nothing by hash, so that nobody answers for a hash beside its next owner; 1s or more, and at least 1s below DOWNAFTER; the same on all servers", 0, time.Hour),
+		"a shorter time, 0s, or any in the place of 0s", func(now, next *Config) bool {
+			return next.OwnerLease <= now.OwnerLease || now.OwnerLease == 0
+		}),
+	live(duration("UPBACKOFFMAX", "60s", "longest wait of a server that runs and was taken for down before it comes up again: at once, then 1s, 2s, 4s ... by how often that was within 10 minutes", 0, time.Hour)),
 	words("PLACEMENT", "SLOTS", "which server a hash belongs to: few keys move when servers change, or exactly as CHMPX", []string{"SLOTS", "CHMPX"}, nil),
 
 	plain("SSL", "no, off", "no", "TLS is not available in this version", readTLSSwitch, sectionGlobal, sectionServer),
@@ -67,7 +73,7 @@ var specs = []spec{
 	limited("MAXQPERSERVERMQ", 0, 128, "8", noEffect),
 	limited("MAXQPERCLIENTMQ", 0, 128, "1", noEffect),
 	limited("MAXMQPERCLIENT", 0, 128, "1", noEffect),
-	limited("MAXHISTLOG", 0, 32768, "8192", "messages that TRACE on the control port records; 0: none"),
+	live(limited("MAXHISTLOG", 0, 32768, "8192", "messages that TRACE on the control port records; 0: none")),
 	count("SOCKTHREADCNT", 0, "number", "0", noEffect),
 	count("MQTHREADCNT", 0, "number", "0", noEffect),
 	count("MAXSOCKPOOL", 1, "number from 1", "1", noEffect),

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,19 +82,46 @@ type Config struct {
 	// not block; nil: the wish is ignored, and passes.
 	OnRestart func(hold time.Duration)
 
-	// OwnerLease is OWNERLEASE: OnLease hears true when no leader was heard for so
-	// long, and false when one is again and OnView has had what was decided
-	// meanwhile. It must not block for long. 0: off.
-	OwnerLease time.Duration
-	OnLease    func(lapsed bool)
+	// OnLease hears true when no leader was heard for OwnerLease, and false when one
+	// is again and OnView has had what was decided meanwhile. It must not block for
+	// long.
+	OnLease func(lapsed bool)
 
-	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
-	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
-	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
+	Times
 	StandbyAfter time.Duration // a voter that has not been UP for so long loses its vote to a standby that has caught up; default 1 min
 	SlaveGrace   time.Duration // a slave without session for so long is down; default 5 s
 	SlaveGC      time.Duration // SLAVEGC: a slave down for so long is removed; default 10 min
 	NoSync       bool          // do not fsync the log: tests only
+}
+
+// Times are what may change while a plane runs; see SetTimes.
+type Times struct {
+	OwnerLease   time.Duration // OWNERLEASE, see OnLease; 0: off
+	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
+	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
+	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
+}
+
+func (t *Times) setDefaults() {
+	t.SuspendGrace = cmp.Or(t.SuspendGrace, time.Second)
+	t.DownOut = cmp.Or(t.DownOut, time.Minute)
+	t.UpBackoffMax = cmp.Or(t.UpBackoffMax, time.Minute)
+}
+
+// SetTimes replaces Config.Times. An OwnerLease needs OnLease. Any goroutine.
+func (p *Plane) SetTimes(t Times) {
+	t.setDefaults()
+	p.mu.Lock()
+	p.times = t
+	p.mu.Unlock()
+	p.reports.raise()
+	p.merging.raise()
+}
+
+func (p *Plane) timesNow() Times {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.times
 }
 
 // maxVoters is the most voters that any ring may be configured for.
@@ -106,9 +134,7 @@ func (c Config) withDefaults() (Config, error) {
 			*d = v
 		}
 	}
-	def(&c.SuspendGrace, time.Second)
-	def(&c.DownOut, time.Minute)
-	def(&c.UpBackoffMax, time.Minute)
+	c.Times.setDefaults()
 	def(&c.StandbyAfter, time.Minute)
 	def(&c.SlaveGrace, 5*time.Second)
 	def(&c.SlaveGC, 10*time.Minute)

@@ -294,7 +294,7 @@ func (p *Plane) mergeStep(ctx context.Context, waits *leaderWaits) bool {
 		c, ok = fsm.NextMergeStep(v, waits.nowUs(now))
 	}
 	if !ok {
-		c, ok = outOfService(v, p.cfg.DownOut, func(id ring.ID) time.Duration { return waits.downFor(id, now) })
+		c, ok = outOfService(v, p.timesNow().DownOut, func(id ring.ID) time.Duration { return waits.downFor(id, now) })
 	}
 	if !ok {
 		return false

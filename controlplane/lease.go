@@ -25,7 +25,12 @@ type lease struct {
 // node has heard of, and the data plane has been shown, all that was decided meanwhile.
 func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	n := p.node.Load()
-	if p.cfg.OwnerLease == 0 || n == nil {
+	limit := p.timesNow().OwnerLease
+	if n == nil {
+		return
+	}
+	if limit == 0 {
+		l.off(p)
 		return
 	}
 	if l.contact.IsZero() {
@@ -33,7 +38,7 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	}
 	// While a leader's write to disk hangs, raft does not look whether it is still followed.
 	leads := p.leads() && p.stores.StalledFor() < leadAge
-	lapsed := l.over(p.cfg.OwnerLease, now, leads, n.LastContact())
+	lapsed := l.over(limit, now, leads, n.LastContact())
 	if lapsed {
 		l.knows, l.void = false, l.asking != nil
 	} else if l.lapsed && !l.upToDate(ctx, p) {
@@ -42,6 +47,16 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	if lapsed == l.lapsed {
 		return
 	}
+	l.tell(p, lapsed)
+	if lapsed {
+		p.log.Warn("no leader was heard for OWNERLEASE: programs are given nothing by hash", "ms", limit.Milliseconds())
+	} else {
+		p.log.Warn("a leader is heard again: programs are given messages")
+	}
+}
+
+// tell says that the lease has lapsed, or not any more.
+func (l *lease) tell(p *Plane, lapsed bool) {
 	l.lapsed = lapsed
 	p.mu.Lock()
 	p.lapsed = ""
@@ -50,10 +65,16 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	}
 	p.mu.Unlock()
 	p.cfg.OnLease(lapsed) // the status says so already
-	if lapsed {
-		p.log.Warn("no leader was heard for OWNERLEASE: programs are given nothing by hash", "ms", p.cfg.OwnerLease.Milliseconds())
-	} else {
-		p.log.Warn("a leader is heard again: programs are given messages")
+}
+
+// off ends a lapse at once: nobody wants it any more. What was heard before
+// does not count when the lease is switched on again.
+func (l *lease) off(p *Plane) {
+	l.contact, l.looked = time.Time{}, time.Time{}
+	l.knows, l.void = false, l.asking != nil
+	if l.lapsed {
+		l.tell(p, false)
+		p.log.Warn("OWNERLEASE is off: programs are given messages, leader or not")
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 // TestOwnerLease proves that a server hears when no leader was heard for
@@ -54,6 +56,96 @@ func TestOwnerLease(t *testing.T) {
 		if w := strings.Join(r.nodes[leader].plane.Status().Warnings, "; "); strings.Contains(w, "OWNERLEASE") {
 			t.Errorf("warnings: %s", w)
 		}
+	})
+}
+
+// TestOwnerLeaseSwitched proves that the lease may be switched while a server runs: on,
+// which no server with a leader notices, and off, which ends a lapse at once.
+func TestOwnerLeaseSwitched(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		heard := make(map[string]chan bool)
+		for _, m := range r.servers {
+			heard[m.Name] = make(chan bool, 10)
+			r.start(m.Name, func(c *Config) { c.OnLease = func(lapsed bool) { heard[m.Name] <- lapsed } })
+		}
+		r.formed("a", "b", "c")
+		waits := func(d time.Duration) {
+			begin := time.Now()
+			r.await("some time", 2*d, func() bool { return time.Since(begin) > d })
+		}
+		all := func(lease time.Duration) {
+			for _, n := range r.nodes {
+				n.plane.SetTimes(Times{OwnerLease: lease})
+			}
+		}
+		for range 2 { // the second time it knows of contacts that are old
+			all(2 * time.Second)
+			waits(10 * time.Second)
+			all(0)
+			waits(10 * time.Second)
+		}
+		for name, h := range heard {
+			if len(h) > 0 {
+				t.Errorf("%s heard with a leader that its lease has lapsed: %t", name, <-h)
+			}
+		}
+		leader := r.leader().name
+		for name := range heard {
+			if name != leader {
+				r.kill(name)
+			}
+		}
+		waits(10 * time.Second)
+		if len(heard[leader]) > 0 {
+			t.Errorf("%s heard without a lease that it has lapsed: %t", leader, <-heard[leader])
+		}
+		all(2 * time.Second)
+		if lapsed := <-heard[leader]; !lapsed {
+			t.Error("it ended before it lapsed")
+		}
+		begin := time.Now()
+		all(0)
+		if lapsed := <-heard[leader]; lapsed || time.Since(begin) > time.Second {
+			t.Errorf("switched off after %v: lapsed %t", time.Since(begin), lapsed)
+		}
+		if w := strings.Join(r.nodes[leader].plane.Status().Warnings, "; "); strings.Contains(w, "OWNERLEASE") {
+			t.Errorf("warnings: %s", w)
+		}
+	})
+}
+
+// TestSetTimes proves that DOWNOUT and UPBACKOFFMAX may change while a server runs.
+func TestSetTimes(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		r.serve()
+		last := r.servers[2]
+		if r.leader().name == last.Name {
+			last = r.servers[0]
+		}
+		leader := r.leader()
+		for _, n := range r.nodes {
+			n.plane.SetTimes(Times{DownOut: 10 * time.Minute, UpBackoffMax: 3 * time.Second})
+		}
+		now := time.Now()
+		leader.plane.mu.Lock()
+		leader.plane.downs = []time.Time{now.Add(-8 * time.Second), now.Add(-7 * time.Second), now.Add(-6 * time.Second), now.Add(-5 * time.Second), now.Add(-4 * time.Second)}
+		leader.plane.mu.Unlock()
+		if !leader.plane.want(leader.plane.view(), now).upAllowed {
+			t.Error("5 times down: not up after 4 s, with UPBACKOFFMAX = 3s")
+		}
+		r.kill(last.Name)
+		begin := time.Now()
+		out := func() bool { return leader.plane.view().Server(last.ID).Status.Ring() == ring.ServiceOut }
+		r.await("four minutes", 5*time.Minute, func() bool {
+			if out() {
+				t.Fatal("taken out in less than DOWNOUT = 10m")
+			}
+			return time.Since(begin) > 4*time.Minute
+		})
+		leader.plane.SetTimes(Times{DownOut: time.Second})
+		r.await("it is taken out", 10*time.Second, out)
 	})
 }
 
@@ -129,7 +221,7 @@ func TestOwnerLeaseAfterPause(t *testing.T) {
 
 // TestOwnerLeaseConfig proves that a lease without somebody to tell is refused.
 func TestOwnerLeaseConfig(t *testing.T) {
-	c := Config{Self: Member{ID: 1}, Servers: []Member{{ID: 1, Addr: "a:1"}}, OwnerLease: time.Second}
+	c := Config{Self: Member{ID: 1}, Servers: []Member{{ID: 1, Addr: "a:1"}}, Times: Times{OwnerLease: time.Second}}
 	if _, err := c.withDefaults(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "OnLease") {
 		t.Errorf("got %v", err)
 	}

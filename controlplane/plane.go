@@ -80,6 +80,7 @@ type Plane struct {
 	applying  chan struct{} // tokens: bound of raft.Apply under way
 
 	mu        sync.Mutex // guards what follows; nothing blocks under it
+	times     Times      // those of cfg count no more
 	waits     string
 	twin      string // why this process may not act as its server
 	refused   string // why the ring does not admit this start, if it said so
@@ -127,6 +128,7 @@ func New(cfg Config) (*Plane, error) {
 		reach:     make(map[ring.ID]bool),
 		observed:  make(map[ring.ID]observer),
 	}
+	p.times = cfg.Times
 	p.servers.Store(&cfg.Servers)
 	p.own, p.operators = newProposer(p.boot), newProposer(fsm.Operator(p.boot))
 	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))

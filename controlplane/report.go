@@ -180,13 +180,13 @@ func (p *Plane) want(v fsm.View, now time.Time) wanted {
 	w := wanted{
 		self: p.cfg.Self.ID, member: p.cfg.Self, boot: p.boot,
 		leaving: p.leaving, upAllowed: true, programs: p.programs,
-		graceOver: now.Sub(p.noneSince) >= p.cfg.SuspendGrace,
+		graceOver: now.Sub(p.noneSince) >= p.times.SuspendGrace,
 		transfers: append([]transferReport(nil), kept...),
 	}
 	if len(p.downs) > 0 {
 		var wait time.Duration
 		last := p.downs[len(p.downs)-1]
-		wait, p.downs = upBackoff(p.downs, now, p.cfg.UpBackoffMax)
+		wait, p.downs = upBackoff(p.downs, now, p.times.UpBackoffMax)
 		w.upAllowed = now.Sub(last) >= wait
 	}
 	return w

@@ -109,7 +109,7 @@ func (d *dialer) run(ctx context.Context) {
 			return
 		case errors.Is(err, syscall.ECONNREFUSED):
 			d.report(ring.LinkRefused)
-		case time.Since(silentSince) >= d.p.cfg.DownAfter:
+		case time.Since(silentSince) >= d.p.downAfter():
 			d.report(ring.LinkSilent)
 		}
 		switch refused := errors.Is(err, errHello); {
@@ -446,7 +446,10 @@ var errSilent = errors.New("the peer is silent")
 
 // runPinger pings idle links and cuts silent ones, until ctx ends.
 func (p *Plane) runPinger(ctx context.Context) {
-	t := time.NewTicker(p.cfg.PingEvery)
+	p.mu.Lock()
+	every := p.pingEvery()
+	p.mu.Unlock()
+	t := time.NewTicker(every)
 	defer t.Stop()
 	b := &batch{}
 	last := p.nowNs()
@@ -458,7 +461,11 @@ func (p *Plane) runPinger(ctx context.Context) {
 		}
 		p.mu.Lock()
 		now := p.nowNs()
-		paused := time.Duration(now-last) > p.cfg.PingEvery+p.cfg.DownAfter/2
+		paused := time.Duration(now-last) > every+p.cfg.DownAfter/2
+		if next := p.pingEvery(); next != every {
+			every, paused = next, true // what was no silence so far is none now
+			t.Reset(every)
+		}
 		last = now
 		for l := range p.links {
 			if paused { // it was this process that was silent
@@ -468,7 +475,7 @@ func (p *Plane) runPinger(ctx context.Context) {
 			switch {
 			case quiet >= p.cfg.DownAfter:
 				l.kill(errSilent)
-			case quiet >= p.cfg.PingEvery/2 && !l.writing:
+			case quiet >= every/2 && !l.writing:
 				l.put(&wire.Header{Type: wire.TypePing, Epoch: p.epoch()}, nil, true)
 			}
 		}

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"slices"
 	"time"
 
 	"github.com/chmpx/chmpx/internal/fault"
@@ -45,6 +46,22 @@ func (p *Plane) SetHistory(on bool) (changed bool) {
 		h.kept, h.next = make([]passage, 0, h.limit), 0
 	}
 	return true
+}
+
+// resize changes how many passages are kept; the newest stay. Without room it is
+// off, and nothing stays. Plane.mu is held.
+func (h *history) resize(limit int) {
+	if limit == h.limit {
+		return
+	}
+	h.limit = limit
+	if h.kept == nil {
+		return
+	}
+	kept := slices.Concat(h.kept[h.next:], h.kept[:h.next]) // oldest first
+	kept = kept[max(0, len(kept)-limit):]
+	h.kept, h.next = append(make([]passage, 0, limit), kept...), 0
+	h.on = h.on && limit > 0
 }
 
 // History returns the passages since it was switched on last, oldest first, at

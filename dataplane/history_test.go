@@ -1,6 +1,7 @@
 package dataplane_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -74,6 +75,48 @@ func TestHistory(t *testing.T) {
 		t.Error("not switched on again")
 	}
 	check(slave, nil)
+}
+
+// The room for a history may change while it is on: the newest passages stay, no
+// more are kept than there is room for, and without any it is off.
+func TestHistoryResized(t *testing.T) {
+	w := (&world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, history: 6}).begin(1)
+	answering(t, w.nodes[0])
+	c := attach(t, w.slave(), client.RoleClient)
+	p := w.slave().plane
+	request := func() {
+		t.Helper()
+		if _, err := c.Request(within20s(t), 1, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.SetHistory(true)
+	request() // four passages
+	request()
+	before := p.History()
+	for _, tc := range []struct{ limit, want int }{{8, 6}, {5, 5}, {3, 3}} {
+		p.SetLimits(dataplane.Limits{HistoryMax: tc.limit})
+		if got := p.History(); len(got) != tc.want || !slices.Equal(got, before[6-tc.want:]) {
+			t.Errorf("with room for %d: %+v, before %+v", tc.limit, got, before)
+		}
+	}
+	request()
+	if got := p.History(); len(got) != 3 || !got[0].At.After(before[5].At) || got[0].At.After(got[2].At) {
+		t.Errorf("with room for 3, after more: %+v", got)
+	}
+	p.SetLimits(dataplane.Limits{})
+	if got := p.History(); len(got) != 0 || p.SetHistory(true) {
+		t.Errorf("without room: %+v", got)
+	}
+	request()
+	p.SetLimits(dataplane.Limits{HistoryMax: 4})
+	if !p.SetHistory(true) {
+		t.Error("it was still on")
+	}
+	request()
+	if got := p.History(); len(got) != 4 {
+		t.Errorf("on again: %+v", got)
+	}
 }
 
 // Without room for a history none is kept.

@@ -48,8 +48,8 @@ type Server struct {
 	Addr string // host:port
 }
 
-// Config says what a Plane works with. All fields are fixed after New, but see
-// SetServers.
+// Config says what a Plane works with. All fields are fixed after New, but those
+// that SetServers and SetLimits replace, which Plane.mu guards from then on.
 type Config struct {
 	Self     ring.ID
 	Name     string
@@ -66,11 +66,9 @@ type Config struct {
 	// Admit says whether a node that introduces itself may have a link.
 	Admit func(h *wire.Hello, from net.Addr) error
 
-	RingBytes   int           // per ring, a power of two; default 1 MiB
-	ShmBytesMax int64         // of all attachments together; default 1 GiB
-	HistoryMax  int           // passages that SetHistory makes the plane keep; 0: none
-	PingEvery   time.Duration // of an idle link; default 500 ms
-	DownAfter   time.Duration // without an answer a link is silent; default 3 s
+	Limits
+	RingBytes int           // per ring, a power of two; default 1 MiB
+	PingEvery time.Duration // of an idle link, at most; default 500 ms
 }
 
 func (c *Config) setDefaults() {
@@ -80,15 +78,10 @@ func (c *Config) setDefaults() {
 	if c.RingBytes == 0 {
 		c.RingBytes = 1 << 20
 	}
-	if c.ShmBytesMax == 0 {
-		c.ShmBytesMax = 1 << 30
-	}
 	if c.PingEvery == 0 {
 		c.PingEvery = 500 * time.Millisecond
 	}
-	if c.DownAfter == 0 {
-		c.DownAfter = 3 * time.Second
-	}
+	c.Limits.setDefaults()
 }
 
 // Plane is the data plane of one node. Create it with New, start it with Run.

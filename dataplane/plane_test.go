@@ -57,6 +57,7 @@ type testNode struct {
 	programs int
 	reports  int // of ProgramsChanged
 	evidence map[ring.ID]ring.Evidence
+	silent   map[ring.ID]int // how often evidence of silence came
 	ready    int
 	final    int
 	changed  chan struct{}
@@ -70,8 +71,15 @@ func (n *testNode) note(f func()) {
 	n.changed = make(chan struct{})
 }
 
-func (n *testNode) ProgramsChanged(c int)                          { n.note(func() { n.programs, n.reports = c, n.reports+1 }) }
-func (n *testNode) Link(e ring.Evidence)                           { n.note(func() { n.evidence[e.Peer] = e }) }
+func (n *testNode) ProgramsChanged(c int) { n.note(func() { n.programs, n.reports = c, n.reports+1 }) }
+func (n *testNode) Link(e ring.Evidence) {
+	n.note(func() {
+		n.evidence[e.Peer] = e
+		if e.State == ring.LinkSilent {
+			n.silent[e.Peer]++
+		}
+	})
+}
 func (n *testNode) TransferReady(uint64, ring.ID, ring.ID)         { n.note(func() { n.ready++ }) }
 func (n *testNode) TransferFinal(uint64, uint64, ring.ID, ring.ID) { n.note(func() { n.final++ }) }
 
@@ -146,7 +154,7 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	if n.rings == 0 {
 		n.rings = w.rings
 	}
-	n.w, n.evidence, n.changed = w, map[ring.ID]ring.Evidence{}, make(chan struct{})
+	n.w, n.evidence, n.silent, n.changed = w, map[ring.ID]ring.Evidence{}, map[ring.ID]int{}, make(chan struct{})
 	if n.dir == "" {
 		n.dir = w.t.TempDir()
 	}
@@ -156,7 +164,7 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	}
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
-		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, DownAfter: w.downAfter, HistoryMax: w.history,
+		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, Limits: dataplane.Limits{DownAfter: w.downAfter, HistoryMax: w.history},
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			if w.cables != nil {
 				return w.cables.dial(ctx, n.id, addr)

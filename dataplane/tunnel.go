@@ -447,7 +447,7 @@ func (p *Plane) pingTunnels(now int64, paused bool) {
 		case !t.up:
 		case quiet >= p.cfg.DownAfter:
 			t.end(errSilent)
-		case quiet >= p.cfg.PingEvery/2:
+		case quiet >= p.pingEvery()/2:
 			t.ping()
 		}
 	})

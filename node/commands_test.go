@@ -303,7 +303,7 @@ func traceTable(t *testing.T, b *strings.Builder) {
 		fmt.Fprintf(b, "| %s |", command)
 		for _, on := range []bool{false, true} {
 			after := on
-			a := ctlport.Answers{Trace: ctlport.Tracing{Max: 100, View: func() []ctlport.Trace { return nil }, Set: func(to bool) bool {
+			a := ctlport.Answers{Trace: ctlport.Tracing{Max: func() int { return 100 }, View: func() []ctlport.Trace { return nil }, Set: func(to bool) bool {
 				changed := after != to
 				after = to
 				return changed

@@ -20,7 +20,7 @@ func (s *statusText) showDump() ctlport.Dump {
 		NodesMax: number(cfg.Value("MAXCHMPX")), PID: os.Getpid(), Start: s.start,
 		Options: ctlport.Options{
 			IDType: s.idType, Random: cfg.DeliverMode == "RANDOM", AutoMerge: cfg.AutoMerge, SuspendMerge: view.SuspendMerge,
-			DoMerge: cfg.DoMerge, MergeTimeout: cfg.MergeTimeout, History: s.trace.Max,
+			DoMerge: cfg.DoMerge, MergeTimeout: cfg.MergeTimeout, History: s.trace.Max(),
 		},
 	}
 	if view.RingID != 0 { // what the ring has counts

@@ -190,8 +190,7 @@ func (n *Node) build(dir string) (err error) {
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return mux.Dial(ctx, n.opts.Dial, addr, mux.KindData)
 		},
-		System: n.opts.System, Admit: n.admit, RingBytes: cfg.RingBytes, ShmBytesMax: cfg.ShmBytesMax, DownAfter: cfg.DownAfter,
-		HistoryMax: number(cfg.Value("MAXHISTLOG")),
+		System: n.opts.System, Admit: n.admit, RingBytes: cfg.RingBytes, Limits: limitsOf(cfg),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare data plane: %w", err)
@@ -206,11 +205,9 @@ func (n *Node) build(dir string) (err error) {
 		Self: self, Group: cfg.Group, Servers: members, Slave: !n.self.Server, DataDir: dir, Mux: n.mux, Logger: n.log,
 		Bootstrap: n.opts.Bootstrap, Dial: n.opts.Dial, NoSync: n.opts.NoSync,
 		Params: ringParams(cfg, n.idType), SlaveMay: n.slaveMay,
-		OnRestart: n.onRestart, OwnerLease: cfg.OwnerLease, OnLease: n.data.Lapse,
+		OnRestart: n.onRestart, OnLease: n.data.Lapse, Times: timesOf(cfg),
 		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		Hold:   n.data.Hold, Release: n.data.Release,
-		// To the control plane 0 means its default, to the configuration at once.
-		SuspendGrace: max(cfg.SuspendGrace, 1), DownOut: max(cfg.DownOut, 1), UpBackoffMax: max(cfg.UpBackoffMax, 1),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare control plane: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/dataplane"
 	"github.com/chmpx/chmpx/internal/fault"
 )
 
@@ -121,7 +122,7 @@ func (n *Node) install(next *config.Config, changed bool) (news bool) {
 	return news
 }
 
-// takeOver gives the servers of a configuration that was checked to the planes.
+// takeOver gives what may change of a configuration that was checked to the planes.
 func (n *Node) takeOver(next *config.Config) (Reloaded, error) {
 	before := n.conf()
 	members, servers := n.listed(next)
@@ -132,7 +133,22 @@ func (n *Node) takeOver(next *config.Config) (Reloaded, error) {
 		return Reloaded{}, err
 	}
 	n.data.SetServers(servers)
+	n.data.SetLimits(limitsOf(next))
+	n.control.SetTimes(timesOf(next))
 	return compared(before, next), nil
+}
+
+// limitsOf returns what a configuration says to the data plane that may change.
+func limitsOf(c *config.Config) dataplane.Limits {
+	return dataplane.Limits{ShmBytesMax: c.ShmBytesMax, HistoryMax: number(c.Value("MAXHISTLOG")), DownAfter: c.DownAfter}
+}
+
+// timesOf returns what a configuration says to the control plane that may change.
+// To that 0 means its default, to the configuration at once.
+func timesOf(c *config.Config) controlplane.Times {
+	return controlplane.Times{
+		OwnerLease: c.OwnerLease, SuspendGrace: max(c.SuspendGrace, 1), DownOut: max(c.DownOut, 1), UpBackoffMax: max(c.UpBackoffMax, 1),
+	}
 }
 
 // compared says in what two configurations differ.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/internal/ringview"
@@ -203,9 +204,9 @@ func TestReloadByRequest(t *testing.T) {
 	if all := ask(t, s.ctlPort, "ALLSTATUS"); !strings.Contains(all, "No.2\n") || !strings.Contains(all, "= 2\n") {
 		t.Errorf("ALLSTATUS does not show the new server:\n%s", all)
 	}
-	rewrite(t, s.conf, strings.Replace(text, "[SVRNODE]", "DOMERGE = on\nDOWNOUT = 5s\n[SVRNODE]", 1))
+	rewrite(t, s.conf, strings.Replace(text, "[SVRNODE]", "DOMERGE = on\nRINGBYTES = 64KiB\n[SVRNODE]", 1))
 	_, err := reload()
-	for _, want := range []string{`DOMERGE = "yes" cannot change while the node runs; it has "no"`, `DOWNOUT = "5s" cannot change while the node runs; it has "1m"`} {
+	for _, want := range []string{`DOMERGE = "yes" cannot change while the node runs; it has "no"`, `RINGBYTES = "64KiB" cannot change while the node runs; it has "1MiB"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
@@ -234,6 +235,51 @@ func TestReloadByRequest(t *testing.T) {
 	if resp.StatusCode != http.StatusUnsupportedMediaType {
 		t.Errorf("a form was answered with %d", resp.StatusCode)
 	}
+}
+
+// Times and limits of a node take effect while it runs: both planes have them.
+func TestReloadOfLimits(t *testing.T) {
+	s := newSite(t)
+	text := s.text(t)
+	n := s.run(t, Options{NoWatch: true})
+	until(t, "the ring", func() bool { return n.Status().Incarnation != 0 })
+	if got := sendFrom(t, s.ctlPort, "TRACE on\n"); got != "SUCCEED\n" {
+		t.Fatalf("TRACE: %q", got)
+	}
+	c, err := client.Attach(t.Context(), client.Options{Config: s.conf, Role: client.RoleServer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	until(t, "the program", func() bool { return n.Status().Servers[0].Suspended == false })
+	load := func(keys string) {
+		t.Helper()
+		rewrite(t, s.conf, strings.Replace(text, "[SVRNODE]", keys+"[SVRNODE]", 1))
+		if _, err := n.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load("MAXHISTLOG = 0\nSHMBYTESMAX = 5MiB\nSUSPENDGRACE = 1h\nDOWNOUT = 5s\nUPBACKOFFMAX = 3s\nDOWNAFTER = 5s\nOWNERLEASE = 2s\n")
+	if got := sendFrom(t, s.ctlPort, "TRACE off\n"); !strings.HasPrefix(got, "ERROR: TRACE is already") {
+		t.Errorf("without room for a history: %q", got)
+	}
+	if _, err := client.Attach(t.Context(), client.Options{Config: s.conf, Role: client.RoleClient}); !errors.Is(err, client.ErrNoRoom) {
+		t.Errorf("a second program beyond SHMBYTESMAX: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	until(t, "that the node has no program", func() bool { return n.Status().Programs == 0 })
+	if n.Status().Servers[0].Suspended {
+		t.Error("suspended at once, with SUSPENDGRACE = 1h")
+	}
+	load("SUSPENDGRACE = 0s\nDOWNAFTER = 5s\n")
+	until(t, "that the server is suspended", func() bool { return n.Status().Servers[0].Suspended })
+	c, err = client.Attach(t.Context(), client.Options{Config: s.conf, Role: client.RoleClient})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
 }
 
 // Before a server has a ring it does not take other servers: with whom it starts

@@ -45,7 +45,7 @@ func (n *Node) newStatusText() *statusText {
 		data:       n.data.Status,
 		view:       n.control.View,
 		conf:       n.conf,
-		trace:      ctlport.Tracing{Max: number(n.conf().Value("MAXHISTLOG")), Set: n.data.SetHistory, View: n.passages},
+		trace:      ctlport.Tracing{Max: func() int { return limitsOf(n.conf()).HistoryMax }, Set: n.data.SetHistory, View: n.passages},
 		portSocket: descriptor(n.portLn), ctlSocket: descriptor(n.ctlLn),
 	}
 }

@@ -554,7 +554,7 @@ func answers(slave bool) func(context.Context, Command, int) string {
 		Version: "Version 1", Slave: slave,
 		Self: func() Self { return Self{Group: "G"} }, All: func() All { return All{Group: "G"} },
 		Dump:   func() Dump { return Dump{} },
-		Trace:  Tracing{Max: 100, Set: func(bool) bool { return true }, View: func() []Trace { return nil }},
+		Trace:  Tracing{Max: func() int { return 100 }, Set: func(bool) bool { return true }, View: func() []Trace { return nil }},
 		Change: func(_ context.Context, c Change) Outcome { return asked(c) },
 	}
 	return func(ctx context.Context, c Command, open int) string {

@@ -10,7 +10,7 @@ import (
 // Tracing is what TRACE and TRACEVIEW work on. Its functions may be called from
 // many goroutines at once and must not block for long.
 type Tracing struct {
-	Max  int                          // records that are kept: MAXHISTLOG
+	Max  func() int                   // records that are kept: MAXHISTLOG
 	Set  func(on bool) (changed bool) // switches it on or off
 	View func() []Trace               // what was recorded, oldest first
 }
@@ -50,7 +50,7 @@ func (t Tracing) set(args []string) string {
 		return replyTraceWord
 	}
 	switch {
-	case on && t.Max <= 0:
+	case on && t.Max() <= 0:
 		return replyTraceFailed + reasonNoTrace
 	case !t.Set(on):
 		return replyTraceSame
@@ -67,7 +67,8 @@ type traceFilter struct {
 // parseFilter reads the parameters of TRACEVIEW, in any order; of several of a
 // kind the last counts. Keywords are in upper case, as in CHMPX.
 func (t Tracing) parseFilter(args []string) (f traceFilter, ok bool) {
-	f = traceFilter{"ALL", "ALL", t.Max}
+	most := t.Max()
+	f = traceFilter{"ALL", "ALL", most}
 	for _, arg := range args {
 		if dir, is := strings.CutPrefix(arg, "DIR="); is {
 			if f.dir = strings.ToUpper(dir); f.dir != "IN" && f.dir != "OUT" && f.dir != "ALL" {
@@ -84,8 +85,8 @@ func (t Tracing) parseFilter(args []string) (f traceFilter, ok bool) {
 		n, err := strconv.Atoi(arg)
 		switch {
 		case err == nil && n == -1: // all
-			n = t.Max
-		case err != nil || n < 1 || n > t.Max:
+			n = most
+		case err != nil || n < 1 || n > most:
 			return f, false
 		}
 		f.count = n
@@ -99,7 +100,7 @@ func (f traceFilter) shows(t Trace) bool {
 
 // view returns the reply to TRACEVIEW.
 func (t Tracing) view(args []string) string {
-	if t.Max <= 0 {
+	if t.Max() <= 0 {
 		return replyViewNone + reasonNoTrace
 	}
 	f, ok := t.parseFilter(args)

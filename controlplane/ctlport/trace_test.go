@@ -9,7 +9,7 @@ import (
 // tracing is a Tracing as a node has it, with records of its own.
 func tracing(limit int, on *bool, all []Trace) Tracing {
 	return Tracing{
-		Max: limit, View: func() []Trace { return all },
+		Max: func() int { return limit }, View: func() []Trace { return all },
 		Set: func(to bool) bool {
 			changed := *on != to
 			*on = to
