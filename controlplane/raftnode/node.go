@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -53,20 +55,27 @@ type Node struct {
 // its stores, from Bootstrap, or from a leader that was told to add it.
 func Start(o Options) (*Node, error) {
 	log := NewLogger(o.Log)
-	trans := newCountingTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	var member atomic.Pointer[raft.Raft] // nil until raft runs, and then nobody leads
+	leads := func(term uint64, id raft.ServerID) bool {
+		r := member.Load()
+		return r != nil && r.State() == raft.Leader && r.CurrentTerm() == term && slices.ContainsFunc(
+			r.GetConfiguration().Configuration().Servers, func(s raft.Server) bool { return s.ID == id })
+	}
+	trans := newSteadyTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: addressProvider(o.AddressOf),
 		Logger:                log,
 		Stream:                o.Stream,
 		MaxPool:               maxPool,
 		MaxRPCsInFlight:       maxRPCsInFlight,
 		Timeout:               transportTimeout,
-	}), o.Log)
+	}), o.Stream.dials.Done(), leads, o.Log)
 	o.Stores.writes.patient.Store(true)
 	r, err := raft.NewRaft(configOf(o.ID, log), o.FSM, o.Stores.log, o.Stores.stable, o.Stores.snaps, trans)
 	if err != nil {
 		trans.Close()
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
+	member.Store(r)
 	return &Node{Raft: r, stream: o.Stream, stores: o.Stores}, nil
 }
 

@@ -105,8 +105,8 @@ func splitAddress(a raft.ServerAddress) (raft.ServerID, string) {
 func (s *Stream) Deliver(conn net.Conn) {
 	id, realm, err := readTarget(conn)
 	own := s.realm()
-	if err != nil || id != s.self || realm != "" && own != "" && realm != own {
-		s.log.Debug("raft connection refused", "remote", conn.RemoteAddr().String(),
+	if held := s.isHeld(); err != nil || held || id != s.self || realm != "" && own != "" && realm != own {
+		s.log.Debug("raft connection refused", "remote", conn.RemoteAddr().String(), "held", held,
 			"for", string(id), "self", string(s.self), "realm", realm, "own", own, "err", err)
 		conn.Close()
 		return
@@ -179,6 +179,12 @@ func (s *Stream) Hold(on bool) {
 	if on {
 		s.closeAll()
 	}
+}
+
+func (s *Stream) isHeld() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
 }
 
 // errHeld is returned to raft while the stream is held.
@@ -256,10 +262,7 @@ func (s *Stream) leave(address raft.ServerAddress, g *gate) {
 }
 
 func (s *Stream) attempt(ctx context.Context, id raft.ServerID, hostport string) (net.Conn, error) {
-	s.mu.Lock()
-	held := s.held
-	s.mu.Unlock()
-	if held {
+	if s.isHeld() {
 		return nil, errHeld
 	}
 	if hostport == "" { // a slave: its session is waited for by the dial itself

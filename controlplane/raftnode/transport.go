@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -22,25 +23,37 @@ const (
 	snapshotsLogEvery = 100
 )
 
-// countingTransport notices a follower that gets one snapshot after another: with
+// entriesRetry is how often entries that did not get to a follower are sent again.
+const entriesRetry = 100 * time.Millisecond
+
+// steadyTransport does for raft what it would do badly itself.
+//
+// It sends entries again until the follower has answered: raft waits up to 10 s
+// after a few errors, and a server that is back would be without news for as
+// long.
+//
+// It notices a follower that gets one snapshot after another: with
 // a tail of uncommitted entries that reaches beyond the snapshot it refuses
 // every entry behind it (hashicorp/raft issue 697), for ever. The length of the
 // tail that a leader keeps and the bound of proposals make that unlikely; nothing
 // in raft would say so.
-type countingTransport struct {
+type steadyTransport struct {
 	transport
-	log *slog.Logger
+	log   *slog.Logger
+	ended <-chan struct{} // closed when there will be no more connections
+	// leads reports whether this member leads in the term, and the other one is to follow it.
+	leads func(term uint64, id raft.ServerID) bool
 
 	mu   sync.Mutex            // guards sent
 	sent map[raft.ServerID]int // snapshots in a row
 }
 
-func newCountingTransport(t transport, log *slog.Logger) *countingTransport {
-	return &countingTransport{transport: t, log: log, sent: make(map[raft.ServerID]int)}
+func newSteadyTransport(t transport, ended <-chan struct{}, leads func(uint64, raft.ServerID) bool, log *slog.Logger) *steadyTransport {
+	return &steadyTransport{transport: t, log: log, ended: ended, leads: leads, sent: make(map[raft.ServerID]int)}
 }
 
 // InstallSnapshot implements raft.Transport.
-func (t *countingTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+func (t *steadyTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
 	t.mu.Lock()
 	t.sent[id]++
 	n := t.sent[id]
@@ -53,13 +66,33 @@ func (t *countingTransport) InstallSnapshot(id raft.ServerID, target raft.Server
 }
 
 // AppendEntries implements raft.Transport. Pipelines begin only after one that
-// succeeded; heartbeats, which name no entry, always succeed.
-func (t *countingTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+// succeeded. Heartbeats, which name no entry, are sent once: raft's next one is
+// 250 ms away at most, and they always succeed.
+func (t *steadyTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	err := t.transport.AppendEntries(id, target, args, resp)
-	if err == nil && resp.Success && (args.PrevLogEntry > 0 || len(args.Entries) > 0) {
+	if args.PrevLogEntry == 0 && len(args.Entries) == 0 {
+		return err
+	}
+	for err != nil && t.rest() && t.leads(args.Term, id) {
+		*resp = raft.AppendEntriesResponse{}
+		err = t.transport.AppendEntries(id, target, args, resp)
+	}
+	if err == nil && resp.Success {
 		t.mu.Lock()
 		delete(t.sent, id)
 		t.mu.Unlock()
 	}
 	return err
+}
+
+// rest waits for entriesRetry; false when there will be no more connections.
+func (t *steadyTransport) rest() bool {
+	timer := time.NewTimer(entriesRetry)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-t.ended:
+		return false
+	}
 }

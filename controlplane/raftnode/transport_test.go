@@ -84,7 +84,7 @@ func TestSnapshotLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { f.Shutdown().Error() }()
-	ct := newCountingTransport(lt, slog.New(slog.NewTextHandler(out, nil)))
+	ct := newSteadyTransport(lt, nil, nobody, slog.New(slog.NewTextHandler(out, nil)))
 	l, err := raft.NewRaft(configOf("l", quiet), emptyFSM{}, leader, leader, snaps, ct)
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func (f *fakeTransport) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, _ *
 func TestSnapshotsInRow(t *testing.T) {
 	var b bytes.Buffer
 	fake := &fakeTransport{}
-	ct := newCountingTransport(fake, slog.New(slog.NewTextHandler(&b, nil)))
+	ct := newSteadyTransport(fake, nil, nobody, slog.New(slog.NewTextHandler(&b, nil)))
 	snapshot := func(id raft.ServerID) {
 		if err := ct.InstallSnapshot(id, "", &raft.InstallSnapshotRequest{}, nil, nil); err != nil {
 			t.Fatal(err)
@@ -155,3 +155,6 @@ func TestSnapshotsInRow(t *testing.T) {
 		t.Errorf("%d lines: %s", n, b.String())
 	}
 }
+
+// nobody leads.
+func nobody(uint64, raft.ServerID) bool { return false }
