@@ -31,7 +31,7 @@ func TestBootstrap(t *testing.T) {
 		r.formed("a", "b", "c")
 		for name, n := range r.nodes {
 			if st := n.plane.Status(); st.RingID != id || id == 0 || st.Raft.Suffrage != "voter" {
-				t.Errorf("%s: ring %x, want %x, raft %+v", name, st.RingID, id, st.Raft)
+				t.Errorf("%s: ring %v, want %v, raft %+v", name, st.RingID, id, st.Raft)
 			}
 		}
 	})
@@ -47,7 +47,7 @@ func TestBootstrapJoins(t *testing.T) {
 		d := r.start("d", bootstrap)
 		r.formed("a", "b", "c", "d")
 		if got, want := d.plane.Status().RingID, r.leader().plane.Status().RingID; got != want {
-			t.Errorf("d is in ring %x, the others are in %x", got, want)
+			t.Errorf("d is in ring %v, the others are in %v", got, want)
 		}
 	})
 }
@@ -65,7 +65,7 @@ func TestBootstrapAtOnce(t *testing.T) {
 				r.await("all vote", patience, func() bool { return r.voters(3) })
 				for name, n := range r.nodes {
 					if got, want := n.plane.Status().RingID, r.nodes["a"].plane.Status().RingID; got != want {
-						t.Errorf("%s is in ring %x, a in %x", name, got, want)
+						t.Errorf("%s is in ring %v, a in %v", name, got, want)
 					}
 				}
 			})

@@ -70,7 +70,7 @@ func staleDirectory(t *testing.T, wipeID, snapshot bool) {
 		<-time.After(5 * time.Second)
 		for _, name := range []string{"b", "c"} {
 			if got := r.nodes[name].plane.Status(); got.RingID != id || !got.Quorum.OK {
-				t.Errorf("%s: ring %x with quorum %+v, want ring %x", name, got.RingID, got.Quorum, id)
+				t.Errorf("%s: ring %v with quorum %+v, want ring %v", name, got.RingID, got.Quorum, id)
 			}
 		}
 		if !b.up(r.nodes["c"].member.ID) || b.up(a.member.ID) {
@@ -288,7 +288,7 @@ func TestHungDisk(t *testing.T) {
 		free()
 		r.await("the old leader follows", patience, func() bool {
 			st := was.plane.Status()
-			return st.Raft.Role == "follower" && st.Raft.LeaderID != 0 && st.Raft.LeaderID != was.member.ID
+			return st.Raft.Role == "follower" && st.Raft.LeaderID != 0 && ring.ID(st.Raft.LeaderID) != was.member.ID
 		})
 		r.formed("a", "b", "c")
 
@@ -347,7 +347,7 @@ func TestFullDisk(t *testing.T) {
 		disks[was.name].full.Store(false)
 		r.await("the old leader follows", patience, func() bool {
 			st := was.plane.Status()
-			return st.Raft.Role == "follower" && st.Raft.LeaderID != 0 && st.Raft.LeaderID != was.member.ID && !warns(was)
+			return st.Raft.Role == "follower" && st.Raft.LeaderID != 0 && ring.ID(st.Raft.LeaderID) != was.member.ID && !warns(was)
 		})
 		r.formed("a", "b", "c")
 

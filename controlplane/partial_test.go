@@ -34,7 +34,7 @@ func TestPartialMerge(t *testing.T) {
 				return false
 			}
 			for _, x := range m.Transfers {
-				if x.Partial && x.Donor == c && x.Slots > 0 {
+				if x.Partial && x.Donor == ring.HexID(c) && x.Slots > 0 {
 					return true
 				}
 			}

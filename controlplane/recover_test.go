@@ -109,7 +109,7 @@ func TestOnlyVoterLost(t *testing.T) {
 		r.await("in service again", patience, r.inService(2))
 		after := r.nodes["b"].plane.view()
 		if after.RingID == before.RingID || after.Era != before.Era+1 || !after.Table.Newer(before.Table) {
-			t.Errorf("ring %x era %d became ring %x era %d", before.RingID, before.Era, after.RingID, after.Era)
+			t.Errorf("ring %v era %d became ring %v era %d", before.RingID, before.Era, after.RingID, after.Era)
 		}
 		for i, s := range before.Table.Servers {
 			if is := after.Table.Servers[i]; is.ID != s.ID || is.BaseHash != s.BaseHash {
@@ -168,7 +168,7 @@ func TestBootstrapRefused(t *testing.T) {
 		r.start("a", nil)
 		r.formed("a", "b")
 		if is := b.plane.view().RingID; is != id {
-			t.Errorf("ring %x became %x", id, is)
+			t.Errorf("ring %v became %v", id, is)
 		}
 		r.kill("a")
 		r.kill("b")
@@ -204,12 +204,12 @@ func TestSlaveOutlivesRing(t *testing.T) {
 		took := r.await("slave back", patience, back)
 		t.Logf("back after %v", took)
 		if is := x.plane.Status(); is.RingID == old {
-			t.Errorf("it is in the old ring %x", is.RingID)
+			t.Errorf("it is in the old ring %v", is.RingID)
 		}
 		r.await("nothing to wait for", patience, func() bool { return x.plane.Status().WaitsFor == "" })
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		if v := x.views[len(x.views)-1]; v.RingID == old {
+		if v := x.views[len(x.views)-1]; v.RingID == uint64(old) {
 			t.Error("the data plane was not told")
 		}
 	})

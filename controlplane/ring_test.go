@@ -29,7 +29,7 @@ func TestFirstStart(t *testing.T) {
 		for name, n := range r.nodes {
 			st := n.plane.Status()
 			if st.RingID != id || id == 0 {
-				t.Errorf("%s is in ring %x, a in %x", name, st.RingID, id)
+				t.Errorf("%s is in ring %v, a in %v", name, st.RingID, id)
 			}
 			if st.Raft.Suffrage != "voter" || !st.Quorum.OK || st.Quorum.Have != 3 {
 				t.Errorf("%s: %+v %+v", name, st.Raft, st.Quorum)
@@ -195,7 +195,7 @@ func TestWholeRingRestarts(t *testing.T) {
 		})
 		after := r.nodes["a"].plane.Status()
 		if after.RingID != before.RingID || after.Incarnation <= before.Incarnation {
-			t.Errorf("ring %x incarnation %d, before %x and %d", after.RingID, after.Incarnation, before.RingID, before.Incarnation)
+			t.Errorf("ring %v incarnation %d, before %v and %d", after.RingID, after.Incarnation, before.RingID, before.Incarnation)
 		}
 	})
 }
@@ -304,8 +304,8 @@ func TestTwoServers(t *testing.T) {
 				r.await("in service again", patience, r.inService(2))
 				for name, n := range r.nodes {
 					st := n.plane.Status()
-					if st.RingID != id || st.Quorum.Voters != 1 || (st.Raft.Suffrage == "voter") != (name == "a") {
-						t.Errorf("%s: ring %x, want %x, %+v", name, st.RingID, id, st.Raft)
+					if uint64(st.RingID) != id || st.Quorum.Voters != 1 || (st.Raft.Suffrage == "voter") != (name == "a") {
+						t.Errorf("%s: ring %v, want %v, %+v", name, st.RingID, id, st.Raft)
 					}
 				}
 			})

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 // without returns the servers but for one.
@@ -56,7 +58,7 @@ func TestSetServers(t *testing.T) {
 			}
 		}
 		st := r.nodes["a"].plane.Status()
-		if st.Raft.LeaderID != r.servers[2].ID || st.Raft.Leader != "c" && st.Raft.Leader != "c:8023" {
+		if ring.ID(st.Raft.LeaderID) != r.servers[2].ID || st.Raft.Leader != "c" && st.Raft.Leader != "c:8023" {
 			t.Errorf("a shows the leader %s, %v", st.Raft.Leader, st.Raft.LeaderID)
 		}
 	})
@@ -93,7 +95,7 @@ func TestSlaveLacksLeader(t *testing.T) {
 		x := r.start("x", func(c *Config) { c.Servers = r.without(leader.name) })
 		r.await("slave follows", patience, func() bool {
 			st := x.plane.Status()
-			return st.Raft.LeaderID == leader.member.ID && len(st.Servers) == 3 && len(st.Slaves) == 1 && st.Slaves[0].Up
+			return ring.ID(st.Raft.LeaderID) == leader.member.ID && len(st.Servers) == 3 && len(st.Slaves) == 1 && st.Slaves[0].Up
 		})
 	})
 }

@@ -14,13 +14,13 @@ import (
 // Status is what a node knows of the ring and of itself, for operators. Its
 // JSON form is what GET /v1/status of the control port returns.
 type Status struct {
-	ID          ring.ID          `json:"id"`
+	ID          ring.HexID       `json:"id"`
 	Name        string           `json:"name"`
 	Group       string           `json:"group"`
 	Role        string           `json:"role"`                // "server" or "slave"
 	WaitsFor    string           `json:"waits_for,omitempty"` // what keeps the node from taking part; empty: nothing
 	Warnings    []string         `json:"warnings,omitempty"`
-	RingID      uint64           `json:"ring_id,string"`
+	RingID      ring.HexID       `json:"ring_id"`
 	Epoch       ring.Epoch       `json:"epoch"`
 	Version     uint64           `json:"version"`
 	Index       uint64           `json:"index"`            // of the log: this status shows the ring as it is up to here
@@ -41,16 +41,16 @@ type Status struct {
 
 // RaftStatus is the state of raft on this node.
 type RaftStatus struct {
-	ID         string  `json:"id"`       // raft server id; empty before the node has one
-	Role       string  `json:"role"`     // "leader", "follower", "candidate", "none"
-	Suffrage   string  `json:"suffrage"` // "voter", "nonvoter", "none"
-	LeaderID   ring.ID `json:"leader_id,omitempty"`
-	Leader     string  `json:"leader,omitempty"` // name of the leader, empty: none known
-	LeaderAddr string  `json:"leader_addr,omitempty"`
-	Term       uint64  `json:"term"`
-	LastIndex  uint64  `json:"last_index"`
-	Commit     uint64  `json:"commit_index"`
-	Applied    uint64  `json:"applied_index"`
+	ID         string     `json:"id"`       // raft server id; empty before the node has one
+	Role       string     `json:"role"`     // "leader", "follower", "candidate", "none"
+	Suffrage   string     `json:"suffrage"` // "voter", "nonvoter", "none"
+	LeaderID   ring.HexID `json:"leader_id,omitempty"`
+	Leader     string     `json:"leader,omitempty"` // name of the leader, empty: none known
+	LeaderAddr string     `json:"leader_addr,omitempty"`
+	Term       uint64     `json:"term"`
+	LastIndex  uint64     `json:"last_index"`
+	Commit     uint64     `json:"commit_index"`
+	Applied    uint64     `json:"applied_index"`
 }
 
 // QuorumStatus says whether changes can be committed.
@@ -64,7 +64,7 @@ type QuorumStatus struct {
 
 // ServerStatus is one server as this node sees it.
 type ServerStatus struct {
-	ID          ring.ID          `json:"id"`
+	ID          ring.HexID       `json:"id"`
 	Name        string           `json:"name"`
 	CtlPort     uint16           `json:"ctlport"`
 	Addr        string           `json:"addr"`
@@ -82,16 +82,16 @@ type ServerStatus struct {
 	Raft        string           `json:"raft"`        // "voter", "nonvoter", "none"
 	Leader      bool             `json:"leader"`
 	Restarting  bool             `json:"restarting,omitempty"`  // it was asked to restart; while it is down nobody acts for what it owns
-	ReplacedBy  ring.ID          `json:"replaced_by,omitempty"` // who is to take its place
+	ReplacedBy  ring.HexID       `json:"replaced_by,omitempty"` // who is to take its place
 	Forget      bool             `json:"forget,omitempty"`      // it is being forgotten: the next that leads removes it
 }
 
 // SlaveStatus is one slave as this node sees it.
 type SlaveStatus struct {
-	ID      ring.ID `json:"id"`
-	Name    string  `json:"name"`
-	CtlPort uint16  `json:"ctlport"`
-	Up      bool    `json:"up"`
+	ID      ring.HexID `json:"id"`
+	Name    string     `json:"name"`
+	CtlPort uint16     `json:"ctlport"`
+	Up      bool       `json:"up"`
 }
 
 // MergeStatus is the progress of the merge that runs.
@@ -107,11 +107,11 @@ type MergeStatus struct {
 
 // TransferStatus is one transfer of a merge.
 type TransferStatus struct {
-	Donor    ring.ID `json:"donor"`
-	Receiver ring.ID `json:"receiver"`
-	Slots    int     `json:"slots"`
-	Ready    bool    `json:"ready"`
-	Final    bool    `json:"final"`
+	Donor    ring.HexID `json:"donor"`
+	Receiver ring.HexID `json:"receiver"`
+	Slots    int        `json:"slots"`
+	Ready    bool       `json:"ready"`
+	Final    bool       `json:"final"`
 	// Partial: nobody acts who has the data, of whom Donor is the first. The merge
 	// waits for it, ABORTMERGE or COMPMERGE FORCE.
 	Partial bool `json:"partial,omitempty"`
@@ -128,8 +128,8 @@ func (p *Plane) Status() Status {
 	cluster := p.clusterOf()
 	st := Status{
 		Index: index, SuspendMerge: v.SuspendMerge, MergeHeld: v.MergeHeld,
-		ID: p.cfg.Self.ID, Name: p.cfg.Self.Name, Group: p.cfg.Group, Role: "server",
-		RingID: v.RingID, Incarnation: p.incarnation(v),
+		ID: ring.HexID(p.cfg.Self.ID), Name: p.cfg.Self.Name, Group: p.cfg.Group, Role: "server",
+		RingID: ring.HexID(v.RingID), Incarnation: p.incarnation(v),
 		Raft:    p.raftStatus(v, cluster),
 		Servers: []ServerStatus{}, Slaves: []SlaveStatus{},
 	}
@@ -164,15 +164,15 @@ func (p *Plane) Status() Status {
 	}
 	if v.Table != nil {
 		for _, s := range v.Table.Servers {
-			shown := p.serverStatus(s, links[s.ID], cluster, st.Raft.LeaderID)
+			shown := p.serverStatus(s, links[s.ID], cluster, ring.ID(st.Raft.LeaderID))
 			m := v.Member(s.ID)
-			shown.Restarting, shown.ReplacedBy, shown.Forget = m.HoldUs > 0, m.ReplacedBy, m.Forget
+			shown.Restarting, shown.ReplacedBy, shown.Forget = m.HoldUs > 0, ring.HexID(m.ReplacedBy), m.Forget
 			st.Servers = append(st.Servers, shown)
 			st.Warnings = append(st.Warnings, p.memberWarnings(v, s, m)...)
 		}
 	}
 	for _, s := range v.Slaves {
-		st.Slaves = append(st.Slaves, SlaveStatus{ID: s.ID, Name: s.Name, CtlPort: s.CtlPort, Up: s.Status.Live() == ring.Up})
+		st.Slaves = append(st.Slaves, SlaveStatus{ID: ring.HexID(s.ID), Name: s.Name, CtlPort: s.CtlPort, Up: s.Status.Live() == ring.Up})
 	}
 	st.Merge = mergeStatus(v.Merge)
 	if st.Merge != nil {
@@ -183,7 +183,7 @@ func (p *Plane) Status() Status {
 
 func (p *Plane) serverStatus(s ring.Server, link ring.LinkState, cluster []raft.Server, leader ring.ID) ServerStatus {
 	out := ServerStatus{
-		ID: s.ID, Name: s.Name, CtlPort: s.CtlPort, Addr: s.Addr, Status: s.Status.String(),
+		ID: ring.HexID(s.ID), Name: s.Name, CtlPort: s.CtlPort, Addr: s.Addr, Status: s.Status.String(),
 		Service: "out", Up: s.Status.Live() == ring.Up, Suspended: s.Status.Suspended(),
 		Action: actionWords[s.Status.Action()], Operate: operateWords[s.Status.Operate()],
 		Incarnation: s.Incarnation, BaseHash: s.BaseHash, PendingHash: s.PendingHash, StatusTime: s.StatusTime,
@@ -255,9 +255,10 @@ func (p *Plane) raftStatus(v fsm.View, cluster []raft.Server) RaftStatus {
 	if i := memberIndex(cluster, id); i >= 0 {
 		st.Suffrage = suffrage(cluster[i])
 	}
-	st.LeaderID, st.LeaderAddr = p.leader()
+	leader, addr := p.leader()
+	st.LeaderID, st.LeaderAddr = ring.HexID(leader), addr
 	if st.LeaderID != 0 {
-		st.Leader = p.nameOf(v, st.LeaderID)
+		st.Leader = p.nameOf(v, ring.ID(st.LeaderID))
 	}
 	st.Term, st.LastIndex = n.CurrentTerm(), n.LastIndex()
 	st.Commit, st.Applied = n.CommitIndex(), n.AppliedIndex()
@@ -313,7 +314,7 @@ func mergeStatus(m *ring.Merge) *MergeStatus {
 	out := &MergeStatus{ID: m.ID, Phase: fmt.Sprint(m.Phase), Transfers: []TransferStatus{}, Forced: m.Forced}
 	for i, t := range slices.Concat(m.Transfers, m.Partial) {
 		out.Transfers = append(out.Transfers, TransferStatus{
-			Donor: t.Donor, Receiver: t.Receiver, Slots: t.Slots.Len(), Ready: t.Ready, Final: t.Final,
+			Donor: ring.HexID(t.Donor), Receiver: ring.HexID(t.Receiver), Slots: t.Slots.Len(), Ready: t.Ready, Final: t.Final,
 			Partial: i >= len(m.Transfers),
 		})
 	}

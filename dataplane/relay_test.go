@@ -93,7 +93,7 @@ func (c *cables) mend(a, b ring.ID) { c.mendFrom(a, b); c.mendFrom(b, a) }
 // it does not need one.
 func via(s *dataplane.Status, to ring.ID) string {
 	for _, l := range s.Links {
-		if l.Peer == to && !l.Accepted {
+		if ring.ID(l.Peer) == to && !l.Accepted {
 			return l.Via
 		}
 	}

@@ -25,13 +25,13 @@ type Status struct {
 
 // LinkStatus is one link to or from another node.
 type LinkStatus struct {
-	Peer     ring.ID `json:"peer"`
-	Name     string  `json:"name"`
-	Accepted bool    `json:"accepted"`      // the peer opened it
-	State    string  `json:"state"`         // of the direct link
-	Via      string  `json:"via,omitempty"` // name of the server that relays meanwhile
-	Queued   int     `json:"queued_bytes"`
-	Socket   int     `json:"socket"` // descriptor of the direct link, 0 if it has none; -1: there is no direct link
+	Peer     ring.HexID `json:"peer"`
+	Name     string     `json:"name"`
+	Accepted bool       `json:"accepted"`      // the peer opened it
+	State    string     `json:"state"`         // of the direct link
+	Via      string     `json:"via,omitempty"` // name of the server that relays meanwhile
+	Queued   int        `json:"queued_bytes"`
+	Socket   int        `json:"socket"` // descriptor of the direct link, 0 if it has none; -1: there is no direct link
 }
 
 // ProgramStatus is one attached program.
@@ -50,7 +50,7 @@ func (p *Plane) Status() Status {
 	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, Holding: p.core.Holding(), ShmBytes: p.shmBytes, Counters: p.core.Stats(),
 		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats}
 	for _, d := range p.dialers {
-		ls := LinkStatus{Peer: d.id, Name: d.name, State: d.state.String(), Socket: -1}
+		ls := LinkStatus{Peer: ring.HexID(d.id), Name: d.name, State: d.state.String(), Socket: -1}
 		if d.link != nil {
 			ls.Queued, ls.Socket = len(d.link.pending), d.link.descriptor()
 		}
@@ -60,10 +60,10 @@ func (p *Plane) Status() Status {
 		s.Links = append(s.Links, ls)
 	}
 	for _, l := range p.inbound {
-		s.Links = append(s.Links, LinkStatus{Peer: l.id, Name: l.name, Accepted: true, State: ring.LinkAlive.String(), Queued: len(l.pending), Socket: l.descriptor()})
+		s.Links = append(s.Links, LinkStatus{Peer: ring.HexID(l.id), Name: l.name, Accepted: true, State: ring.LinkAlive.String(), Queued: len(l.pending), Socket: l.descriptor()})
 	}
 	for _, t := range p.tunnelsIn {
-		s.Links = append(s.Links, LinkStatus{Peer: t.id, Name: t.name, Accepted: true, State: ring.LinkUnknown.String(), Via: t.via.name, Socket: -1})
+		s.Links = append(s.Links, LinkStatus{Peer: ring.HexID(t.id), Name: t.name, Accepted: true, State: ring.LinkUnknown.String(), Via: t.via.name, Socket: -1})
 	}
 	slices.SortFunc(s.Links, func(a, b LinkStatus) int {
 		if a.Accepted != b.Accepted {

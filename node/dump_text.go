@@ -49,11 +49,11 @@ func (s *statusText) openers(data dataplane.Status, servers []entry, view fsm.Vi
 		if !l.Accepted || l.Socket < 0 {
 			continue
 		}
-		p := ctlport.Peer{ID: l.Peer, Slave: true, Socket: l.Socket}
-		if i := slices.IndexFunc(servers, func(e entry) bool { return e.id == l.Peer }); i >= 0 {
+		p := ctlport.Peer{ID: ring.ID(l.Peer), Slave: true, Socket: l.Socket}
+		if i := slices.IndexFunc(servers, func(e entry) bool { return e.id == ring.ID(l.Peer) }); i >= 0 {
 			p.Node = slaveNode(servers[i].identity)
 			p.StatusTime = servers[i].node.StatusTime
-		} else if i := slices.IndexFunc(view.Slaves, func(v fsm.Slave) bool { return v.ID == l.Peer }); i >= 0 {
+		} else if i := slices.IndexFunc(view.Slaves, func(v fsm.Slave) bool { return v.ID == ring.ID(l.Peer) }); i >= 0 {
 			p.Node = slaveNode(view.Slaves[i].Identity)
 			p.StatusTime = statusTime(view.Slaves[i].StatusTime)
 		} else {
@@ -75,7 +75,7 @@ func slaveNode(id ring.Identity) ctlport.Node {
 // dialled returns the descriptor of this node's own link to a server, -1 if it has none.
 func dialled(data dataplane.Status, to ring.ID) int {
 	for _, l := range data.Links {
-		if l.Peer == to && !l.Accepted {
+		if ring.ID(l.Peer) == to && !l.Accepted {
 			return l.Socket
 		}
 	}

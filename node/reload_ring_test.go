@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 // file returns the configuration of node i, without the entry of a server if
@@ -54,7 +56,7 @@ func (h *house) linked(i, j int) {
 	to := h.nodes[j].id
 	until(h.t, fmt.Sprintf("a link from node %d to %d", i, j), func() bool {
 		for _, l := range h.nodes[i].Status().Data.Links {
-			if l.Peer == to && !l.Accepted && l.Socket >= 0 {
+			if ring.ID(l.Peer) == to && !l.Accepted && l.Socket >= 0 {
 				return true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -100,6 +101,42 @@ func (l *logbook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// No number in the status of a node that runs is one that a reader rounds which
+// takes numbers for floats.
+func TestStatusNumbers(t *testing.T) {
+	s := newSite(t)
+	n := s.run(t, Options{NoWatch: true})
+	until(t, "the ring", func() bool { return n.Status().Incarnation != 0 })
+	for _, path := range []string{"/v1/status", "/v1/owners?hash=0xffffffffffffffff"} {
+		var all map[string]any
+		if _, err := ringview.Get(t.Context(), "localhost", uint16(s.ctlPort), path, &all); err != nil {
+			t.Fatal(err)
+		}
+		var walk func(at string, v any)
+		walk = func(at string, v any) {
+			switch v := v.(type) {
+			case map[string]any:
+				for key, each := range v {
+					walk(at+"."+key, each)
+				}
+			case []any:
+				for _, each := range v {
+					walk(at+"[]", each)
+				}
+			case float64:
+				if math.Abs(v) > 1<<53 {
+					t.Errorf("%s%s = %.0f", path, at, v)
+				}
+			case string:
+				if strings.HasSuffix(at, ".id") && at != ".raft.id" && (len(v) != 16 || strings.Trim(v, "0123456789abcdef") != "") {
+					t.Errorf("%s%s = %q", path, at, v)
+				}
+			}
+		}
+		walk("", all)
+	}
 }
 
 // A changed file takes effect by itself, whether it was written anew, replaced,

@@ -10,6 +10,7 @@ package ring
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 )
 
 // ID is a chmpxid: the 64-bit identity of a node, computed by NodeID.
@@ -18,6 +19,26 @@ type ID uint64
 
 // String prints the id as CHMPX does: 16 lower-case hexadecimal digits.
 func (id ID) String() string { return fmt.Sprintf("%016x", uint64(id)) }
+
+// HexID is an ID, or another random number of 64 bits, that JSON has as ID
+// prints it: many readers take numbers for floats, and round those above 2^53.
+type HexID ID
+
+// String prints the id as ID does, so %x would print its digits once more.
+func (id HexID) String() string { return ID(id).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id HexID) MarshalText() ([]byte, error) { return []byte(ID(id).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler. It takes hexadecimal digits.
+func (id *HexID) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 16, 64)
+	if err != nil {
+		return fmt.Errorf("ring: %.20q is no id of up to 16 hexadecimal digits", text)
+	}
+	*id = HexID(n)
+	return nil
+}
 
 // Incarnation names one admitted start of a server process: the log index of
 // the NodeUp entry that admitted it. 0 means "never admitted".

@@ -270,7 +270,7 @@ func TestAllKilled(t *testing.T) {
 	after, err := c.Servers[0].Status(ctx)
 	must(t, err)
 	if before.RingID != after.RingID || before.RingID == 0 {
-		t.Errorf("ring %016x became %016x", before.RingID, after.RingID)
+		t.Errorf("ring %v became %v", before.RingID, after.RingID)
 	}
 	for i, s := range before.Servers {
 		if a := after.Servers[i]; a.ID != s.ID || a.BaseHash != s.BaseHash {

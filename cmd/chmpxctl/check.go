@@ -65,7 +65,7 @@ func (a *checkAnswer) addMissing(servers []ring.Server) {
 	members := map[ring.ID]bool{}
 	for _, n := range a.Nodes {
 		for _, s := range n.view.Servers {
-			members[s.ID] = true
+			members[ring.ID(s.ID)] = true
 		}
 	}
 	for _, s := range servers {
@@ -238,18 +238,18 @@ func differences(st, want controlplane.Status) []string {
 			all = append(all, fmt.Sprintf("its %s is %v, that of the newest node %v", what, have, want))
 		}
 	}
-	differ("ring", fmt.Sprintf("%016x", st.RingID), fmt.Sprintf("%016x", want.RingID))
+	differ("ring", st.RingID.String(), want.RingID.String())
 	differ("epoch", st.Epoch, want.Epoch)
 	differ("number of servers", len(st.Servers), len(want.Servers))
 	differ("SUSPENDMERGE", st.SuspendMerge, want.SuspendMerge)
 	differ("merge", mergeText(st.Merge), mergeText(want.Merge))
 	servers := map[ring.ID]controlplane.ServerStatus{}
 	for _, s := range st.Servers {
-		servers[s.ID] = s
+		servers[ring.ID(s.ID)] = s
 	}
 	for _, s := range want.Servers {
 		name := fmt.Sprintf("%s:%d", s.Name, s.CtlPort)
-		have, ok := servers[s.ID]
+		have, ok := servers[ring.ID(s.ID)]
 		if !ok {
 			all = append(all, "it does not know "+name)
 			continue
@@ -285,7 +285,7 @@ func (a *checkAnswer) judge(n *checkedNode, want controlplane.Status) {
 		}
 	}()
 	for _, s := range want.Servers {
-		if s.ID != n.ID {
+		if ring.ID(s.ID) != n.ID {
 			continue
 		}
 		if judgeServer(s, say); n.Status == "" { // it does not say itself

@@ -87,19 +87,19 @@ func nodesOfStatus(st controlplane.Status, t target) []knownNode {
 	self := false
 	add := func(n knownNode) {
 		n.at, n.Hex = target{n.Name, n.CtlPort}, n.ID.String()
-		if n.ID == st.ID {
+		if n.ID == ring.ID(st.ID) {
 			n.Self, n.at, self = true, t, true
 		}
 		all = append(all, n)
 	}
 	for _, s := range st.Servers {
-		add(knownNode{Role: "server", Name: s.Name, CtlPort: s.CtlPort, ID: s.ID, Addr: s.Addr, Up: s.Up})
+		add(knownNode{Role: "server", Name: s.Name, CtlPort: s.CtlPort, ID: ring.ID(s.ID), Addr: s.Addr, Up: s.Up})
 	}
 	for _, s := range st.Slaves {
-		add(knownNode{Role: "slave", Name: s.Name, CtlPort: s.CtlPort, ID: s.ID, Up: s.Up})
+		add(knownNode{Role: "slave", Name: s.Name, CtlPort: s.CtlPort, ID: ring.ID(s.ID), Up: s.Up})
 	}
 	if !self {
-		add(knownNode{Role: st.Role, Name: st.Name, CtlPort: t.ctlPort, ID: st.ID, Up: true})
+		add(knownNode{Role: st.Role, Name: st.Name, CtlPort: t.ctlPort, ID: ring.ID(st.ID), Up: true})
 	}
 	return all
 }

@@ -137,7 +137,7 @@ func exampleRing() controlplane.Status {
 	const in = "SAFE -> [SERVICE IN][UP][n/a][Nothing][NoSuspend]"
 	server := func(id ring.ID, name string, number int32) controlplane.ServerStatus {
 		return controlplane.ServerStatus{
-			ID: id, CtlPort: 8021, Name: name, Addr: name + ":8020", Status: in, Service: "in", Up: true, Action: "none", Operate: "nothing",
+			ID: ring.HexID(id), CtlPort: 8021, Name: name, Addr: name + ":8020", Status: in, Service: "in", Up: true, Action: "none", Operate: "nothing",
 			Incarnation: 3, BaseHash: number, PendingHash: number, StatusTime: 1795403316221536, Link: "alive", Raft: "voter", Leader: number == 0,
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/internal/ringview"
+	"github.com/chmpx/chmpx/ring"
 )
 
 // dumpText is a DUMP with everything that is read out of one.
@@ -172,7 +173,7 @@ func TestCheckFindings(t *testing.T) {
 		s := st.Servers[id]
 		change(&st)
 		return checkedNode{
-			knownNode: knownNode{Role: "server", Name: s.Name, CtlPort: s.CtlPort, ID: s.ID, Up: true},
+			knownNode: knownNode{Role: "server", Name: s.Name, CtlPort: s.CtlPort, ID: ring.ID(s.ID), Up: true},
 			Epoch:     st.Epoch, Index: st.Index, view: st,
 		}
 	}

@@ -19,7 +19,7 @@ type Owners struct {
 
 // Owner is one owner of a hash.
 type Owner struct {
-	ID       ring.ID     `json:"id"`
+	ID       ring.HexID  `json:"id"`
 	Name     string      `json:"name"`
 	CtlPort  uint16      `json:"ctlport"`
 	BaseHash int32       `json:"base_hash"` // position among the servers in service, -1: none
@@ -43,7 +43,7 @@ func OwnersOf(t *ring.Table, hash uint64) Owners {
 		i := t.IndexOfNumber(number) // known: tables are checked when they are made
 		s := t.Servers[i]
 		o.Owners = append(o.Owners, Owner{
-			ID: s.ID, Name: s.Name, CtlPort: s.CtlPort, BaseHash: s.BaseHash, Status: s.Status,
+			ID: ring.HexID(s.ID), Name: s.Name, CtlPort: s.CtlPort, BaseHash: s.BaseHash, Status: s.Status,
 			InSync: t.Base.InSync[o.Slot]&(1<<k) != 0, Acting: i == t.ActingSlot(o.Slot),
 		})
 	}

@@ -16,7 +16,7 @@ func Print(w io.Writer, st controlplane.Status) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "node       %s (%s) of group %s, id %s, incarnation %d, %s\n",
 		st.Name, st.Role, st.Group, st.ID, st.Incarnation, count(st.Programs, "program"))
-	fmt.Fprintf(&b, "table      epoch %s, version %d, ring %016x\n", st.Epoch, st.Version, st.RingID)
+	fmt.Fprintf(&b, "table      epoch %s, version %d, ring %s\n", st.Epoch, st.Version, st.RingID)
 	if p := st.Params; p != nil {
 		fmt.Fprintf(&b, "values     PLACEMENT %s, DELIVERMODE %s, REPLICA %d, CHMPXIDTYPE %s, DOMERGE %s, AUTOMERGE %s\n",
 			p.Placement, p.DeliverMode, p.Replica, p.IDType, onOff(p.DoMerge), onOff(p.AutoMerge))

@@ -69,7 +69,7 @@ func (j *judge) learn() {
 		o := &j.Observations[i]
 		n := j.node(o.Node)
 		n.obs = append(n.obs, o)
-		n.id = o.State.ID
+		n.id = ring.ID(o.State.ID)
 		j.byID[n.id] = n
 	}
 	for _, n := range j.nodes {
@@ -107,7 +107,7 @@ func (j *judge) learnDowns() {
 		}
 		for _, o := range seer.obs {
 			for _, s := range o.State.Servers {
-				n := j.byID[s.ID]
+				n := j.byID[ring.ID(s.ID)]
 				if n == nil {
 					continue
 				}
@@ -136,8 +136,8 @@ func (j *judge) learnDowns() {
 // first with its version or a newer one.
 func (j *judge) learnChanges(before, after *Observation, seen span) {
 	for _, s := range after.State.Servers {
-		n := j.byID[s.ID]
-		was := serverOf(&before.State, s.ID)
+		n := j.byID[ring.ID(s.ID)]
+		was := serverOf(&before.State, ring.ID(s.ID))
 		if n == nil || was == nil || was.Incarnation == 0 {
 			continue
 		}
@@ -216,7 +216,7 @@ func (n *node) ran(from, to int64) bool {
 
 func serverOf(s *State, id ring.ID) *ServerState {
 	for i := range s.Servers {
-		if s.Servers[i].ID == id {
+		if ring.ID(s.Servers[i].ID) == id {
 			return &s.Servers[i]
 		}
 	}

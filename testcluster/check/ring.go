@@ -75,7 +75,7 @@ func (j *judge) notBehind(n *node, before, o *Observation) {
 	case is.Epoch.Compare(was.Epoch) < 0:
 		j.back(n, before, o, "the table", was.Epoch, is.Epoch)
 	case is.RingID != was.RingID && was.RingID != 0 && is.Epoch.Era <= was.Epoch.Era:
-		j.back(n, before, o, "the ring", fmt.Sprintf("%x", was.RingID), fmt.Sprintf("another one of no later era, %x", is.RingID))
+		j.back(n, before, o, "the ring", was.RingID.String(), "another one of no later era, "+is.RingID.String())
 	case is.RingID == was.RingID && is.Version < was.Version:
 		j.back(n, before, o, "the version of the ring", was.Version, is.Version)
 	}
@@ -152,7 +152,7 @@ type shownVersion struct {
 func (j *judge) agreement() {
 	first := map[shownVersion]*Observation{}
 	for _, o := range j.inTime() {
-		v := shownVersion{o.State.RingID, o.State.Version}
+		v := shownVersion{uint64(o.State.RingID), o.State.Version}
 		if v.ringID == 0 || v.version == 0 {
 			continue
 		}
@@ -177,9 +177,9 @@ func (j *judge) agreement() {
 // growing judges the incarnations of servers in two versions of the ring.
 func (j *judge) growing(before, after *Observation) {
 	for _, s := range after.State.Servers {
-		if was := serverOf(&before.State, s.ID); was != nil && s.Incarnation < was.Incarnation {
+		if was := serverOf(&before.State, ring.ID(s.ID)); was != nil && s.Incarnation < was.Incarnation {
 			j.violated(Violation{Clause: Forward, AtNs: after.DoneNs, Text: fmt.Sprintf("the incarnation of %s is %d in version %d and %d in version %d",
-				j.nameOf(s.ID), was.Incarnation, before.State.Version, s.Incarnation, after.State.Version)}, j.shown(before, after))
+				j.nameOf(ring.ID(s.ID)), was.Incarnation, before.State.Version, s.Incarnation, after.State.Version)}, j.shown(before, after))
 		}
 	}
 }
@@ -214,7 +214,7 @@ func (j *judge) incarnations() {
 		if o.State.Incarnation == 0 {
 			continue
 		}
-		s := start{o.State.ID, o.State.Incarnation}
+		s := start{ring.ID(o.State.ID), o.State.Incarnation}
 		switch f := first[s]; {
 		case f == nil:
 			first[s] = o
@@ -234,12 +234,12 @@ func (j *judge) incarnations() {
 func (j *judge) safe() {
 	told := map[shownVersion]bool{}
 	for _, o := range j.inTime() {
-		v := shownVersion{o.State.RingID, o.State.Version}
+		v := shownVersion{uint64(o.State.RingID), o.State.Version}
 		for _, s := range o.State.Servers {
 			if strings.HasPrefix(s.Status, "NOT SAFE") && !told[v] {
 				told[v] = true
 				j.violated(Violation{Clause: Safe, AtNs: o.DoneNs,
-					Text: fmt.Sprintf("%s shows %s as %s", o.Node, j.nameOf(s.ID), s.Status)}, j.shown(o))
+					Text: fmt.Sprintf("%s shows %s as %s", o.Node, j.nameOf(ring.ID(s.ID)), s.Status)}, j.shown(o))
 			}
 		}
 	}

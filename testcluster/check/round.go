@@ -72,8 +72,8 @@ type Observation struct {
 // State is the part of a node's status that is judged. It is decoded from what
 // GET /v1/status returns.
 type State struct {
-	ID           ring.ID          `json:"id"`
-	RingID       uint64           `json:"ring_id,string"`
+	ID           ring.HexID       `json:"id"`
+	RingID       ring.HexID       `json:"ring_id"`
 	Epoch        ring.Epoch       `json:"epoch"`
 	Version      uint64           `json:"version"`
 	Incarnation  ring.Incarnation `json:"incarnation"`
@@ -94,7 +94,7 @@ type RaftState struct {
 
 // ServerState is one server as a node sees it.
 type ServerState struct {
-	ID          ring.ID          `json:"id"`
+	ID          ring.HexID       `json:"id"`
 	Name        string           `json:"name"`
 	CtlPort     uint16           `json:"ctlport"`
 	Status      string           `json:"status"`

@@ -87,7 +87,7 @@ func (s *scene) start(name string, at int64) {
 // observe lets a node answer. status has for each of s1, s2, s3 a word (up,
 // down, out) and an incarnation.
 func (s *scene) observe(at int64, name string, version uint64, epoch uint64, status string, change ...func(*State)) {
-	st := State{ID: idOf(name), RingID: 5, Epoch: ring.Epoch{Era: 1, Index: epoch}, Version: version,
+	st := State{ID: ring.HexID(idOf(name)), RingID: 5, Epoch: ring.Epoch{Era: 1, Index: epoch}, Version: version,
 		Process: ProcessState{PID: s.pid(name, at*msec)}}
 	st.Data.Epoch = st.Epoch
 	for i, w := range strings.Fields(status) {
@@ -96,7 +96,7 @@ func (s *scene) observe(at int64, name string, version uint64, epoch uint64, sta
 		word, num, _ := strings.Cut(w, ":")
 		fmt.Sscan(num, &inc)
 		id := idOf(fmt.Sprintf("s%d", i+1))
-		st.Servers = append(st.Servers, ServerState{ID: id, Name: "localhost", CtlPort: uint16(id), Incarnation: ring.Incarnation(inc),
+		st.Servers = append(st.Servers, ServerState{ID: ring.HexID(id), Name: "localhost", CtlPort: uint16(id), Incarnation: ring.Incarnation(inc),
 			Status: map[string]string{
 				"up":   "SAFE -> [SERVICE IN][UP][n/a][Nothing][NoSuspend]",
 				"down": "SAFE -> [SERVICE IN][DOWN][n/a][Nothing][NoSuspend]",
@@ -105,7 +105,7 @@ func (s *scene) observe(at int64, name string, version uint64, epoch uint64, sta
 				"add":  "SAFE -> [SERVICE IN][UP][ADD][Pending][NoSuspend]",
 				"del":  "SAFE -> [SERVICE IN][UP][DELETE][Pending][NoSuspend]",
 			}[word]})
-		if id == st.ID && word != "down" && word != "gone" {
+		if id == ring.ID(st.ID) && word != "down" && word != "gone" {
 			st.Incarnation = ring.Incarnation(inc)
 		}
 	}

@@ -339,10 +339,10 @@ func (j *judge) changeText(was, is *State) string {
 	for _, s := range is.Servers {
 		old := (*ServerState)(nil)
 		if was != nil {
-			old = serverOf(was, s.ID)
+			old = serverOf(was, ring.ID(s.ID))
 		}
 		if old == nil || old.Status != s.Status || old.Incarnation != s.Incarnation {
-			fmt.Fprintf(&b, "; %s %s incarnation %d", j.nameOf(s.ID), strings.TrimPrefix(s.Status, "SAFE -> "), s.Incarnation)
+			fmt.Fprintf(&b, "; %s %s incarnation %d", j.nameOf(ring.ID(s.ID)), strings.TrimPrefix(s.Status, "SAFE -> "), s.Incarnation)
 		}
 	}
 	if is.Merge != nil && (was == nil || was.Merge == nil || *was.Merge != *is.Merge) {
