@@ -33,10 +33,11 @@ type dialer struct {
 	addr    string        // guarded by p.mu
 	link    *link         // guarded by p.mu; nil while there is none
 	state   ring.LinkState
-	inc     ring.Incarnation
-	lastUp  time.Time // guarded by p.mu
-	greetNs int64     // since when hellos are exchanged, 0 = they are not; guarded by p.mu
-	detour  detour    // guarded by p.mu
+	inc     ring.Incarnation // of the server, as it last said, or as it was called when it last refused
+	told    ring.Incarnation // the one in the last evidence
+	lastUp  time.Time        // guarded by p.mu
+	greetNs int64            // since when hellos are exchanged, 0 = they are not; guarded by p.mu
+	detour  detour           // guarded by p.mu
 }
 
 // syncDialers keeps one dialer for each server of the table, or of the
@@ -134,11 +135,14 @@ func (d *dialer) run(ctx context.Context) {
 func (d *dialer) once(ctx context.Context, heard func()) error {
 	p := d.p
 	p.mu.Lock()
-	addr := d.addr
+	addr, admitted := d.addr, d.admitted()
 	p.mu.Unlock()
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := p.cfg.Dial(dctx, addr)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		d.inc = max(d.inc, admitted)
+	}
 	if err != nil {
 		return fmt.Errorf("dial %s: %w", addr, err)
 	}
@@ -193,6 +197,18 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 	return err
 }
 
+// admitted returns the incarnation under which the table shows the server. It
+// was reached at its address before it was admitted, so a dial that begins
+// afterwards and is refused is evidence against that very start, even if it ended
+// before there was a link to it. mu is held.
+func (d *dialer) admitted() ring.Incarnation {
+	t := d.p.view.Table
+	if i := t.Index(d.id); i >= 0 {
+		return t.Servers[i].Incarnation
+	}
+	return 0
+}
+
 // greeting notes since when hellos are exchanged, 0 for not any more.
 func (d *dialer) greeting(sinceNs int64) {
 	d.p.mu.Lock()
@@ -200,11 +216,11 @@ func (d *dialer) greeting(sinceNs int64) {
 	d.greetNs = sinceNs
 }
 
-// report gives evidence when the state changed.
+// report gives evidence when the state changed, or of whom it is.
 func (d *dialer) report(s ring.LinkState) {
 	d.p.mu.Lock()
-	changed := d.state != s || s == ring.LinkAlive
-	d.state = s
+	changed := d.state != s || d.told != d.inc || s == ring.LinkAlive
+	d.state, d.told = s, d.inc
 	d.p.mu.Unlock()
 	if changed {
 		d.p.cfg.Reporter.Link(ring.Evidence{Peer: d.id, Incarnation: d.inc, State: s})

@@ -71,3 +71,19 @@ func TestDownAfterChanged(t *testing.T) {
 		t.Errorf("a link that was idle was taken for silent %d times", n.silent[s1])
 	}
 }
+
+// A server that ends before its links have met its new start is known to be dead by the name of
+// that start: whoever dials it after it was admitted, and is refused, says so.
+func TestRefusedBeforeItWasMet(t *testing.T) {
+	w := newWorld(t, 2)
+	n, s0 := w.nodes[1], w.nodes[0]
+	n.await("a link", func() bool { return n.evidence[s0.id].State == ring.LinkAlive })
+	s0.stop()
+	for _, inc := range []ring.Incarnation{3, 9, 11} {
+		w.table.Servers[0].Incarnation = inc
+		w.publish(nil)
+		n.await("evidence of its end", func() bool {
+			return n.evidence[s0.id] == ring.Evidence{Peer: s0.id, Incarnation: inc, State: ring.LinkRefused}
+		})
+	}
+}

@@ -90,6 +90,6 @@ func (s LinkState) String() string {
 // Evidence is one observation that a server reports to the leader.
 type Evidence struct {
 	Peer        ID          `json:"peer"`
-	Incarnation Incarnation `json:"incarnation"` // of the peer, as last seen in its hello; 0 if never seen
+	Incarnation Incarnation `json:"incarnation"` // of the peer, as last seen in its hello, or in the table when it was dialled and refused; 0 if never seen
 	State       LinkState   `json:"state"`
 }

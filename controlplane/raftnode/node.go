@@ -24,7 +24,7 @@ const (
 	transportTimeout  = 10 * time.Second
 	trailingLogs      = 10240 // a smaller tail can make an InstallSnapshot loop for ever
 	snapshotThreshold = 256   // whatever is behind the snapshot is applied anew by each start
-	snapshotInterval  = 5 * time.Second
+	snapshotInterval  = 2 * time.Second
 	stopTimeout       = 10 * time.Second
 	maxAppendEntries  = 64
 	maxPool           = 3
