@@ -22,9 +22,11 @@ const lineToolName = "chmpxlinetool"
 
 // lineTool is one run of chmpxlinetool.
 type lineTool struct {
-	in         io.Reader
-	out, errs  io.Writer
-	interrupts <-chan os.Signal
+	in        io.Reader
+	out, errs io.Writer
+	// listen has signals end the context, and interrupts come through the channel,
+	// from when the nodes are known; nil: there are none.
+	listen func(context.Context) (context.Context, <-chan os.Signal)
 
 	colour  bool
 	level   int  // of messages on errs
@@ -146,8 +148,12 @@ func (t *lineTool) start(c *cli.Context) error {
 	if err := t.findInitial(c); err != nil {
 		return err
 	}
+	var interrupts <-chan os.Signal
+	if t.listen != nil {
+		c.Context, interrupts = t.listen(c.Context)
+	}
 	k := console.New(console.Options{
-		Prompt: "CLT> ", LoopPrompt: "CLT LOOP", In: t.in, Out: t.out, Commands: t.commands(), Interrupts: t.interrupts,
+		Prompt: "CLT> ", LoopPrompt: "CLT LOOP", In: t.in, Out: t.out, Commands: t.commands(), Interrupts: interrupts,
 		Complain: func(err error) { t.say(lineError, "%v", err) },
 		Complete: t.complete, HistoryMax: int(c.Uint("history")), Lap: c.Bool("lap"),
 	})

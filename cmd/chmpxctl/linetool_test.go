@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -288,4 +292,48 @@ func FuzzLineToolInput(f *testing.F) {
 		}
 		parseHost(text)
 	})
+}
+
+// A signal ends the tool at once while it looks for its nodes, as it ends any
+// process, even though none of them answers.
+func TestLineToolSignalledAtStart(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	link := filepath.Join(dir, lineToolName)
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conf := filepath.Join(dir, "node.ini")
+	text := fmt.Sprintf("[GLOBAL]\nFILEVERSION = 1\nGROUP = G\nDELIVERMODE = hash\nMODE = SERVER\nPORT = 8020\nCTLPORT = %[1]d\nSELFCTLPORT = %[1]d\n[SVRNODE]\nNAME = localhost\n[SLVNODE]\nNAME = [.]*\n", ln.Addr().(*net.TCPAddr).Port)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		cmd := exec.Command(link, "-conf", conf)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = ln.(*net.TCPListener).SetDeadline(time.Now().Add(patience / 2))
+		conn, err := ln.Accept() // and says nothing
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if how := cmd.ProcessState.Sys().(syscall.WaitStatus); !how.Signaled() || how.Signal() != sig || time.Since(begin) > 3*time.Second {
+			t.Errorf("%v: %v after %v", sig, cmd.ProcessState, time.Since(begin))
+		}
+		conn.Close()
+	}
 }

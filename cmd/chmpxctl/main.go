@@ -40,13 +40,18 @@ func main() {
 	os.Exit(exitCode(err))
 }
 
-// lineToolMain returns the exit code of chmpxlinetool.
+// lineToolMain returns the exit code of chmpxlinetool. Until it has its nodes
+// signals end it as they end any process, whatever it waits for.
 func lineToolMain() int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM)
-	defer stop()
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, syscall.SIGINT)
-	return runLineTool(ctx, os.Args[1:], &lineTool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, interrupts: interrupts})
+	stop := func() {}
+	defer func() { stop() }()
+	listen := func(ctx context.Context) (context.Context, <-chan os.Signal) {
+		interrupts := make(chan os.Signal, 1)
+		signal.Notify(interrupts, syscall.SIGINT)
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGTERM)
+		return ctx, interrupts
+	}
+	return runLineTool(context.Background(), os.Args[1:], &lineTool{in: os.Stdin, out: os.Stdout, errs: os.Stderr, listen: listen})
 }
 
 // said reports whether an error has been printed.
