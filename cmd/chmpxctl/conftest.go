@@ -43,21 +43,25 @@ type confTest struct {
 	warn           bool // print warnings
 }
 
+func confTestFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
+		&cli.StringFlag{Name: "json"},
+		&cli.BoolFlag{Name: "no_check_update"},
+		&cli.BoolFlag{Name: "print_default"},
+		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
+		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
+	}
+}
+
 // runConfTest returns the exit code of chmpxconftest.
 func runConfTest(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
 	t := confTest{stdout: stdout, stderr: stderr, signals: signals}
 	app := &cli.App{
 		Name: confTestName, HideHelp: true, HideVersion: true, HideHelpCommand: true,
 		CustomAppHelpTemplate: confTestUsage, // urfave/cli prints it for -h
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
-			&cli.StringFlag{Name: "json"},
-			&cli.BoolFlag{Name: "no_check_update"},
-			&cli.BoolFlag{Name: "print_default"},
-			&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
-			&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
-		},
-		Writer: stdout, ErrWriter: stderr,
+		Flags:                 confTestFlags(),
+		Writer:                stdout, ErrWriter: stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action:         t.act,
 	}

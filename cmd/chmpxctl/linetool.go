@@ -74,7 +74,7 @@ func lineFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "lap"},
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "err"},
 		&cli.BoolFlag{Name: "dchmpx"},
-		&cli.UintFlag{Name: "history", Aliases: []string{"his"}},
+		&cli.UintFlag{Name: "his", Aliases: []string{"history"}},
 		&cli.StringFlag{Name: "run"},
 	}
 }
@@ -155,7 +155,7 @@ func (t *lineTool) start(c *cli.Context) error {
 	k := console.New(console.Options{
 		Prompt: "CLT> ", LoopPrompt: "CLT LOOP", In: t.in, Out: t.out, Commands: t.commands(), Interrupts: interrupts,
 		Complain: func(err error) { t.say(lineError, "%v", err) },
-		Complete: t.complete, HistoryMax: int(c.Uint("history")), Lap: c.Bool("lap"),
+		Complete: t.complete, HistoryMax: int(c.Uint("his")), Lap: c.Bool("lap"),
 	})
 	return t.run(c, k)
 }

@@ -52,28 +52,32 @@ Option
 
 `
 
+func statusToolFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
+		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
+		&cli.StringFlag{Name: "json"},
+		&cli.GenericFlag{Name: "ctlport", Aliases: []string{"cntlport", "cntrlport"}, Value: new(port)},
+		&cli.StringFlag{Name: "cuk"},
+		&cli.BoolFlag{Name: "self"},
+		&cli.BoolFlag{Name: "wait"},
+		&cli.StringFlag{Name: "live"},
+		&cli.StringFlag{Name: "ring"},
+		&cli.BoolFlag{Name: "suspend"},
+		&cli.BoolFlag{Name: "nosuspend"},
+		&cli.UintFlag{Name: "timeout"},
+		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
+		&cli.StringFlag{Name: "dfile", Aliases: []string{"gfile"}},
+	}
+}
+
 // runStatusTool returns the exit code of chmpxstatus.
 func runStatusTool(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := &cli.App{
 		Name: statusToolName, HideHelp: true, HideVersion: true, HideHelpCommand: true,
 		CustomAppHelpTemplate: statusToolUsage, // urfave/cli prints it for -h
-		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
-			&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
-			&cli.StringFlag{Name: "json"},
-			&cli.GenericFlag{Name: "ctlport", Aliases: []string{"cntlport", "cntrlport"}, Value: new(port)},
-			&cli.StringFlag{Name: "cuk"},
-			&cli.BoolFlag{Name: "self"},
-			&cli.BoolFlag{Name: "wait"},
-			&cli.StringFlag{Name: "live"},
-			&cli.StringFlag{Name: "ring"},
-			&cli.BoolFlag{Name: "suspend"},
-			&cli.BoolFlag{Name: "nosuspend"},
-			&cli.UintFlag{Name: "timeout"},
-			&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
-			&cli.StringFlag{Name: "dfile", Aliases: []string{"gfile"}},
-		},
-		Writer: stdout, ErrWriter: stderr,
+		Flags:                 statusToolFlags(),
+		Writer:                stdout, ErrWriter: stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
 		Action:         statusToolAction,
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return err },

@@ -25,6 +25,8 @@ var everywhere = []string{
 	"/usr/lib/systemd/system/chmpx.service", "/usr/lib/systemd/system/chmpx-hardened.service", "/usr/lib/sysusers.d/chmpx.conf",
 	"/etc/antpickax/chmpx-service-helper.conf", "/etc/antpickax/chmpx.ini.example",
 	"/usr/share/man/man1/chmpx.1.gz", "/usr/share/man/man1/chmpxctl.1.gz", "/usr/share/man/man1/chmpxbench.1.gz",
+	"/usr/share/man/man1/chmpxconftest.1.gz", "/usr/share/man/man1/chmpxlinetool.1.gz", "/usr/share/man/man1/chmpxstatus.1.gz",
+	"/usr/share/bash-completion/completions/chmpxlinetool",
 	"/usr/share/man/man8/chmpx-service-helper.8.gz",
 	"/usr/share/bash-completion/completions/chmpxctl", "/usr/share/fish/vendor_completions.d/chmpxctl.fish",
 	"/usr/share/doc/chmpx/docs/service.md", "/usr/share/doc/chmpx/docs/upgrading-from-chmpx.md", "/usr/share/doc/chmpx/copyright",
