@@ -1,6 +1,10 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/cmd/internal/options"
+)
 
 const usage = `Usage: chmpx-service-helper start | stop | restart [options]
 
@@ -30,9 +34,9 @@ Exit codes
 
 // flags are the options of the command.
 func flags() []cli.Flag {
-	return []cli.Flag{
+	return options.Explained([]cli.Flag{
 		&cli.StringFlag{Name: "confdir", Value: "/etc/antpickax"},
 		&cli.StringFlag{Name: "program", Value: "chmpx"},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
-	}
+	})
 }

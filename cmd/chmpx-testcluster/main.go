@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/chmpx/chmpx/cmd/internal/options"
 	"github.com/chmpx/chmpx/testcluster/run"
 )
 
@@ -22,13 +23,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	app := &cli.App{
-		Name:        "chmpx-testcluster",
-		Usage:       "run rings of real processes on this host",
-		Description: "Exit codes: 0 everything held; 2 run, replay and judge found broken promises; 1 anything else.",
-		HideVersion: true,
-		Commands: []*cli.Command{runCommand(), replayCommand(), listCommand(), judgeCommand(),
-			demoCommand(), benchCommand(), transitionsCommand(), soakCommand(),
-			serverCommand(), clientCommand(), floodCommand(), senderCommand(), receiverCommand()},
+		Name:           "chmpx-testcluster",
+		Usage:          "run rings of real processes on this host",
+		Description:    "Exit codes: 0 everything held; 2 run, replay and judge found broken promises; 1 anything else.",
+		HideVersion:    true,
+		Commands:       allCommands(),
 		ExitErrHandler: func(*cli.Context, error) {}, // printed below
 	}
 	if err := app.RunContext(ctx, os.Args); err != nil {
@@ -38,6 +37,14 @@ func main() {
 		}
 		os.Exit(1)
 	}
+}
+
+func allCommands() []*cli.Command {
+	commands := []*cli.Command{runCommand(), replayCommand(), listCommand(), judgeCommand(),
+		demoCommand(), benchCommand(), transitionsCommand(), soakCommand(),
+		serverCommand(), clientCommand(), floodCommand(), senderCommand(), receiverCommand()}
+	options.ExplainAll(commands)
+	return commands
 }
 
 // binFlag names the directory of the other binaries.

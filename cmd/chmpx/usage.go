@@ -1,6 +1,10 @@
 package main
 
-import "github.com/urfave/cli/v2"
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/cmd/internal/options"
+)
 
 // The exit codes, as usage documents them.
 const (
@@ -45,7 +49,7 @@ Exit codes
 
 // flags are the options of the command.
 func flags() []cli.Flag {
-	return []cli.Flag{
+	return options.Explained([]cli.Flag{
 		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
 		&cli.StringFlag{Name: "json"},
 		&cli.StringFlag{Name: "ctlport", Aliases: []string{"cntlport", "cntrlport"}},
@@ -55,5 +59,5 @@ func flags() []cli.Flag {
 		&cli.BoolFlag{Name: "bootstrap"},
 		&cli.BoolFlag{Name: "v", Aliases: []string{"ver", "version"}},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
-	}
+	})
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/chmpx/chmpx/config"
 	"github.com/chmpx/chmpx/ops"
+
+	"github.com/chmpx/chmpx/cmd/internal/options"
 )
 
 // The limits of what the options may say.
@@ -55,7 +57,7 @@ func (e *optionError) Error() string {
 // flags are the options of the command. child is hidden: this process is one
 // of the children.
 func flags() []cli.Flag {
-	return []cli.Flag{
+	return options.Explained([]cli.Flag{
 		&cli.BoolFlag{Name: "s"},
 		&cli.BoolFlag{Name: "c"},
 		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
@@ -81,7 +83,7 @@ func flags() []cli.Flag {
 		&cli.StringFlag{Name: "attach-timeout", Value: "10s"},
 		&cli.BoolFlag{Name: "child", Hidden: true},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
-	}
+	})
 }
 
 // parse checks the options, in the order in which CHMPX complains.

@@ -44,14 +44,14 @@ type confTest struct {
 }
 
 func confTestFlags() []cli.Flag {
-	return []cli.Flag{
+	return options.Explained([]cli.Flag{
 		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
 		&cli.StringFlag{Name: "json"},
 		&cli.BoolFlag{Name: "no_check_update"},
 		&cli.BoolFlag{Name: "print_default"},
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
-	}
+	})
 }
 
 // runConfTest returns the exit code of chmpxconftest.

@@ -53,8 +53,11 @@ var lineLevels = map[string]int{
 	"INFO": lineMessage, "MSG": lineMessage, "DUMP": lineDump, "DMP": lineDump,
 }
 
+// yearSeconds bounds options that are seconds.
+const yearSeconds = 365 * 24 * 3600
+
 func lineFlags() []cli.Flag {
-	return []cli.Flag{
+	return options.Explained([]cli.Flag{
 		&cli.BoolFlag{Name: "help", Aliases: []string{"h"}},
 		&cli.StringFlag{Name: "conf"},
 		&cli.StringFlag{Name: "json"},
@@ -68,15 +71,15 @@ func lineFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "server", Aliases: []string{"svr"}},
 		&cli.BoolFlag{Name: "slave", Aliases: []string{"slv"}},
 		&cli.UintFlag{Name: "threadcnt", Aliases: []string{"threadcount", "thread", "thcnt", "tcnt"}},
-		&cli.UintFlag{Name: "check"},
-		&cli.UintFlag{Name: "status"},
+		options.Between(&cli.UintFlag{Name: "check"}, 0, yearSeconds),
+		options.Between(&cli.UintFlag{Name: "status"}, 0, yearSeconds),
 		&cli.BoolFlag{Name: "nocolor", Aliases: []string{"noclr"}},
 		&cli.BoolFlag{Name: "lap"},
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "err"},
 		&cli.BoolFlag{Name: "dchmpx"},
-		&cli.UintFlag{Name: "his", Aliases: []string{"history"}},
+		options.Between(&cli.UintFlag{Name: "his", Aliases: []string{"history"}}, 0, 1_000_000),
 		&cli.StringFlag{Name: "run"},
-	}
+	})
 }
 
 // runLineTool returns the exit code of chmpxlinetool: 1 where it could not

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/chmpx/chmpx/cmd/internal/options"
 )
 
 // version is what the verb of that name prints; the build may replace it.
@@ -79,6 +81,7 @@ func newApp() *cli.App {
 		OnUsageError:   wrongOption,
 	}
 	sayOnce(app.Commands)
+	options.ExplainAll(app.Commands)
 	return app
 }
 

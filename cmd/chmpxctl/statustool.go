@@ -53,7 +53,7 @@ Option
 `
 
 func statusToolFlags() []cli.Flag {
-	return []cli.Flag{
+	return options.Explained([]cli.Flag{
 		&cli.BoolFlag{Name: "h", Aliases: []string{"help"}},
 		&cli.StringFlag{Name: "conf", Aliases: []string{"f"}},
 		&cli.StringFlag{Name: "json"},
@@ -65,10 +65,10 @@ func statusToolFlags() []cli.Flag {
 		&cli.StringFlag{Name: "ring"},
 		&cli.BoolFlag{Name: "suspend"},
 		&cli.BoolFlag{Name: "nosuspend"},
-		&cli.UintFlag{Name: "timeout"},
+		options.Between(&cli.UintFlag{Name: "timeout"}, 0, yearSeconds),
 		&cli.StringFlag{Name: "d", Aliases: []string{"g"}, Value: "silent"},
 		&cli.StringFlag{Name: "dfile", Aliases: []string{"gfile"}},
-	}
+	})
 }
 
 // runStatusTool returns the exit code of chmpxstatus.

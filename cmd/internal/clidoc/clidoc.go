@@ -41,6 +41,7 @@ type level struct {
 	usage   string
 	verbs   []*cli.Command
 	options []option
+	flags   []cli.Flag
 }
 
 // option is a flag with all of its names, dashes included.
@@ -50,13 +51,18 @@ type option struct {
 	usage string
 }
 
-// levels returns all places, each before those behind it.
-func (c Command) levels() []level {
+// levels returns all places that anybody shall see, each before those behind it.
+func (c Command) levels() []level { return c.walk(false) }
+
+// places returns all places.
+func (c Command) places() []level { return c.walk(true) }
+
+func (c Command) walk(hidden bool) []level {
 	var all []level
 	var walk func(path []string, usage string, flags []cli.Flag, verbs []*cli.Command)
 	walk = func(path []string, usage string, flags []cli.Flag, verbs []*cli.Command) {
-		verbs = slices.DeleteFunc(slices.Clone(verbs), func(v *cli.Command) bool { return v.Hidden })
-		all = append(all, level{path, usage, verbs, optionsOf(flags)})
+		verbs = slices.DeleteFunc(slices.Clone(verbs), func(v *cli.Command) bool { return v.Hidden && !hidden })
+		all = append(all, level{path, usage, verbs, optionsOf(flags), flags})
 		for _, v := range verbs {
 			walk(append(slices.Clone(path), v.Name), v.Usage, v.Flags, v.Subcommands)
 		}

@@ -37,10 +37,10 @@ func Normalize(args []string, flags []cli.Flag) (known, unknown []string, err er
 			if next && !hasValue {
 				i++
 			}
+		case hasValue: // of a switch, too, which may be wrong
+			known = append(known, "-"+name+"="+value)
 		case !takesValue[name]:
 			known = append(known, "-"+name)
-		case hasValue:
-			known = append(known, "-"+name+"="+value)
 		case next:
 			i++
 			known = append(known, "-"+name+"="+args[i])
