@@ -11,9 +11,9 @@ import (
 	"github.com/chmpx/chmpx/ops/service"
 )
 
-// The configuration that packages install is one that works as it stands: a
-// ring in which this host is the one server.
-func TestIniExample(t *testing.T) {
+// example loads the configuration that packages install.
+func example(t *testing.T) *config.Config {
+	t.Helper()
 	text, err := os.ReadFile("etc/chmpx.ini.example")
 	if err != nil {
 		t.Fatal(err)
@@ -30,8 +30,24 @@ func TestIniExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// The configuration that packages install is one that works as it stands: a
+// ring in which this host is the one server.
+func TestIniExample(t *testing.T) {
+	c := example(t)
 	if len(c.Servers) != 1 || c.Servers[0].Name != "localhost" || c.Group != "SAMPLE" {
 		t.Errorf("the ring is %s of %v", c.Group, c.Servers)
+	}
+}
+
+// Every host may have a slave, as in CHMPX's own file; that lets none of them change
+// the ring.
+func TestIniExampleLetsOthersLook(t *testing.T) {
+	c := example(t)
+	if len(c.Slaves) != 1 || !c.Slaves[0].Matches("192.0.2.1") || c.Value("CTLSLAVES") != "READONLY" {
+		t.Errorf("slaves %+v, CTLSLAVES = %q", c.Slaves, c.Value("CTLSLAVES"))
 	}
 }
 
