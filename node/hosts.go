@@ -78,15 +78,19 @@ func (g *gate) set(h *ctlport.Hosts) {
 	}
 }
 
-// run keeps those that count up to date until ctx ends.
+// run keeps those that count up to date until ctx ends. It runs each once, however
+// often and early they change.
 func (g *gate) run(ctx context.Context) error {
 	for ctx.Err() == nil {
+		h := g.now.Load()
 		hctx, cancel := context.WithCancel(ctx)
 		ended := make(chan error, 1)
-		go func() { ended <- g.now.Load().Run(hctx) }() // ended by cancel, awaited here
-		select {
-		case <-g.changed:
-		case <-ctx.Done():
+		go func() { ended <- h.Run(hctx) }()        // ended by cancel, awaited here
+		for ctx.Err() == nil && h == g.now.Load() { // what was signalled may be what runs already
+			select {
+			case <-g.changed:
+			case <-ctx.Done():
+			}
 		}
 		cancel()
 		if err := <-ended; err != nil {

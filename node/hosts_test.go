@@ -148,3 +148,26 @@ func hostsOfConfiguration(t *testing.T) {
 		}
 	}
 }
+
+// Proves that hosts that came to count just before their turn to run are run once:
+// a second run of the same hosts panics.
+func TestGateChangesBeforeItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hosts := func() *ctlport.Hosts { return ctlport.NewHosts(ctlport.HostsConfig{Resolver: noNames{}}) }
+		g := newGate(hosts())
+		g.set(hosts())
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- g.run(ctx) }()
+		synctest.Wait()
+		g.set(hosts())
+		synctest.Wait()
+		if len(g.changed) != 0 {
+			t.Error("a change was not noticed")
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
