@@ -14,7 +14,7 @@ import (
 )
 
 // longStop ends a wait that should never be that long.
-const longStop = 20 * time.Second
+const longStop = time.Minute
 
 func attach(t testing.TB, n *testNode, role Role) *Client {
 	t.Helper()
@@ -33,6 +33,27 @@ func stopIn(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// endable is a context that ends as at a deadline, when the test wants it.
+type endable struct {
+	context.Context
+	ended chan struct{}
+}
+
+func newEndable(t testing.TB) endable { return endable{t.Context(), make(chan struct{})} }
+
+func (e endable) end() { close(e.ended) }
+
+func (e endable) Done() <-chan struct{} { return e.ended }
+
+func (e endable) Err() error {
+	select {
+	case <-e.ended:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
 // until waits for a condition.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
@@ -46,6 +67,14 @@ func until(t *testing.T, what string, cond func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// lost reports whether a client is done with its lost node: it touches the segment no more.
+// Stats says earlier that it is not attached.
+func lost(c *Client) bool {
+	c.received.mu.Lock()
+	defer c.received.mu.Unlock()
+	return c.received.at == nil
 }
 
 func number(i int) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(i)) }
@@ -255,7 +284,8 @@ func TestContextEnds(t *testing.T) {
 	n := newTestNode(t)
 	n.echo = false
 	c := attach(t, n, RoleClient)
-	for range 3 {
+	stop := stopIn(t, longStop)
+	for c.Stats().Sent < 3 && stop.Err() == nil { // those that ended before they were sent do not count
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		_, err := c.Request(ctx, 1, []byte("early"))
 		cancel()
@@ -448,9 +478,15 @@ func TestHandlerErrors(t *testing.T) {
 			return reply, nil
 		})
 	}()
-	short, stop := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer stop()
-	if _, err := c.Request(short, 0, nil); !errors.Is(err, ErrMaybeDelivered) {
+	short := newEndable(t)
+	unanswered := make(chan error, 1)
+	go func() {
+		_, err := c.Request(short, 0, nil)
+		unanswered <- err
+	}()
+	until(t, "it is not answered", func() bool { return server.Stats().Unanswered == 1 })
+	short.end()
+	if err := <-unanswered; !errors.Is(err, ErrMaybeDelivered) {
 		t.Errorf("got %v, want ErrMaybeDelivered", err)
 	}
 	if r, err := c.Request(stopIn(t, longStop), 1, []byte("yes")); err != nil || string(r.Payload) != "yes" {

@@ -30,7 +30,7 @@ func restart(t *testing.T, n *testNode, clients ...*Client) {
 	t.Helper()
 	n.stop()
 	for _, c := range clients {
-		until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
+		until(t, "the loss is noticed", func() bool { return lost(c) })
 	}
 	n.start(t)
 }
@@ -58,9 +58,11 @@ func TestSendWait(t *testing.T) {
 	if err := <-waited; err != nil {
 		t.Errorf("taken: %v", err)
 	}
-	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
-	defer cancel()
-	if err := c.SendWait(short, 1, nil); !errors.Is(err, ErrMaybeDelivered) || !errors.Is(err, context.DeadlineExceeded) {
+	short := newEndable(t)
+	go func() { waited <- c.SendWait(short, 1, nil) }()
+	until(t, "the message is sent", func() bool { return c.Stats().Sent == 2 })
+	short.end()
+	if err := <-waited; !errors.Is(err, ErrMaybeDelivered) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("context ended: %v, want ErrMaybeDelivered", err)
 	}
 	if err := c.SendWait(short, 1, nil); !errors.Is(err, ErrNotDelivered) {
@@ -435,7 +437,7 @@ func TestAckOnDone(t *testing.T) {
 			}
 			receive()
 			n.stop()
-			until(t, "the loss is noticed", func() bool { return !server.Stats().Attached && !c.Stats().Attached })
+			until(t, "the loss is noticed", func() bool { return lost(server) && lost(c) })
 			server.Done(got[3])
 			n.start(t)
 			for seq := uint64(4); seq <= 5; seq++ { // not settled by the lost node: they come again
@@ -612,7 +614,7 @@ func TestDrainBesideSend(t *testing.T) {
 		}
 	case err := <-drained:
 		t.Fatalf("Drain returned %v while messages are out", err)
-	case <-time.After(3 * time.Second):
+	case <-ctx.Done():
 		t.Fatal("there is room, and the sender waits")
 	}
 	for range c.Stats().Sent - 2 {
