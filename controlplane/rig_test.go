@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/internal/freeport"
 	"github.com/chmpx/chmpx/internal/mux"
 	"github.com/chmpx/chmpx/ring"
 )
@@ -134,7 +135,6 @@ type rig struct {
 	group   string
 	params  fsm.Params
 	servers []Member
-	ports   map[string]net.Listener // real TCP: listeners of servers not started yet
 	nodes   map[string]*rigNode
 	prepare func(*Plane)  // nil, or what to do to a plane before it runs
 	unknown atomic.Uint64 // id of a server whose hello names no incarnation
@@ -184,25 +184,17 @@ func (r *rig) reserve(name string) string {
 	if r.net != nil {
 		return name + ":8020"
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := freeport.Take(1)
 	if err != nil {
-		r.t.Fatalf("listen: %v", err)
+		r.t.Fatal(err)
 	}
-	if r.ports == nil {
-		r.ports = make(map[string]net.Listener)
-	}
-	r.ports[ln.Addr().String()] = ln
-	return ln.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", free[0])
 }
 
 // listener opens the PORT of a server.
 func (r *rig) listener(m *Member) net.Listener {
 	if r.net != nil {
 		return r.net.listen(m.Addr)
-	}
-	if ln := r.ports[m.Addr]; ln != nil {
-		delete(r.ports, m.Addr)
-		return ln
 	}
 	ln, err := net.Listen("tcp", m.Addr)
 	if err != nil {

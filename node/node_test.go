@@ -35,16 +35,8 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir()}
 	s.data = filepath.Join(s.dir, "data")
-	var held [2]net.Listener
-	for i := range held {
-		ln, err := net.Listen("tcp", ":0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		held[i] = ln
-	}
-	s.port, s.ctlPort = held[0].Addr().(*net.TCPAddr).Port, held[1].Addr().(*net.TCPAddr).Port
+	ports := freePorts(t, 2)
+	s.port, s.ctlPort = ports[0], ports[1]
 	s.conf = filepath.Join(s.dir, "server.ini")
 	text := fmt.Sprintf(`[GLOBAL]
 FILEVERSION = 1

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/chmpx/chmpx/internal/freeport"
 )
 
 // asHelper makes this test binary the command.
@@ -101,14 +103,9 @@ func newRig(t *testing.T, lines ...string) *rig {
 
 // ini is a configuration on free ports, with all files in the rig's directory.
 func (r *rig) ini() string {
-	var ports [2]int
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		defer l.Close()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+	ports, err := freeport.Take(2)
+	if err != nil {
+		r.t.Fatal(err)
 	}
 	return fmt.Sprintf("[GLOBAL]\nFILEVERSION = 1\nGROUP = SERVICE\nDELIVERMODE = HASH\nMODE = SERVER\nSELFCTLPORT = %[2]d\nRUNDIR = %[3]s/run\n"+
 		"[SVRNODE]\nNAME = localhost\nPORT = %[1]d\nCTLPORT = %[2]d\n[SLVNODE]\nNAME = localhost\nCTLPORT = 1\n", ports[0], ports[1], r.dir)

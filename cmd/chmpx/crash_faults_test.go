@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/internal/fault"
+	"github.com/chmpx/chmpx/internal/freeport"
 )
 
 // nodeConf makes the process that TestFaultCrash starts a node with this configuration.
@@ -52,14 +52,9 @@ func newHouse(t *testing.T) *house {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
-	var ports [2]int
-	for i := range ports {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		ports[i] = ln.Addr().(*net.TCPAddr).Port
+	ports, err := freeport.Take(2)
+	if err != nil {
+		t.Fatal(err)
 	}
 	h := &house{t: t, ctx: ctx, conf: filepath.Join(dir, "node.ini")}
 	text := fmt.Sprintf(`[GLOBAL]

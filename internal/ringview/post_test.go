@@ -3,11 +3,13 @@ package ringview
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
 
 	"github.com/chmpx/chmpx/controlplane/ctlport"
+	"github.com/chmpx/chmpx/internal/freeport"
 )
 
 // A Post is taken by a real control port; what the node refuses is told apart
@@ -45,12 +47,11 @@ func TestPost(t *testing.T) {
 	if err := Post(t.Context(), mute, mutePort, "/v1/do", &got); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("not answered: %v", err)
 	}
-	none, err := net.Listen("tcp", "127.0.0.1:0")
+	nobodys, err := freeport.Take(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nowhere, nowherePort := hostPort(t, none.Addr().String())
-	none.Close()
+	nowhere, nowherePort := hostPort(t, fmt.Sprintf("127.0.0.1:%d", nobodys[0]))
 	if err := Post(t.Context(), nowhere, nowherePort, "/v1/do", &got); !errors.Is(err, ErrNotSent) || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("not reached: %v", err)
 	}
