@@ -91,9 +91,8 @@ func TestSubprocessUser(t *testing.T) {
 	if err != nil || !strings.Contains(string(status), "Uid:\t65534\t65534\t65534\t65534") || !strings.Contains(string(status), "Gid:\t65534\t65534") {
 		t.Errorf("chmpx runs as %s (%v), want nobody's ids", status, err)
 	}
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !strings.Contains(string(env), "\x00USER=nobody") || strings.Contains(string(env), "NOTIFY_SOCKET") {
-		t.Errorf("environment %q (%v), want USER=nobody and no NOTIFY_SOCKET", env, err)
+	if env := r.proc(pid, "environ"); !strings.Contains(env, "\x00USER=nobody") || strings.Contains(env, "NOTIFY_SOCKET") {
+		t.Errorf("environment %q, want USER=nobody and no NOTIFY_SOCKET", env)
 	}
 	if info, err := os.Stat(r.path("state/old/file")); err != nil || info.Sys().(*syscall.Stat_t).Uid != 65534 {
 		t.Errorf("STATE_DIRECTORY does not belong to the user (%v)", err)

@@ -22,7 +22,7 @@ import (
 const asHelper = "CHMPX_TEST_SERVICE_HELPER"
 
 // longStop is how long a test waits for what must happen.
-const longStop = 60 * time.Second
+const longStop = 2 * time.Minute
 
 // program is the chmpx that is run.
 var program string
@@ -196,9 +196,7 @@ func (h *helper) runs() int {
 	h.r.t.Helper()
 	h.expect("chmpx runs as process")
 	pid := h.r.pid("chmpx.pid")
-	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err != nil || string(comm) != "chmpx\n" {
-		h.r.t.Fatalf("the pid file names process %d, which is %q (%v)", pid, comm, err)
-	}
+	h.r.until(fmt.Sprintf("process %d, which the pid file names, being chmpx", pid), func() bool { return h.r.proc(pid, "comm") == "chmpx\n" })
 	return pid
 }
 
@@ -270,14 +268,25 @@ func (r *rig) gets(begin string) {
 	}
 }
 
+// proc returns a file of a process. It waits while there is nothing in it: who
+// started a process goes on before the kernel has its name, words and environment in place.
+func (r *rig) proc(pid int, file string) (text string) {
+	r.t.Helper()
+	r.until(fmt.Sprintf("%s of process %d", file, pid), func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		text = string(b)
+		return text != ""
+	})
+	return text
+}
+
 // arguments returns the words of a process.
 func (r *rig) arguments(pid int) []string {
 	r.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+	return strings.Split(strings.TrimSuffix(r.proc(pid, "cmdline"), "\x00"), "\x00")
 }
 
 // until waits for a condition.

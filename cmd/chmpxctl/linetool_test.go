@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -35,9 +36,17 @@ func newLineRing(t *testing.T) *lineRing {
 	time.Local = time.UTC
 	t.Cleanup(func() { time.Local = local })
 	r := &lineRing{t: t, nodes: map[string]*scripted{}}
+	files := map[string]string{}
+	for _, name := range []string{"dump_a.txt", "dump_b.txt", "dump_s.txt", "allstatus.txt", "selfstatus.txt"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(text)
+	}
 	var hide, here []string
 	for _, h := range lineHosts {
-		s := newScriptedAt(t, h.here, map[string]string{}, controlplane.Status{})
+		s := newScriptedAt(t, h.here, maps.Clone(files), controlplane.Status{}) // with them, so that they do not contain the port
 		r.nodes[h.name] = s
 		hide = append(hide, h.here+":"+s.port, h.doc+":"+h.ctlPort, h.here, h.doc, s.port, h.ctlPort)
 		here = append(here, h.doc, h.here, h.ctlPort, s.port)
@@ -45,11 +54,7 @@ func newLineRing(t *testing.T) *lineRing {
 	r.hide, r.standby = strings.NewReplacer(hide...), strings.NewReplacer(here...)
 	for name, s := range r.nodes {
 		for command, file := range map[string]string{"DUMP": "dump_" + name + ".txt", "ALLSTATUS": "allstatus.txt", "SELFSTATUS": "selfstatus.txt"} {
-			text, err := os.ReadFile(filepath.Join("testdata", file))
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.answer(command, r.standby.Replace(string(text)))
+			s.answer(command, r.standby.Replace(files[file]))
 		}
 		s.answer("VERSION", "Version 1.0.113 (commit: c569e0e) with OpenSSL\n")
 	}

@@ -145,9 +145,8 @@ func TestRingByVerbs(t *testing.T) {
 		h.ctl(i, "status", append(wait, "-wait", "-ring", "servicein", "-nosuspend")...)
 	}
 
-	var nodes nodesAnswer
-	if err := json.Unmarshal([]byte(h.ctl(servers, "nodes", "-json")), &nodes); err != nil || len(nodes.Nodes) != servers+1 {
-		t.Errorf("nodes: %v, %+v", err, nodes)
+	for i := range servers + 1 {
+		h.untilListed(i, servers+1)
 	}
 	if out := h.ctl(0, "version"); strings.Count(out, "Version 1.2.3 (commit: ") != servers+1 {
 		t.Errorf("version:\n%s", out)
@@ -161,6 +160,29 @@ func TestRingByVerbs(t *testing.T) {
 	out, err := runArgs(t, "check", "-conf", h.conf(0))
 	if exitCode(err) != exitFailed || !strings.Contains(out, "is in service and down") {
 		t.Errorf("check: %v\n%s", err, out)
+	}
+}
+
+// untilListed waits until node i lists so many nodes: a slave is one of the ring some
+// time after it runs.
+func (h *house) untilListed(i, count int) {
+	h.t.Helper()
+	late := time.After(patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var nodes nodesAnswer
+		if err := json.Unmarshal([]byte(h.ctl(i, "nodes", "-json")), &nodes); err != nil {
+			h.t.Fatal(err)
+		}
+		if len(nodes.Nodes) == count {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			h.t.Fatalf("node %d lists %+v, want %d", i, nodes.Nodes, count)
+		}
 	}
 }
 

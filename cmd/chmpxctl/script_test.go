@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,16 +36,34 @@ func newScripted(t *testing.T, texts map[string]string, statuses ...controlplane
 	return newScriptedAt(t, "127.0.0.1", texts, statuses...)
 }
 
+// listenUnlike listens on a port of a host whose digits are nowhere in the texts: where
+// they are hidden in what is printed, nothing else is.
+func listenUnlike(t *testing.T, host string, texts ...string) (ln net.Listener, port string) {
+	t.Helper()
+	for {
+		ln, err := net.Listen("tcp", host+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, port, err = net.SplitHostPort(ln.Addr().String()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(text, port) }) {
+			return ln, port
+		}
+		defer ln.Close() // behind the choice of another one
+	}
+}
+
 func newScriptedAt(t *testing.T, host string, texts map[string]string, statuses ...controlplane.Status) *scripted {
 	t.Helper()
 	s := &scripted{texts: texts, statuses: statuses}
-	ln, err := net.Listen("tcp", host+":0")
+	shown, err := json.Marshal(statuses)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, s.port, err = net.SplitHostPort(ln.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
+	ln, port := listenUnlike(t, host, append(slices.Collect(maps.Values(texts)), string(shown))...)
+	s.port = port
 	var wg sync.WaitGroup
 	wg.Go(func() { // ended by the listener
 		for {

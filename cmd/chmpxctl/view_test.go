@@ -116,7 +116,7 @@ func TestWait(t *testing.T) {
 	if out, err := s.run(t, "status", "-wait", "-of", "b:8021", "-live", "up"); err != nil || out != "b:8021 is up, servicein, nosuspend, merge nothing\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	if _, err := s.run(t, "status", "-wait", "-of", "c:8021", "-live", "up", "-timeout", "500ms"); err == nil || !strings.Contains(err.Error(), "c:8021 is not up but unknown (the ring has no server c:8021)") {
+	if _, err := s.run(t, "status", "-wait", "-of", "c:8021", "-live", "up", "-timeout", "3s"); err == nil || !strings.Contains(err.Error(), "c:8021 is not up but unknown (the ring has no server c:8021)") {
 		t.Errorf("no such server: %v", err)
 	}
 	if out, err := runArgs(t, "status", "-host", "no.such.host.invalid", "-ctlport", "1", "-wait", "-live", "down", "-timeout", "300ms"); exitCode(err) != exitTimeout {
