@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/dataplane"
@@ -62,7 +61,7 @@ func TestFaultCrash(t *testing.T) {
 
 // crashing is a program that uses all of the protocol until it dies.
 func crashing(t *testing.T, socket string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := client.Attach(ctx, client.Options{Socket: socket, Role: client.RoleServer, AckOnDone: true})
 	if err != nil {

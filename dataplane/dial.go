@@ -231,8 +231,8 @@ func (d *dialer) report(s ring.LinkState) {
 var errHello = errors.New("dataplane: hello refused")
 
 // limitHello bounds the exchange of hellos by time and by ctx, until stop.
-func limitHello(ctx context.Context, conn net.Conn) (stop func() bool, err error) {
-	if err := conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+func (p *Plane) limitHello(ctx context.Context, conn net.Conn) (stop func() bool, err error) {
+	if err := conn.SetDeadline(time.Now().Add(p.cfg.HelloWithin)); err != nil {
 		return nil, fmt.Errorf("set deadline of hello: %w", err)
 	}
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) }), nil
@@ -240,7 +240,7 @@ func limitHello(ctx context.Context, conn net.Conn) (stop func() bool, err error
 
 // greet sends this node's hello and reads the server's.
 func (p *Plane) greet(ctx context.Context, conn net.Conn, want ring.ID) (*wire.Hello, error) {
-	stop, err := limitHello(ctx, conn)
+	stop, err := p.limitHello(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -408,7 +408,7 @@ func (p *Plane) dropInbound(l *link, why error) {
 // welcome exchanges hellos on an accepted connection. The returned hello holds
 // the incarnation that was announced to the peer.
 func (p *Plane) welcome(ctx context.Context, conn net.Conn) (*link, *wire.Hello, error) {
-	stop, err := limitHello(ctx, conn)
+	stop, err := p.limitHello(ctx, conn)
 	if err != nil {
 		return nil, nil, err
 	}

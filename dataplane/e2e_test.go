@@ -159,7 +159,7 @@ func (s *story) nextInc() ring.Incarnation { s.epoch++; return ring.Incarnation(
 
 // listen opens the port of a server, again if addr says which.
 func (s *story) listen(i int, addr string) {
-	stop, again := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	stop, again := time.After(patience), time.NewTicker(5*time.Millisecond)
 	defer again.Stop()
 	for {
 		ln, err := net.Listen("tcp", addr)
@@ -212,7 +212,7 @@ func (s *story) take(n *testNode) {
 func (s *story) send(session uint64, c *client.Client, rng *rand.Rand) error {
 	t := time.NewTicker(storyTime / (storyMessages / 4))
 	defer t.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for i := range storyMessages {
 		if i%4 == 0 {
@@ -234,7 +234,7 @@ func (s *story) send(session uint64, c *client.Client, rng *rand.Rand) error {
 // until waits for cond, looked at each millisecond.
 func (s *story) until(what string, cond func() bool) {
 	s.t.Helper()
-	stop, again := time.After(20*time.Second), time.NewTicker(time.Millisecond)
+	stop, again := time.After(patience), time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for !cond() {
 		select {
@@ -396,7 +396,7 @@ func TestStory(t *testing.T) {
 			t.Errorf("the program of server %d attached again %d times, %d times in its segment", i, st.Reattached, st.Resumed)
 		}
 	}
-	stop := time.After(20 * time.Second)
+	stop := time.After(patience)
 	for waiting := true; waiting && !s.judge.done(); {
 		select {
 		case <-s.judge.change:

@@ -30,7 +30,7 @@ func (w *world) again() *testNode {
 // listenAgain opens a port that was in use a moment ago.
 func listenAgain(t *testing.T, addr string) net.Listener {
 	t.Helper()
-	stop, again := time.After(10*time.Second), time.NewTicker(5*time.Millisecond)
+	stop, again := time.After(patience), time.NewTicker(5*time.Millisecond)
 	defer again.Stop()
 	for {
 		ln, err := net.Listen("tcp", addr)
@@ -184,7 +184,7 @@ func TestHandBackUntaken(t *testing.T) {
 			w := newWorld(t, 1)
 			g, _ := attachRaw(t, w.nodes[0], wire.RoleServer, wire.SessionID{})
 			c := attach(t, w.slave(), client.RoleClient)
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			const messages = 50
 			settled := make(chan error, messages)
@@ -350,7 +350,7 @@ func TestGivenUpIsToldAgain(t *testing.T) {
 // SendWait, Broadcast, deadlines and AckOnDone with real nodes.
 func TestLibraryWithNodes(t *testing.T) {
 	w := newWorld(t, 3)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for _, n := range w.nodes[:2] {
 		echo(t, n)

@@ -27,7 +27,7 @@ func TestHold(t *testing.T) {
 		t.Error("a server with a program holds")
 	}
 	c := attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.Send(ctx, 0, []byte("x")); err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestLapse(t *testing.T) {
 	server := attach(t, n, client.RoleServer)
 	n.await("the program's report", func() bool { return n.programs == 1 })
 	c := attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.Send(ctx, 0, []byte("x")); err != nil {
 		t.Fatal(err)

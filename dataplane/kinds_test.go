@@ -57,7 +57,7 @@ func (y *tally) taker(n *testNode, name string) {
 // await waits until so many messages have been taken.
 func (y *tally) await(total int) {
 	y.t.Helper()
-	stop := time.After(20 * time.Second)
+	stop := time.After(patience)
 	for {
 		y.mu.Lock()
 		got := y.total
@@ -107,7 +107,7 @@ func kindsWorld(t *testing.T, servers int) (*world, *tally) {
 }
 
 func within20s(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -23,8 +23,6 @@ const (
 	// linkAnswerBytesMax bounds acknowledgements and refusals on top of it. A
 	// peer that lets so many pile up is not reading: the link is cut.
 	linkAnswerBytesMax = 16 << 20
-	// helloTimeout bounds the exchange of hellos on a new link.
-	helloTimeout = 5 * time.Second
 	// tablePullEvery bounds how often a link asks for a table.
 	tablePullEvery = 20 * time.Millisecond
 )

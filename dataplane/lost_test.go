@@ -22,7 +22,7 @@ func TestRequestOfEndedProgram(t *testing.T) {
 	for _, asker := range []*testNode{w.nodes[0], w.slave()} {
 		c := attach(t, asker, client.RoleClient)
 		server := attach(t, w.nodes[0], client.RoleServer)
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		type answer struct {
 			reply []byte
@@ -74,7 +74,7 @@ func TestReportsWaitForTheirReader(t *testing.T) {
 	g.ring()
 	w.slave().awaitStatus("many messages are given up", func(s *dataplane.Status) bool { return s.Counters.Expired > 2000 })
 	_, head := g.cursors(shm.ToNode, shm.Request)
-	next, stop := uint64(1), time.Now().Add(20*time.Second)
+	next, stop := uint64(1), time.Now().Add(patience)
 	for next <= messages {
 		released := binary.NativeEndian.Uint64(head) // before the reports are looked at
 		rec, _, end, ok, err := control.Next()

@@ -33,7 +33,7 @@ func connect(t *testing.T, n *testNode) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return &peer{t: t, conn: conn, r: bufio.NewReader(conn)}
@@ -239,7 +239,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	round(50)
 	fds, threads := counts(t)
 	round(500)
-	stop, again := time.After(20*time.Second), time.NewTicker(5*time.Millisecond)
+	stop, again := time.After(patience), time.NewTicker(5*time.Millisecond)
 	defer again.Stop()
 	for {
 		f, g := counts(t)

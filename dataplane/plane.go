@@ -67,8 +67,9 @@ type Config struct {
 	Admit func(h *wire.Hello, from net.Addr) error
 
 	Limits
-	RingBytes int           // per ring, a power of two; default 1 MiB
-	PingEvery time.Duration // of an idle link, at most; default 500 ms
+	RingBytes   int           // per ring, a power of two; default 1 MiB
+	PingEvery   time.Duration // of an idle link, at most; default 500 ms
+	HelloWithin time.Duration // the exchange of hellos on a new link, else it ends; default 5 s
 }
 
 func (c *Config) setDefaults() {
@@ -80,6 +81,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.PingEvery == 0 {
 		c.PingEvery = 500 * time.Millisecond
+	}
+	if c.HelloWithin == 0 {
+		c.HelloWithin = 5 * time.Second
 	}
 	c.Limits.setDefaults()
 }

@@ -20,6 +20,9 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
+// patience bounds waits that end at once when all is well.
+const patience = 2 * time.Minute
+
 func TestMain(m *testing.M) {
 	if programMain() {
 		return
@@ -39,6 +42,7 @@ type world struct {
 	downAfter time.Duration // of all nodes, 0 = default
 	rings     int           // RingBytes of all nodes, 0 = default
 	history   int           // HistoryMax of all nodes
+	hello     time.Duration // HelloWithin of all nodes, 0 = default
 }
 
 type testNode struct {
@@ -83,10 +87,10 @@ func (n *testNode) Link(e ring.Evidence) {
 func (n *testNode) TransferReady(uint64, ring.ID, ring.ID)         { n.note(func() { n.ready++ }) }
 func (n *testNode) TransferFinal(uint64, uint64, ring.ID, ring.ID) { n.note(func() { n.final++ }) }
 
-// await waits until cond holds, looking again at each report, for at most 20 s.
+// await waits until cond holds, looking again at each report, for at most patience.
 func (n *testNode) await(what string, cond func() bool) {
 	n.w.t.Helper()
-	stop := time.After(20 * time.Second)
+	stop := time.After(patience)
 	for {
 		n.mu.Lock()
 		ok, changed := cond(), n.changed
@@ -165,6 +169,7 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
 		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, Limits: dataplane.Limits{DownAfter: w.downAfter, HistoryMax: w.history},
+		HelloWithin: w.hello,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			if w.cables != nil {
 				return w.cables.dial(ctx, n.id, addr)
@@ -237,7 +242,7 @@ func (w *world) build() *ring.Table {
 
 func attach(t *testing.T, n *testNode, role client.Role) *client.Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := client.Attach(ctx, client.Options{Socket: n.socket(), Role: role, Name: t.Name()})
 	if err != nil {
@@ -273,7 +278,7 @@ func echo(t *testing.T, n *testNode) (stop func()) {
 // ask sends one request and returns the id of the node whose program answered.
 func ask(t *testing.T, c *client.Client, hash uint64, text string) ring.ID {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	r, err := c.Request(ctx, hash, []byte(text))
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/chmpx/chmpx/dataplane"
 	"github.com/chmpx/chmpx/shm"
@@ -62,7 +61,7 @@ func runProgram(path string) error {
 func TestProcessEndsSocketStays(t *testing.T) {
 	w := newWorld(t, 1)
 	n := w.nodes[0]
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), "DATAPLANE_TEST_SOCKET="+n.socket())

@@ -134,7 +134,7 @@ func (g *program) cursors(d shm.Direction, c shm.Class) (tail, head []byte) {
 // cutOff waits until the node has closed the socket.
 func (g *program) cutOff() {
 	g.t.Helper()
-	if err := g.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := g.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		g.t.Fatal(err)
 	}
 	if _, err := g.conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
@@ -145,7 +145,7 @@ func (g *program) cutOff() {
 // awaitStatus waits until the node's status shows what it should, for at most 20 s.
 func (n *testNode) awaitStatus(what string, cond func(s *dataplane.Status) bool) {
 	n.w.t.Helper()
-	stop, again := time.After(20*time.Second), time.NewTicker(2*time.Millisecond)
+	stop, again := time.After(patience), time.NewTicker(2*time.Millisecond)
 	defer again.Stop()
 	for {
 		s := n.plane.Status()

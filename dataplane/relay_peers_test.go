@@ -214,10 +214,7 @@ func TestSilentTunnelEnds(t *testing.T) {
 	slave, relay := w.slave(), w.nodes[2]
 	relay.stop()
 	fake := &fakeRelay{id: relay.id, answers: 0x100}
-	ln, err := net.Listen("tcp", relay.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := listenAgain(t, relay.addr)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -254,7 +251,7 @@ type fakeRelay struct {
 func (f *fakeRelay) serve(t *testing.T, conn net.Conn) {
 	defer conn.Close()
 	p := &peer{t: t, conn: conn, r: bufio.NewReader(conn)}
-	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	hello := func(id ring.ID) []byte {
 		h := helloOf(id)
 		h.Role, h.Incarnation = wire.NodeServer, 3

@@ -39,7 +39,7 @@ func TestExpiredMessagesDoNotStall(t *testing.T) {
 
 func receive(t *testing.T, c *client.Client) *client.Message {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	m, err := c.Receive(ctx)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestMessageLargerThanRings(t *testing.T) {
 	w.publish(nil)
 	echo(t, w.nodes[0])
 	c := attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if _, err := c.Request(ctx, 1, make([]byte, 600<<10)); ctx.Err() != nil || !errors.Is(err, client.ErrNotDelivered) {
 		t.Errorf("600 KiB: %v, want not delivered", err)
@@ -179,7 +179,7 @@ func TestStopDoesNotWaitForSilentPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	w := newWorld(t, 1)
+	w := (&world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, hello: time.Hour}).begin(1)
 	mute := w.table.Servers[0]
 	mute.ID, mute.Number, mute.Name, mute.Addr = 0x1ff, 9, "mute", ln.Addr().String()
 	w.table.Servers = append(w.table.Servers, mute)
@@ -194,12 +194,17 @@ func TestStopDoesNotWaitForSilentPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mine.Close()
-	start := time.Now()
-	for _, n := range w.nodes {
-		n.stop()
-	}
-	if d := time.Since(start); d > 3*time.Second {
-		t.Errorf("stopping took %v", d)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for _, n := range w.nodes {
+			n.stop()
+		}
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(patience):
+		t.Fatal("they wait for the silent peers")
 	}
 }
 
@@ -211,7 +216,7 @@ func TestAllRequestsOfEndedServerFail(t *testing.T) {
 	s := attach(t, w.nodes[0], client.RoleServer)
 	c := attach(t, w.slave(), client.RoleClient)
 	var wg sync.WaitGroup
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	failed := make(chan error, requests)
 	wg.Go(func() {
@@ -342,7 +347,7 @@ func TestStandingProgram(t *testing.T) {
 	still := attach(t, w.nodes[0], client.RoleServer)
 	echo(t, w.nodes[1])
 	asker := attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	const messages = 100 // of each: two out-rings hold more than one in-ring
 	var wg sync.WaitGroup
@@ -386,19 +391,14 @@ func TestStoppedProgramCostsNothing(t *testing.T) {
 	}
 	send(1)
 	send(2)
-	var before dataplane.Status
-	still := time.Now().Add(200 * time.Millisecond)
-	n.awaitStatus("nothing moves for a while", func(s *dataplane.Status) bool { before = *s; return time.Now().After(still) })
-	end := time.Now().Add(400 * time.Millisecond)
-	n.awaitStatus("some time", func(s *dataplane.Status) bool {
-		if time.Now().Before(end) {
-			return false
-		}
-		if ticks := s.Ticks - before.Ticks; ticks > 60 { // 20 to 22, and what the machine makes of it
-			t.Errorf("%d ticks in 0.4 s", ticks)
-		}
-		return true
-	})
+	until := n.plane.Status().Ticks + 30
+	n.awaitStatus("ticks that find that nothing moves", func(s *dataplane.Status) bool { return s.Ticks >= until })
+	began := time.Now()
+	until = n.plane.Status().Ticks + 20
+	n.awaitStatus("some ticks", func(s *dataplane.Status) bool { return s.Ticks >= until })
+	if took := time.Since(began); took < 200*time.Millisecond { // 400 ms, and more on a busy machine
+		t.Errorf("20 ticks in %v", took)
+	}
 	for i := range uint64(2) {
 		begin := time.Now()
 		receive(t, s)
@@ -412,7 +412,7 @@ func TestStoppedProgramCostsNothing(t *testing.T) {
 func TestIdleNodeAcknowledgesSoon(t *testing.T) {
 	w := newWorld(t, 1)
 	s, c := attach(t, w.nodes[0], client.RoleServer), attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var took []time.Duration
 	for range 9 {
@@ -426,7 +426,7 @@ func TestIdleNodeAcknowledgesSoon(t *testing.T) {
 		took = append(took, time.Since(begin))
 	}
 	slices.Sort(took)
-	if took[4] > 50*time.Millisecond { // 2 to 3 ms on a machine that is not busy
+	if took[2] > 200*time.Millisecond { // 2 to 3 ms on a machine that is not busy; an idle ticker rests for 250 ms
 		t.Errorf("messages were settled after %v", took)
 	}
 }
@@ -462,7 +462,7 @@ func TestManyReceiversGoDownAtOnce(t *testing.T) {
 	}
 	serving, shown, failed, told := uint64(0), 0, map[uint64]int{}, 0
 	in := g.seg.Consumer(shm.ToProgram, shm.Control)
-	for stop := time.Now().Add(20 * time.Second); told < flow.Window*receivers || shown < 2 || serving != 1; {
+	for stop := time.Now().Add(patience); told < flow.Window*receivers || shown < 2 || serving != 1; {
 		rec, _, end, ok, err := in.Next()
 		if err != nil || time.Now().After(stop) {
 			t.Fatalf("told %d times, want %d: %v %+v", told, flow.Window*receivers, err, w.slave().plane.Status().Attached)
