@@ -183,7 +183,7 @@ func (c *Client) Serving() int {
 
 // Stats are the counters of a Client since Attach.
 type Stats struct {
-	Attached   bool   // there is a node now
+	Attached   bool   // there is a node now; false after a loss when nothing of the lost one can be taken any more
 	Sent       uint64 // messages and requests accepted
 	Answered   uint64 // requests that got their reply
 	Failed     uint64 // requests that were accepted and got none
@@ -200,7 +200,7 @@ type Stats struct {
 
 // Stats returns the counters.
 func (c *Client) Stats() Stats {
-	s := Stats{Attached: c.current.Load() != nil, Answered: c.answered.Load(), Failed: c.failed.Load(),
+	s := Stats{Answered: c.answered.Load(), Failed: c.failed.Load(),
 		Unanswered: c.unanswered.Load(), RoomWaits: c.roomWaits.Load(), Reattached: c.reattached.Load(), Resumed: c.resumed.Load(),
 		Undelivered: c.undelivered.Load(), UndeliveredMissed: c.undeliveredMissed.Load()}
 	c.requests.mu.Lock()
@@ -211,6 +211,7 @@ func (c *Client) Stats() Stats {
 	c.replies.mu.Unlock()
 	c.received.mu.Lock()
 	s.Received = c.received.taken
+	s.Attached = c.received.at != nil // the last that a client is done with, and the last that is there again
 	c.received.mu.Unlock()
 	return s
 }

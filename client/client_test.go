@@ -69,14 +69,6 @@ func until(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-// lost reports whether a client is done with its lost node: it touches the segment no more.
-// Stats says earlier that it is not attached.
-func lost(c *Client) bool {
-	c.received.mu.Lock()
-	defer c.received.mu.Unlock()
-	return c.received.at == nil
-}
-
 func number(i int) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(i)) }
 
 // serveEcho answers every message with its payload until the returned function is called.

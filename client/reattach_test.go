@@ -42,7 +42,7 @@ func TestReattachKeepsMessages(t *testing.T) {
 			}
 		}
 		n.stop()
-		until(t, "the loss is noticed", func() bool { return lost(c) })
+		until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
 		var wg sync.WaitGroup
 		for range later { // wait for the node
 			wg.Go(func() {
@@ -115,7 +115,7 @@ func TestHandBack(t *testing.T) {
 		}
 		last := server.Stats().Received
 		n.stop()
-		until(t, "the loss is noticed", func() bool { return lost(server) })
+		until(t, "the loss is noticed", func() bool { return !server.Stats().Attached })
 		n.start(t)
 		until(t, "attached again", func() bool { return server.Stats().Attached })
 		if !give(seq + 1) { // all that was untaken may lie behind the head
@@ -163,7 +163,7 @@ func TestReattachRequests(t *testing.T) {
 	until(t, "both are out", func() bool { return c.Stats().Sent == 2 })
 	n.stop()
 	n.do(func() { n.paused = false })
-	until(t, "the loss is noticed", func() bool { return lost(c) && lost(server) })
+	until(t, "the loss is noticed", func() bool { return !c.Stats().Attached && !server.Stats().Attached })
 	n.start(t)
 	if err := server.Reply(ctx, before, []byte("answered after")); err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func TestLostReplies(t *testing.T) {
 		return ok
 	})
 	n.stop()
-	until(t, "the loss is noticed", func() bool { return lost(c) })
+	until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
 	n.start(t)
 	if err := <-outcome; !errors.Is(err, ErrMaybeDelivered) {
 		t.Fatalf("error %v, want ErrMaybeDelivered", err)
@@ -229,7 +229,7 @@ func TestCloseWhileDetached(t *testing.T) {
 	n := newTestNode(t)
 	c := attach(t, n, RoleServer)
 	n.stop()
-	until(t, "the loss is noticed", func() bool { return lost(c) })
+	until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
 	short := newEndable(t)
 	got, received := make(chan error, 1), make(chan error, 1)
 	go func() { got <- c.Send(short, 1, nil) }()

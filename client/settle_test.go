@@ -30,7 +30,7 @@ func restart(t *testing.T, n *testNode, clients ...*Client) {
 	t.Helper()
 	n.stop()
 	for _, c := range clients {
-		until(t, "the loss is noticed", func() bool { return lost(c) })
+		until(t, "the loss is noticed", func() bool { return !c.Stats().Attached })
 	}
 	n.start(t)
 }
@@ -437,7 +437,7 @@ func TestAckOnDone(t *testing.T) {
 			}
 			receive()
 			n.stop()
-			until(t, "the loss is noticed", func() bool { return lost(server) && lost(c) })
+			until(t, "the loss is noticed", func() bool { return !server.Stats().Attached && !c.Stats().Attached })
 			server.Done(got[3])
 			n.start(t)
 			for seq := uint64(4); seq <= 5; seq++ { // not settled by the lost node: they come again
