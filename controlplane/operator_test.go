@@ -59,10 +59,9 @@ func (r *rig) serve() {
 
 // TestCommandsEverywhere proves that a command at any server changes the ring,
 // that a consistent read at any node, a slave too, shows it at once, and that a
-// slave's operators may take servers out and nothing else. In real time, for
-// yamux keeps timers in a pool of the process.
+// slave's operators may take servers out and nothing else.
 func TestCommandsEverywhere(t *testing.T) {
-	realStory(t, 3, func(r *rig) {
+	slaveStory(t, 3, func(r *rig) {
 		r.startAll()
 		s := r.start("s", nil)
 		r.formed("a", "b", "c")
@@ -107,7 +106,7 @@ func TestCommandsEverywhere(t *testing.T) {
 // where the servers do not let the slave's host change the ring, and that they
 // are told so.
 func TestSlaveMayNot(t *testing.T) {
-	realStory(t, 1, func(r *rig) {
+	slaveStory(t, 1, func(r *rig) {
 		var asked atomic.Int64
 		r.start("a", func(c *Config) {
 			c.SlaveMay = func(_ context.Context, remote net.Addr) bool { return remote == nil || asked.Add(1) == 0 }

@@ -185,7 +185,7 @@ func TestBootstrapRefused(t *testing.T) {
 // TestSlaveOutlivesRing proves that a slave comes back by itself when all servers
 // of its ring were wiped and started a new one.
 func TestSlaveOutlivesRing(t *testing.T) {
-	realStory(t, 3, func(r *rig) {
+	slaveStory(t, 3, func(r *rig) {
 		r.startAll()
 		r.formed("a", "b", "c")
 		x := r.start("x", nil)

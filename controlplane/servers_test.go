@@ -86,9 +86,9 @@ func TestSetServersRefused(t *testing.T) {
 	})
 }
 
-// A slave whose list lacks the leader joins and follows it. In real time, as TestSlave.
+// A slave whose list lacks the leader joins and follows it.
 func TestSlaveLacksLeader(t *testing.T) {
-	realStory(t, 3, func(r *rig) {
+	slaveStory(t, 3, func(r *rig) {
 		r.startAll()
 		r.formed("a", "b", "c")
 		leader := r.leader()

@@ -23,6 +23,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// patience bounds waits that end at once when all is well.
+const patience = 2 * time.Minute
+
 // serve runs a control port on loopback and returns its address.
 func serve(t *testing.T, cfg Config) string {
 	t.Helper()
@@ -50,7 +53,7 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.TCPConn)
@@ -193,24 +196,24 @@ func TestHTTP(t *testing.T) {
 
 // TestSplitRequest proves that an HTTP request that arrives byte by byte is one.
 func TestSplitRequest(t *testing.T) {
-	addr := serve(t, Config{Status: func() any { return 1 }})
-	c := dial(t, addr)
-	if err := c.SetNoDelay(true); err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range []byte("GET /v1/status HTTP/1.1\r\n\r\n") {
-		if _, err := c.Write([]byte{b}); err != nil {
+	synctest.Test(t, func(t *testing.T) { // in real time a pause between two bytes may end a word
+		c, served := pipe(t, New(nil, Config{Status: func() any { return 1 }}))
+		for _, b := range []byte("GET /v1/status HTTP/1.1\r\n\r\n") {
+			if _, err := c.Write([]byte{b}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Errorf("got %s", resp.Status)
-	}
+		defer resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("got %s", resp.Status)
+		}
+		c.Close()
+		<-served
+	})
 }
 
 // TestDenied proves that a host that is not allowed is closed unread: no
@@ -331,7 +334,7 @@ func TestFull(t *testing.T) {
 	for range connsMax {
 		select {
 		case <-running:
-		case <-time.After(10 * time.Second):
+		case <-time.After(patience):
 			t.Error("not all commands run")
 		}
 	}
@@ -340,7 +343,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("one too many: %q, %v", b, err)
 	}
 	close(release)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for got := ""; got != "done\n"; {
 		if time.Now().After(deadline) {
 			t.Fatal("there is no room again")
