@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -76,7 +78,7 @@ func echo(_ uint64, p []byte) ([]byte, error) { return bytes.Clone(p), nil }
 
 func newThread(t *testing.T, s settings, c carrier) *clientThread {
 	t.Helper()
-	s.bodyBytes, s.timeout, s.window = 64, time.Second, max(1, s.window)
+	s.bodyBytes, s.timeout, s.window = 64, cmp.Or(s.timeout, time.Minute), max(1, s.window)
 	g := newGuard(context.Background(), s.timeout)
 	t.Cleanup(g.close)
 	th := &clientThread{settings: s, c: c, guard: g, body: newBody(0x61e9, s.bodyBytes), out: io.Discard}
@@ -205,7 +207,7 @@ func TestBroadcast(t *testing.T) {
 		{"answered", true, nil, 0, "Send : " + body("0") + " -> Succeed(receiver count:3)\n" + strings.Repeat("Receive reply : -> 1 Succeed("+body("0")+")\n", 3)},
 		{"not asked", true, client.ErrNotDelivered, 1, "Send : " + body("0") + " -> Failed\n"},
 		{"two late", true, context.Canceled, 2, "Send : " + body("0") + " -> Succeed(receiver count:3)\nReceive reply : -> 1 Succeed(" + body("0") + ")\n" +
-			strings.Repeat("Receive reply : -> 1 Failed(timeouted - 1s)\n", 2)},
+			strings.Repeat("Receive reply : -> 1 Failed(timeouted - 1m0s)\n", 2)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var b strings.Builder
@@ -222,20 +224,26 @@ func TestBroadcast(t *testing.T) {
 
 // A guard cuts off what takes too long, then serves the next operation again.
 func TestGuard(t *testing.T) {
-	g := newGuard(context.Background(), 20*time.Millisecond)
+	defer func(real time.Time) { base = real }(base)
+	synctest.Test(t, func(t *testing.T) {
+		base = time.Now()
+		g := newGuard(context.Background(), 20*time.Millisecond)
+		defer g.close()
+		defer startWatch(context.Background(), []*guard{g}, 20*time.Millisecond)()
+		for range 3 {
+			start, ctx := g.begin()
+			<-ctx.Done()
+			if took, cut := g.end(start); !cut || took < 20*time.Millisecond {
+				t.Errorf("a stuck operation took %v, cut off: %v", took, cut)
+			}
+			start, ctx = g.begin()
+			if _, cut := g.end(start); cut || ctx.Err() != nil {
+				t.Errorf("a quick operation was cut off")
+			}
+		}
+	})
+	g := newGuard(context.Background(), time.Hour)
 	defer g.close()
-	defer startWatch(context.Background(), []*guard{g}, 20*time.Millisecond)()
-	for range 3 {
-		start, ctx := g.begin()
-		<-ctx.Done()
-		if took, cut := g.end(start); !cut || took < 20*time.Millisecond {
-			t.Errorf("a stuck operation took %v, cut off: %v", took, cut)
-		}
-		start, ctx = g.begin()
-		if _, cut := g.end(start); cut || ctx.Err() != nil {
-			t.Errorf("a quick operation was cut off")
-		}
-	}
 	if n := testing.AllocsPerRun(100, func() { start, _ := g.begin(); g.end(start) }); n != 0 {
 		t.Errorf("an operation allocates %v times", n)
 	}
@@ -243,7 +251,7 @@ func TestGuard(t *testing.T) {
 
 // Requests that are never answered end the run and are counted as errors.
 func TestWindowLost(t *testing.T) {
-	th := newThread(t, settings{loops: 3, turnAround: true, window: 4}, &fake{func(uint64, []byte) ([]byte, error) { return nil, errLost }})
+	th := newThread(t, settings{loops: 3, turnAround: true, window: 4, timeout: 100 * time.Millisecond}, &fake{func(uint64, []byte) ([]byte, error) { return nil, errLost }})
 	w := newWindowThread(*th, 1)
 	w.run(context.Background())
 	if r := w.result; r.Sent != 3 || r.Errors != 3 || !strings.Contains(r.FirstErr, errNoReply.Error()) {

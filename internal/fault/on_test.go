@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-const longStop = 10 * time.Second
+const longStop = time.Minute
 
 // put replaces a file of the directory of faults as a whole.
 func put(t *testing.T, dir, file, text string) {
