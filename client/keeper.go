@@ -235,7 +235,7 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 		c.log.Error("the segment of the lost node is damaged, unsettled records may be lost",
 			"requests", requests, "replies", replies, "error", oldErr)
 		c.giveUpAfter(lastSeq, oldErr)
-		c.loseWatched(lastSeq)
+		c.loseWatched(lastSeq, math.MaxUint64)
 	}
 	fault.Crash(fault.CopyCommitted)
 	return ends, shm.Guard(func() error {
@@ -255,7 +255,7 @@ func (c *Client) adopt(old, next *attachment) (ends producers, err error) {
 func (c *Client) lookBack(at *attachment) {
 	c.in.lead.Lock()
 	defer c.in.lead.Unlock()
-	oldest := c.requests.sent() + 1
+	oldest, unread := c.requests.sent()+1, false
 	err := shm.Guard(func() error {
 		rec, _, _, ok, err := at.seg.Consumer(shm.ToNode, shm.Request).Next()
 		if err == nil && ok {
@@ -264,10 +264,15 @@ func (c *Client) lookBack(at *attachment) {
 			oldest = r.Seq
 		}
 		if err == nil {
+			unread = true                                            // until it has been
+			at.control = at.seg.Consumer(shm.ToProgram, shm.Control) // what the leader could not read is there again
 			_, err = c.drainControl(at)
 		}
 		return err
 	})
+	if err != nil && unread { // their ends are those of a ring that is over: nobody would ever miss them
+		c.loseWatched(0, oldest)
+	}
 	var settled result
 	if err != nil {
 		settled.err, oldest = errNodeEnded, math.MaxUint64

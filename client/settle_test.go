@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -643,6 +644,68 @@ func TestCopyKeepsWhatWasGivenUp(t *testing.T) {
 		var got wire.OutRequest
 		if _, bad := got.Get(rec); seq != 7 || err != nil || bad != nil || got.Flags != want {
 			t.Errorf("flags %#x: copied %d as %#x, %v, %v, want %#x", flags, seq, got.Flags, err, bad, want)
+		}
+	}
+}
+
+// TestDrainAfterDamagedWord proves that messages which a lost node had settled, and
+// whose fate it wrote where nobody can read it, are reported as perhaps delivered, once,
+// and that Drain does not wait for them in the segment of the next node.
+func TestDrainAfterDamagedWord(t *testing.T) {
+	for name, damage := range map[string]func(p *testProgram){
+		"a record": func(p *testProgram) {
+			room, _, _ := p.inControl.Reserve(3) // too short for any
+			clear(room)
+			p.inControl.Commit()
+		},
+		"the ring": func(p *testProgram) {
+			at := p.inControl.Tail() % shm.ControlRingBytes
+			p.tell(wire.Control{Type: wire.ControlServing, Value: 1})
+			p.mem[4096+shm.ControlRingBytes+2*testRingBytes+at] = 0xff // length of the record; see shm/layout.go
+		},
+	} {
+		t.Run(name, func(t *testing.T) { drainAfterDamage(t, damage) })
+	}
+}
+
+func drainAfterDamage(t *testing.T, damage func(p *testProgram)) {
+	n := newTestNode(t)
+	n.do(func() { n.echo = false })
+	var mu sync.Mutex
+	var got []Undelivered
+	c := attachAs(t, n, Options{Undelivered: func(u Undelivered) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, u)
+	}})
+	ctx := stopIn(t, longStop)
+	for i := range 3 {
+		if err := c.Send(ctx, uint64(i+1), make([]byte, 64), Deadline(time.Now().Add(time.Hour))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.do(func() {
+		for _, p := range n.programs {
+			damage(p)
+		}
+		n.echo = true
+		n.pump() // settles all
+	})
+	until(t, "the next attachment", func() bool { return c.Stats().Reattached > 0 })
+	if err := c.Send(ctx, 4, nil, Deadline(time.Now().Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(got) != 3 {
+		t.Errorf("reported are %+v", got)
+	}
+	for i, u := range got {
+		if u != (Undelivered{Seq: uint64(i + 1), Hash: uint64(i + 1), MaybeDelivered: true}) {
+			t.Errorf("report %d is %+v", i, u)
 		}
 	}
 }

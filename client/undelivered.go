@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -117,19 +116,27 @@ func (c *Client) moveWatched(seq, end uint64) {
 	}
 }
 
-// loseWatched reports the messages after a sequence, which could not be copied.
-func (c *Client) loseWatched(after uint64) {
-	var lost []Undelivered
+// loseWatched reports the messages after a sequence and before another one, of which
+// nobody knows what became. They are the oldest, or the newest.
+func (c *Client) loseWatched(after, before uint64) {
 	c.requests.mu.Lock()
-	for w := &c.requests.watched; w.last > w.first && w.at(w.last-1).seq > after; w.last-- {
-		m := w.at(w.last - 1)
-		if m.told {
-			continue
-		}
-		lost = append(lost, Undelivered{Seq: m.seq, Hash: m.hash, MaybeDelivered: true})
+	w := &c.requests.watched
+	first, last := w.first, w.last
+	for first < last && w.at(first).seq <= after {
+		first++
 	}
-	for _, u := range slices.Backward(lost) {
-		c.report(u)
+	for first < last && w.at(last-1).seq >= before {
+		last--
+	}
+	for i := first; i < last; i++ {
+		if m := w.at(i); !m.told {
+			c.report(Undelivered{Seq: m.seq, Hash: m.hash, MaybeDelivered: true})
+		}
+	}
+	if last == w.last {
+		w.last = first
+	} else if first == w.first {
+		w.first = last
 	}
 	c.requests.mu.Unlock()
 	c.forgetWatched(func(*watchedSend) bool { return false }) // perhaps none is left
