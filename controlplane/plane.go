@@ -101,6 +101,8 @@ type Plane struct {
 	progressAt time.Time
 	diskFull   string    // says so while it is
 	lapsed     string    // says so while OWNERLEASE has lapsed
+	holds      string    // says so while programs wait for a majority, see noteHold
+	foreign    bool      // there is no leader, and who answers is of another ring
 	slaveJoin  time.Time // leader: when the next slave may be admitted
 
 	closeOnce sync.Once

@@ -108,6 +108,7 @@ func (p *Plane) reportLoop(ctx context.Context) {
 		now := time.Now()
 		admitted = p.noteAdmission(v, admitted, now)
 		held.look(p)
+		p.noteHold(held.unsettled())
 		if v.Index == refusedAt && now.Sub(refused) < reportRetry {
 			continue
 		}

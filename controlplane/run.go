@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -165,6 +166,7 @@ func (p *Plane) reachLoop(ctx context.Context) {
 		v := p.view()
 		why, level := p.waitsFor(v, addr != "", answers)
 		p.mu.Lock()
+		p.foreign = slices.ContainsFunc(answers, func(a answer) bool { return a.refused })
 		if (p.cfg.Slave && why != "" || why == waitsAdmission) && p.refused != "" {
 			why = p.refused
 		}

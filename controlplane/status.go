@@ -146,7 +146,7 @@ func (p *Plane) Status() Status {
 	p.mu.Lock()
 	st.WaitsFor, st.Programs = p.waits, p.programs
 	idle := time.Since(p.progressAt)
-	for _, text := range []string{p.diskFull, p.lapsed, p.alarm} {
+	for _, text := range []string{p.diskFull, p.lapsed, p.holds, p.alarm} {
 		if text != "" {
 			st.Warnings = append(st.Warnings, text)
 		}

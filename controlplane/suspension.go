@@ -77,6 +77,28 @@ func (s *suspension) look(p *Plane) {
 	}
 }
 
+// holdText is what the status says while programs wait for a majority.
+const holdText = "the programs of this server are given nothing by hash: the ring may have been told that it has none, and only a majority of it can say what came of that"
+
+// holdOver is what the status says besides where the other servers are of another
+// ring: nobody will ever say it. To release the hold would be wrong all the same: that
+// ring serves the same keys.
+const holdOver = "; it will not, for other servers are of another ring: move the data directory of this server away and start it again"
+
+// noteHold says in the status what programs wait for; unsettled: a report that
+// there is none is.
+func (p *Plane) noteHold(unsettled bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holds = ""
+	if unsettled && p.programs > 0 {
+		p.holds = holdText
+		if p.foreign {
+			p.holds += holdOver
+		}
+	}
+}
+
 // warn says, once, that programs wait for a majority.
 func (s *suspension) warn(log *slog.Logger, programs int) {
 	if !s.unsettled() || programs == 0 || s.warned {

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -176,6 +177,16 @@ func TestHoldOfUnsettledReport(t *testing.T) {
 		<-time.After(time.Second)
 		h.attached(1)
 		<-time.After(20 * time.Second)
+		says := func(text string) bool { return strings.Contains(strings.Join(n.plane.Status().Warnings, "\n"), text) }
+		if !says(holdText) || says(holdOver) {
+			t.Errorf("without majority the status says %q", n.plane.Status().Warnings)
+		}
+		n.plane.mu.Lock()
+		n.plane.foreign = true // as if the others had answered with another ring
+		n.plane.mu.Unlock()
+		if n.plane.noteHold(true); !says(holdText + holdOver) {
+			t.Errorf("with the others of another ring the status says %q", n.plane.Status().Warnings)
+		}
 		if got, want := h.since(), []string{"hold"}; !slices.Equal(got, want) {
 			t.Errorf("without majority: %v, want %v", got, want)
 		}
@@ -185,6 +196,9 @@ func TestHoldOfUnsettledReport(t *testing.T) {
 		}
 		r.await("serving and not holding", patience, func() bool { held, serving := h.state(); return serving && !held })
 		<-time.After(5 * time.Second)
+		if says(holdText) {
+			t.Errorf("after it the status says %q", n.plane.Status().Warnings)
+		}
 		got := h.since()
 		if i, j := slices.Index(got, "suspended"), slices.Index(got, "release"); j < 0 || i > j {
 			t.Errorf("%v: suspended after the release", got)
