@@ -10,14 +10,14 @@ build: ## binaries into bin/
 build-faults: ## binaries with faults for tests into bin/faults/; see CONTRIBUTING.md
 	go build -tags faults -o bin/faults/ ./cmd/...
 
-test: ## every test; those with real processes last and alone, since they measure time
-	go test -count=1 $$(go list ./... | grep -v '/testcluster\(/run\)*$$') && go test -count=1 -p 1 ./testcluster ./testcluster/run && go test -tags faults -count=1 ./internal/fault
+test: ## every test; those with real processes last and alone, since they take the whole machine
+	go test -timeout 30m -count=1 $$(go list ./... | grep -v '/testcluster\(/run\)*$$') && go test -timeout 30m -count=1 -p 1 ./testcluster ./testcluster/run && go test -timeout 30m -tags faults -count=1 ./internal/fault
 
 test-faults: ## the tests of what the tag faults adds: hooks, crash points, deliberate bugs
 	go test -tags faults -count=1 ./internal/fault && go test -tags faults -run='^TestFault' -count=1 ./...
 
 race: ## tests under the race detector; -short leaves out those with real processes
-	go test -race -short -count=1 ./...
+	go test -timeout 30m -race -short -count=1 ./...
 
 lint: ## gofmt, go vet, staticcheck, the latter two also with the tag faults
 	test -z "$$(gofmt -l . | tee -a /dev/stderr)" && go vet ./... && go vet -tags faults ./... && go vet -tags packages,install ./ops/packaging && go run $(STATICCHECK) ./... && go run $(STATICCHECK) -tags faults ./...
@@ -53,7 +53,7 @@ repo: packages ## a local apt and a local dnf repository of them in dist/repo/
 	bash ops/packaging/repo.sh
 
 test-packages: packages ## what is in the packages; needs rpm
-	go test -tags packages -count=1 ./ops/packaging
+	go test -timeout 30m -tags packages -count=1 ./ops/packaging
 
 test-install: repo ## installations in a Debian root, as docs say; as root, needs debootstrap and what repo.sh needs
 	go test -tags install -count=1 -timeout 30m ./ops/packaging

@@ -42,8 +42,21 @@ var shapes = []struct{ threads, window int }{{1, 1}, {8, 1}, {1, 64}, {1, 1000}}
 
 // Measure starts a server node, a slave node and a server program that sends
 // every message back, and runs a client program for each size and shape.
-func Measure(ctx context.Context, o MeasureOptions) (err error) {
-	c, err := New(Options{Bin: o.Bin, Servers: 1, Slaves: 1})
+func Measure(ctx context.Context, o MeasureOptions) error {
+	return withNodes(Options{Bin: o.Bin, Servers: 1, Slaves: 1}, func(c *Cluster) error {
+		for _, size := range o.Sizes {
+			if err := c.measureSize(ctx, o, size); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// withNodes measures a cluster whose nodes are started before, and ended behind
+// it; what they have logged is shown when it fails.
+func withNodes(o Options, measure func(*Cluster) error) (err error) {
+	c, err := New(o)
 	if err != nil {
 		return err
 	}
@@ -56,12 +69,7 @@ func Measure(ctx context.Context, o MeasureOptions) (err error) {
 	if err := c.StartNodes(); err != nil {
 		return err
 	}
-	for _, size := range o.Sizes {
-		if err := c.measureSize(ctx, o, size); err != nil {
-			return err
-		}
-	}
-	return nil
+	return measure(c)
 }
 
 func (c *Cluster) measureSize(ctx context.Context, o MeasureOptions, size int) error {

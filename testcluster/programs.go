@@ -56,7 +56,7 @@ func ServerProgram(ctx context.Context, conf string, name byte, file string) err
 }
 
 func attach(ctx context.Context, conf string, role client.Role) (*client.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	c, err := client.Attach(ctx, client.Options{Config: conf, Role: role, Name: "testcluster"})
 	if err != nil {

@@ -84,7 +84,7 @@ func (s *soak) say(format string, args ...any) {
 
 // whole waits until all three servers are in service.
 func (s *soak) whole(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, settleWait)
 	defer cancel()
 	return s.Wait(ctx, "three servers in service", s.Nodes(), func(st controlplane.Status) bool { return InService(st) == 3 })
 }

@@ -22,7 +22,7 @@ const (
 // node send. Programs live on. Everything that was accepted must be taken, in
 // order, and repeats must be marked.
 func (s *soak) runKills(ctx context.Context) error {
-	load := Load{Requests: loadAtMost, PerSecond: soakRate, Keys: soakKeys, Patience: 2 * soakPause}
+	load := Load{Requests: loadAtMost, PerSecond: soakRate, Keys: soakKeys, Patience: soakPause}
 	asking, progress, err := s.StartLoad(s.Self, "asking", s.Slaves[0], load)
 	if err != nil {
 		return err

@@ -19,12 +19,12 @@ var ErrLeak = errors.New("testcluster: a node leaks")
 const (
 	warmRounds = 50 // not judged for leaks: pools and tables grow to their size
 	dieWithin  = 30 * time.Millisecond
-	attachWait = 10 * time.Second // for a program that shall die
-	settleWait = 30 * time.Second // until a node has given back what it used for the dead
+	attachWait = time.Minute // for a program that shall die
+	settleWait = time.Minute // until a node has given back what it used for the dead
 	soakKeys   = 48
 	soakRate   = 2000
-	soakPause  = 15 * time.Second // for answers that are missing when the load ends
-	loadAtMost = 4_000_000        // requests, more than any soak sends
+	soakPause  = time.Minute // for answers that are missing when the load ends
+	loadAtMost = 4_000_000   // requests, more than any soak sends
 )
 
 // runPrograms lets programs die in the middle of messages and strangers write
@@ -73,7 +73,7 @@ func drainProgress(c <-chan Progress) {
 
 // endLoad ends a client program and returns its records.
 func (s *soak) endLoad(ctx context.Context, p *Proc) ([]Asked, error) {
-	ctx, cancel := context.WithTimeout(ctx, soakPause+10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*soakPause+10*time.Second)
 	defer cancel()
 	if err := p.Stop(ctx); err != nil {
 		return nil, fmt.Errorf("end the load: %w", err)

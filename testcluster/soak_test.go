@@ -16,7 +16,7 @@ func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs real processes")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testWithin)
 	defer cancel()
 	if err := Soak(ctx, SoakOptions{Bin: bin, Self: self(), Rounds: 20, Kills: 3, Seed: 7, Out: t.Output()}); err != nil {
 		t.Error(err)

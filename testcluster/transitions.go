@@ -3,11 +3,9 @@ package testcluster
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,20 +55,11 @@ const (
 // measures how long a change of the ring takes: commands at a control port until
 // they are answered, each of which is one entry of the log on disk, and ends of
 // servers until the tables of all other nodes show them DOWN.
-func MeasureTransitions(ctx context.Context, o TransitionsOptions) (err error) {
-	c, err := New(Options{Bin: o.Bin, Servers: 3, Slaves: 2})
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			c.Logs(os.Stderr)
-		}
-		err = errors.Join(err, c.Close())
-	}()
-	if err := c.StartNodes(); err != nil {
-		return err
-	}
+func MeasureTransitions(ctx context.Context, o TransitionsOptions) error {
+	return withNodes(Options{Bin: o.Bin, Servers: 3, Slaves: 2}, func(c *Cluster) error { return c.measureTransitions(ctx, o) })
+}
+
+func (c *Cluster) measureTransitions(ctx context.Context, o TransitionsOptions) error {
 	if _, err := c.StartServerPrograms(o.Self); err != nil {
 		return err
 	}
