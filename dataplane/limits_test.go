@@ -17,7 +17,7 @@ func TestShmBytesMaxChanged(t *testing.T) {
 	w := newWorld(t, 1)
 	p := w.slave().plane
 	refused := func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		c, err := client.Attach(ctx, client.Options{Socket: w.slave().socket(), Role: client.RoleClient})
 		if err == nil {
@@ -47,7 +47,7 @@ func TestShmBytesMaxChanged(t *testing.T) {
 // What makes a link silent may become a shorter time while the node runs. Links are
 // pinged often enough for it: those without messages are not taken for silent.
 func TestDownAfterChanged(t *testing.T) {
-	w := (&world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, cables: newCables()}).begin(2)
+	w := (&world{t: t, table: ring.Table{Group: "test", RingID: 7}, epoch: 10, cables: newCables(), downAfter: time.Hour}).begin(2)
 	n, s0, s1 := w.slave(), w.nodes[0].id, w.nodes[1].id
 	n.await("both links", func() bool {
 		return n.evidence[s0].State == ring.LinkAlive && n.evidence[s1].State == ring.LinkAlive
@@ -56,12 +56,8 @@ func TestDownAfterChanged(t *testing.T) {
 		each.plane.SetLimits(dataplane.Limits{DownAfter: 400 * time.Millisecond})
 	}
 	for range 3 {
-		begin := time.Now()
 		w.cables.cut(n.id, s0)
 		n.await("evidence of silence", func() bool { return n.evidence[s0].State == ring.LinkSilent })
-		if took := time.Since(begin); took > 2500*time.Millisecond {
-			t.Errorf("it took %v, which is more like the 3 s of before", took)
-		}
 		w.cables.mend(n.id, s0)
 		n.await("evidence of life", func() bool { return n.evidence[s0].State == ring.LinkAlive })
 	}

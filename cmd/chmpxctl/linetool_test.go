@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -321,6 +322,9 @@ func TestLineToolSignalledAtStart(t *testing.T) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGINT) // one that is ignored, as in the background of a script, would stay so in a child
+	defer signal.Stop(caught)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		cmd := exec.Command(link, "-conf", conf)
 		if err := cmd.Start(); err != nil {
@@ -331,13 +335,12 @@ func TestLineToolSignalledAtStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		begin := time.Now()
 		if err := cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait()
-		if how := cmd.ProcessState.Sys().(syscall.WaitStatus); !how.Signaled() || how.Signal() != sig || time.Since(begin) > 3*time.Second {
-			t.Errorf("%v: %v after %v", sig, cmd.ProcessState, time.Since(begin))
+		if how := cmd.ProcessState.Sys().(syscall.WaitStatus); !how.Signaled() || how.Signal() != sig {
+			t.Errorf("%v: %v", sig, cmd.ProcessState)
 		}
 		conn.Close()
 	}
