@@ -30,6 +30,7 @@ var rules = map[string]rule{
 	"config":            {other: []string{"go.yaml.in/yaml/v4"}},
 	"internal/fault":    {other: []string{"golang.org/x/sys"}},
 	"internal/freeport": {},
+	"internal/testring": {own: []string{"internal/freeport"}},
 	"internal/rawio":    {other: []string{"golang.org/x/sys"}},
 	"shm":               {own: []string{"internal/fault", "internal/rawio"}, other: []string{"golang.org/x/sys"}},
 	"ops":               {},

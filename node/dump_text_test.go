@@ -148,7 +148,7 @@ func TestDumpChecks(t *testing.T) {
 		dumps = map[string]toolDump{}
 		links := 0
 		for i := range 4 {
-			text := ask(t, h.ports[i], "DUMP")
+			text := ask(t, h.Ports[i], "DUMP")
 			if !strings.Contains(text, "history log count    = 77\n") || strings.Contains(text, program) != (i != 2) {
 				t.Fatalf("node %d:\n%s", i, text)
 			}

@@ -3,10 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,90 +10,37 @@ import (
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/config"
-	"github.com/chmpx/chmpx/internal/freeport"
+	"github.com/chmpx/chmpx/internal/testring"
 )
 
-// house is a ring of nodes of this process on the loopback interface: the
-// servers are named a, b ... in ring order, the slave comes last.
+// house is a ring of nodes of this process: the servers are named a, b ... in ring
+// order, the slave comes last.
 type house struct {
+	*testring.House
 	t     *testing.T
-	dir   string
-	ports []int // control port of node i; PORT of server i at servers+1+i
 	nodes []*Node
-	stops []func()
 }
 
 // newHouse makes the configurations of servers and a slave with these keys.
 func newHouse(t *testing.T, servers int, keys string) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), ports: freePorts(t, 2*servers+1), nodes: make([]*Node, servers+1), stops: make([]func(), servers+1)}
-	for i := range servers + 1 {
-		mode := "SERVER"
-		if i == servers {
-			mode = "SLAVE"
-		}
-		var b strings.Builder
-		fmt.Fprintf(&b, "[GLOBAL]\nFILEVERSION = 1\nGROUP = HOUSE\nMODE = %s\nSELFCTLPORT = %d\n%s\nRUNDIR = %s/run\nDATADIR = %s/data\n",
-			mode, h.ports[i], keys, h.dir, h.dir)
-		for k := range servers {
-			fmt.Fprintf(&b, "[SVRNODE]\nNAME = localhost\nPORT = %d\nCTLPORT = %d\n", h.ports[servers+1+k], h.ports[k])
-		}
-		fmt.Fprintf(&b, "[SLVNODE]\nNAME = localhost\nCTLPORT = %d\n", h.ports[servers])
-		if err := os.WriteFile(h.conf(i), []byte(b.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() { // all at once: who leaves last would wait for a quorum in vain
-		var stopping sync.WaitGroup
-		for _, stop := range h.stops {
-			if stop != nil {
-				stopping.Go(stop)
-			}
-		}
-		stopping.Wait()
-	})
-	return h
-}
-
-func (h *house) conf(i int) string { return filepath.Join(h.dir, fmt.Sprintf("node%d.ini", i)) }
-
-// freePorts returns free ports in ascending order.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	taken, err := freeport.Take(n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ports := make([]int, n)
-	for i, p := range taken {
-		ports[i] = int(p)
-	}
-	slices.Sort(ports)
-	return ports
+	return &house{House: testring.New(t, servers, keys), t: t, nodes: make([]*Node, servers+1)}
 }
 
 // start runs node i until stop is called, at the latest at the end of the test.
 func (h *house) start(i int) {
 	h.t.Helper()
-	n, err := New(Options{Config: config.Source{Path: h.conf(i)}})
+	n, err := New(Options{Config: config.Source{Path: h.Conf(i)}})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
 	h.nodes[i] = n
-	h.stops[i] = sync.OnceFunc(func() {
-		stop()
-		if err := <-ended; err != nil {
-			h.t.Errorf("node %d: %v", i, err)
-		}
-	})
+	h.Start(i, n.Run)
 }
 
 // stop stops node i in order.
 func (h *house) stop(i int) {
-	h.stops[i]()
+	h.Stop(i)
 	h.nodes[i] = nil
 }
 
@@ -126,7 +69,7 @@ func (h *house) attach(i int, role client.Role) *client.Client {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	c, err := client.Attach(ctx, client.Options{Config: h.conf(i), Role: role})
+	c, err := client.Attach(ctx, client.Options{Config: h.Conf(i), Role: role})
 	if err != nil {
 		h.t.Fatalf("attach to node %d: %v", i, err)
 	}
@@ -171,7 +114,7 @@ func (h *house) inService(servers string) {
 }
 
 func (h *house) name(ctlPort int) byte {
-	for i, p := range h.ports {
+	for i, p := range h.Ports {
 		if p == ctlPort {
 			return 'a' + byte(i)
 		}

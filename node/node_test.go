@@ -18,6 +18,7 @@ import (
 	"github.com/chmpx/chmpx/controlplane"
 	"github.com/chmpx/chmpx/controlplane/raftnode"
 	"github.com/chmpx/chmpx/dataplane"
+	"github.com/chmpx/chmpx/internal/testring"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,7 +36,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{dir: t.TempDir()}
 	s.data = filepath.Join(s.dir, "data")
-	ports := freePorts(t, 2)
+	ports := testring.Ports(t, 2)
 	s.port, s.ctlPort = ports[0], ports[1]
 	s.conf = filepath.Join(s.dir, "server.ini")
 	text := fmt.Sprintf(`[GLOBAL]

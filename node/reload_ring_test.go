@@ -14,14 +14,14 @@ import (
 // that is not -1.
 func (h *house) file(i, without int) string {
 	h.t.Helper()
-	b, err := os.ReadFile(h.conf(i))
+	b, err := os.ReadFile(h.Conf(i))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	text := string(b)
 	if without >= 0 {
 		servers := len(h.nodes) - 1
-		entry := fmt.Sprintf("[SVRNODE]\nNAME = localhost\nPORT = %d\nCTLPORT = %d\n", h.ports[servers+1+without], h.ports[without])
+		entry := fmt.Sprintf("[SVRNODE]\nNAME = localhost\nPORT = %d\nCTLPORT = %d\n", h.Ports[servers+1+without], h.Ports[without])
 		if !strings.Contains(text, entry) {
 			h.t.Fatalf("no %q in\n%s", entry, text)
 		}
@@ -72,7 +72,7 @@ func TestReloadAddsServer(t *testing.T) {
 	all := make([]string, 4)
 	for i := range 4 {
 		if all[i] = h.file(i, -1); i != 2 {
-			rewrite(t, h.conf(i), h.file(i, 2))
+			rewrite(t, h.Conf(i), h.file(i, 2))
 			h.start(i)
 		}
 	}
@@ -83,7 +83,7 @@ func TestReloadAddsServer(t *testing.T) {
 	h.start(2)
 	until(t, "that c is refused", func() bool { return strings.Contains(h.nodes[2].Status().WaitsFor, "not in our configuration") })
 	for _, i := range []int{0, 1, 3} {
-		rewrite(t, h.conf(i), all[i])
+		rewrite(t, h.Conf(i), all[i])
 		h.reloaded(i, 3)
 	}
 	h.serve(2)
@@ -93,7 +93,7 @@ func TestReloadAddsServer(t *testing.T) {
 		t.Error("nothing was answered")
 	}
 	for _, i := range []int{0, 1, 3} {
-		replace(t, h.conf(i), h.file(i, 2))
+		replace(t, h.Conf(i), h.file(i, 2))
 		h.reloaded(i, 2)
 	}
 	h.inService("abc")
@@ -105,7 +105,7 @@ func TestReloadAddsServer(t *testing.T) {
 	}
 	h.linked(2, 0)
 	h.linked(2, 1)
-	if text := ask(t, h.ports[3], "ALLSTATUS"); !strings.Contains(text, "No.3\n") {
+	if text := ask(t, h.Ports[3], "ALLSTATUS"); !strings.Contains(text, "No.3\n") {
 		t.Errorf("the slave shows\n%s", text)
 	}
 }
@@ -122,7 +122,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		h.serve(i)
 	}
 	h.inService("abc")
-	if reply := ask(t, h.ports[1], "SUSPENDMERGE"); reply != "SUCCEED\n" {
+	if reply := ask(t, h.Ports[1], "SUSPENDMERGE"); reply != "SUCCEED\n" {
 		t.Fatal(reply)
 	}
 	end := h.load(1)
@@ -137,7 +137,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					return
 				default:
 				}
-				if text, err := tell(h.ports[i], "ALLSTATUS"); err != nil || !strings.HasSuffix(text, "\n") || strings.Count(text, "Server Name") < 3 {
+				if text, err := tell(h.Ports[i], "ALLSTATUS"); err != nil || !strings.HasSuffix(text, "\n") || strings.Count(text, "Server Name") < 3 {
 					t.Errorf("node %d answered %v:\n%s", i, err, text)
 					return
 				}
@@ -154,7 +154,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			if n%2 == 0 { // with an entry that comes and goes
 				next += fmt.Sprintf("[SVRNODE]\nNAME = 127.0.0.1\nPORT = %d\nCTLPORT = %d\n", 2*n, 2*n+1)
 			}
-			rewrite(t, h.conf(i), next)
+			rewrite(t, h.Conf(i), next)
 		}
 		if n%5 == 0 { // else the next ones come while these are read
 			h.revision(n)

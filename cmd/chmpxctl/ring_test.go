@@ -7,99 +7,38 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/chmpx/chmpx/client"
 	"github.com/chmpx/chmpx/config"
-	"github.com/chmpx/chmpx/internal/freeport"
+	"github.com/chmpx/chmpx/internal/testring"
 	"github.com/chmpx/chmpx/node"
 )
 
 // patience is how long anything in these tests may take at most.
 const patience = 60 * time.Second
 
-// house is a ring of nodes of this process on the loopback interface. The slave
-// comes last.
+// house is a ring of nodes of this process. The slave comes last.
 type house struct {
-	t     *testing.T
-	dir   string
-	ports []int // control port of node i; PORT of server i is at servers+1+i
-	stops []func()
+	*testring.House
+	t *testing.T
 }
 
 // newHouse starts servers and a slave with these keys.
 func newHouse(t *testing.T, servers int, keys string) *house {
 	t.Helper()
-	h := &house{t: t, dir: t.TempDir(), ports: freePorts(t, 2*servers+1), stops: make([]func(), servers+1)}
+	h := &house{testring.New(t, servers, keys), t}
 	for i := range servers + 1 {
-		mode := "SERVER"
-		if i == servers {
-			mode = "SLAVE"
-		}
-		var b strings.Builder
-		fmt.Fprintf(&b, "[GLOBAL]\nFILEVERSION = 1\nGROUP = HOUSE\nMODE = %s\nSELFCTLPORT = %d\n%s\nRUNDIR = %s/run\nDATADIR = %s/data\n",
-			mode, h.ports[i], keys, h.dir, h.dir)
-		for k := range servers {
-			fmt.Fprintf(&b, "[SVRNODE]\nNAME = localhost\nPORT = %d\nCTLPORT = %d\n", h.ports[servers+1+k], h.ports[k])
-		}
-		fmt.Fprintf(&b, "[SLVNODE]\nNAME = localhost\nCTLPORT = %d\n", h.ports[servers])
-		if err := os.WriteFile(h.conf(i), []byte(b.String()), 0o600); err != nil {
+		n, err := node.New(node.Options{Config: config.Source{Path: h.Conf(i)}, Version: "1.2.3"})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	t.Cleanup(func() { // all at once: who leaves last would wait for a quorum in vain
-		var stopping sync.WaitGroup
-		for _, stop := range h.stops {
-			if stop != nil {
-				stopping.Go(stop)
-			}
-		}
-		stopping.Wait()
-	})
-	for i := range servers + 1 {
-		h.start(i)
+		h.Start(i, n.Run)
 	}
 	return h
-}
-
-func (h *house) conf(i int) string { return filepath.Join(h.dir, fmt.Sprintf("node%d.ini", i)) }
-
-// freePorts returns free ports in ascending order.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	taken, err := freeport.Take(n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ports := make([]int, n)
-	for i, p := range taken {
-		ports[i] = int(p)
-	}
-	slices.Sort(ports)
-	return ports
-}
-
-// start runs node i until its stop is called, at the latest at the end of the test.
-func (h *house) start(i int) {
-	h.t.Helper()
-	n, err := node.New(node.Options{Config: config.Source{Path: h.conf(i)}, Version: "1.2.3"})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- n.Run(ctx) }()
-	h.stops[i] = sync.OnceFunc(func() {
-		stop()
-		if err := <-ended; err != nil {
-			h.t.Errorf("node %d: %v", i, err)
-		}
-	})
 }
 
 // serve attaches a server program to server i until the test ends.
@@ -107,7 +46,7 @@ func (h *house) serve(i int) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	c, err := client.Attach(ctx, client.Options{Config: h.conf(i), Role: client.RoleServer})
+	c, err := client.Attach(ctx, client.Options{Config: h.Conf(i), Role: client.RoleServer})
 	if err != nil {
 		h.t.Fatalf("attach to node %d: %v", i, err)
 	}
@@ -117,7 +56,7 @@ func (h *house) serve(i int) {
 // ctl runs a verb with the configuration of node i, which must succeed.
 func (h *house) ctl(i int, verb string, options ...string) string {
 	h.t.Helper()
-	args := append(strings.Fields(verb), append([]string{"-conf", h.conf(i)}, options...)...)
+	args := append(strings.Fields(verb), append([]string{"-conf", h.Conf(i)}, options...)...)
 	out, err := runArgs(h.t, args...)
 	if err != nil {
 		h.t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
@@ -134,7 +73,7 @@ func TestRingByVerbs(t *testing.T) {
 		h.ctl(i, "status", append(wait, "-wait", "-live", "up", "-ring", "serviceout", "-suspend")...)
 		h.serve(i)
 		for k := range servers { // as both see it
-			h.ctl(k, "status", append(wait, "-wait", "-of", fmt.Sprintf("localhost:%d", h.ports[i]), "-live", "up", "-nosuspend")...)
+			h.ctl(k, "status", append(wait, "-wait", "-of", fmt.Sprintf("localhost:%d", h.Ports[i]), "-live", "up", "-nosuspend")...)
 		}
 		h.ctl(i, "servicein")
 	}
@@ -154,10 +93,10 @@ func TestRingByVerbs(t *testing.T) {
 	if out := h.ctl(0, "check"); !strings.Contains(out, "the ring is in order; 0 warnings") || strings.Count(out, "ok\n") != servers+1 {
 		t.Errorf("check:\n%s", out)
 	}
-	h.stops[1]()
-	h.ctl(0, "status", append(wait, "-wait", "-of", fmt.Sprintf("localhost:%d", h.ports[1]), "-live", "down")...)
+	h.Stop(1)
+	h.ctl(0, "status", append(wait, "-wait", "-of", fmt.Sprintf("localhost:%d", h.Ports[1]), "-live", "down")...)
 	h.ctl(1, "status", append(wait, "-wait", "-live", "down")...)
-	out, err := runArgs(t, "check", "-conf", h.conf(0))
+	out, err := runArgs(t, "check", "-conf", h.Conf(0))
 	if exitCode(err) != exitFailed || !strings.Contains(out, "is in service and down") {
 		t.Errorf("check: %v\n%s", err, out)
 	}
@@ -194,7 +133,7 @@ func (h *house) untilComplete() {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		out, err := runArgs(h.t, "merge", "complete", "-conf", h.conf(0))
+		out, err := runArgs(h.t, "merge", "complete", "-conf", h.Conf(0))
 		if err == nil {
 			return
 		}
@@ -215,8 +154,8 @@ func TestDocumentedCommands(t *testing.T) {
 	h := newHouse(t, 1, "DELIVERMODE = hash\nDOMERGE = on\nAUTOMERGE = on")
 	h.serve(0)
 	h.ctl(0, "status", "-wait", "-ring", "servicein", "-nosuspend", "-settled", "-timeout", patience.String())
-	files := strings.NewReplacer("test_server.ini", h.conf(0), "commands.txt", h.file("commands.txt", documented(string(text), "# commands.txt")),
-		"lines.txt", h.file("lines.txt", "nodes\ncheck\nquit\n"), "8021", strconv.Itoa(h.ports[0]))
+	files := strings.NewReplacer("test_server.ini", h.Conf(0), "commands.txt", h.file("commands.txt", documented(string(text), "# commands.txt")),
+		"lines.txt", h.file("lines.txt", "nodes\ncheck\nquit\n"), "8021", strconv.Itoa(h.Ports[0]))
 	shown := 0
 	for line := range strings.Lines(string(text)) {
 		line, ok := strings.CutPrefix(line, "    $ ")
@@ -262,7 +201,7 @@ func documented(text, first string) string {
 // file writes a file into the directory of the ring and returns its path.
 func (h *house) file(name, text string) string {
 	h.t.Helper()
-	path := filepath.Join(h.dir, name)
+	path := filepath.Join(h.Dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
@@ -279,7 +218,7 @@ func TestLineToolOnRing(t *testing.T) {
 		t.Helper()
 		var out, errs strings.Builder
 		tool := &lineTool{in: strings.NewReader(strings.Join(lines, "\n") + "\nquit\n"), out: &out, errs: &errs}
-		if code := runLineTool(t.Context(), []string{"-conf", h.conf(0), "-nocolor"}, tool); code != 0 || errs.String() != "" {
+		if code := runLineTool(t.Context(), []string{"-conf", h.Conf(0), "-nocolor"}, tool); code != 0 || errs.String() != "" {
 			t.Fatalf("%q: code %d\n%s%s", lines, code, out.String(), errs.String())
 		}
 		_, text, _ := strings.Cut(out.String(), "CLT> ") // behind the welcome
@@ -289,11 +228,11 @@ func TestLineToolOnRing(t *testing.T) {
 	for i := range servers {
 		h.serve(i)
 		h.ctl(i, "status", append(wait, "-nosuspend")...)
-		lines = append(lines, fmt.Sprintf("servicein localhost:%d", h.ports[i]))
+		lines = append(lines, fmt.Sprintf("servicein localhost:%d", h.Ports[i]))
 	}
 	out := run(append(lines, "merge start")...)
 	for i := range servers {
-		if want := fmt.Sprintf("Succeed to send SERVICEIN to localhost:%d\n", h.ports[i]); !strings.Contains(out, want) {
+		if want := fmt.Sprintf("Succeed to send SERVICEIN to localhost:%d\n", h.Ports[i]); !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
@@ -319,13 +258,13 @@ func TestLineToolOnRing(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
 	}
-	out = run("nodes", "version", fmt.Sprintf("status 127.0.0.1:%d", h.ports[1]), fmt.Sprintf("status self localhost:%d", h.ports[0]),
-		fmt.Sprintf("dump localhost:%d", h.ports[1]), "statusupdate", "suspend", "nosuspend", fmt.Sprintf("serviceout localhost:%d", h.ports[1]))
+	out = run("nodes", "version", fmt.Sprintf("status 127.0.0.1:%d", h.Ports[1]), fmt.Sprintf("status self localhost:%d", h.Ports[0]),
+		fmt.Sprintf("dump localhost:%d", h.Ports[1]), "statusupdate", "suspend", "nosuspend", fmt.Sprintf("serviceout localhost:%d", h.Ports[1]))
 	for _, want := range []string{
 		fmt.Sprintf(" Chmpx server nodes             : %d\n", servers), " Chmpx slave nodes              : 1\n", "Version 1.2.3",
 		" HOUSE = {\n     localhost = {\n", "     RING Name                 = HOUSE\n", "chmpx_man{\n",
-		fmt.Sprintf("Succeed to send UPDATESTATUS to localhost:%d\n", h.ports[1]), "Succeed to send SUSPENDMERGE to ", "Succeed to send NOSUSPENDMERGE to ",
-		fmt.Sprintf("Succeed to send SERVICEOUT to localhost:%d\n", h.ports[1]),
+		fmt.Sprintf("Succeed to send UPDATESTATUS to localhost:%d\n", h.Ports[1]), "Succeed to send SUSPENDMERGE to ", "Succeed to send NOSUSPENDMERGE to ",
+		fmt.Sprintf("Succeed to send SERVICEOUT to localhost:%d\n", h.Ports[1]),
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
