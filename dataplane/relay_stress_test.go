@@ -3,11 +3,13 @@ package dataplane_test
 import (
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chmpx/chmpx/client"
+	"github.com/chmpx/chmpx/dataplane"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -45,6 +47,11 @@ func TestRelayOneWayCuts(t *testing.T) {
 	tr := newTraffic(w, []uint64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, w.slave(), w.nodes[0], w.nodes[2])
 	rng := rand.New(rand.NewPCG(storySeed.Add(1), 12))
 	tr.goesOn("messages")
+	for _, n := range w.nodes {
+		n.awaitStatus("all links", func(s *dataplane.Status) bool {
+			return !slices.ContainsFunc(s.Links, func(l dataplane.LinkStatus) bool { return !l.Accepted && l.State != ring.LinkAlive.String() })
+		})
+	}
 	before := descriptors(t)
 	cut := map[[2]ring.ID]bool{}
 	for range 200 {
