@@ -43,7 +43,7 @@ func (r ServerRef) String() string {
 	case r.CtlPort == 0:
 		return strconv.Quote(r.Host)
 	case r.Host == "":
-		return fmt.Sprintf("control port %d", r.CtlPort)
+		return fmt.Sprintf("by control port %d", r.CtlPort)
 	}
 	return fmt.Sprintf("%q with control port %d", r.Host, r.CtlPort)
 }
