@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 	"log/slog"
-	"path/filepath"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,47 +92,4 @@ func TestRestartAppliesLittle(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// TestHalfSnapshots proves that a start removes what a process left that was
-// killed while it wrote a snapshot, and nothing else.
-func TestHalfSnapshots(t *testing.T) {
-	d, err := OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	open := func() *Stores {
-		s, err := d.OpenStores(NewLogger(slog.New(slog.DiscardHandler)), true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	s := open()
-	_, trans := raft.NewInmemTransport("")
-	for range 2 {
-		whole, err := s.snaps.Create(raft.SnapshotVersionMax, 7, 1, raft.Configuration{}, 1, trans)
-		if err == nil {
-			err = whole.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.snaps.Create(raft.SnapshotVersionMax, 8, 1, raft.Configuration{}, 1, trans); err != nil {
-			t.Fatal(err) // its process ends here
-		}
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open()
-	defer s.Close()
-	left, err := filepath.Glob(filepath.Join(d.Path(), snapshotDir, "*"))
-	if err != nil || len(left) == 0 || slices.ContainsFunc(left, func(name string) bool { return filepath.Ext(name) == halfSuffix }) {
-		t.Errorf("left: %q (%v)", left, err)
-	}
-	if list, err := s.snaps.List(); err != nil || len(list) == 0 || list[0].Index != 7 {
-		t.Errorf("snapshots: %+v (%v)", list, err)
-	}
 }

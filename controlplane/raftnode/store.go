@@ -29,9 +29,6 @@ const (
 	idFile   = "raft.id"
 	ringFile = "ring.id"
 	logFile  = "raft.db"
-
-	snapshotDir = "snapshots" // as raft calls it
-	halfSuffix  = ".tmp"      // of a snapshot that is being written
 )
 
 const (
@@ -195,8 +192,9 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 		return nil, fmt.Errorf("open raft log %s (if it is damaged, move the directory away and start again: the server joins its ring anew): %w: %w", name, ErrDamaged, err)
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, log)
+	half := halfSnapshots(filepath.Join(d.path, snapshotDir))
 	if err == nil {
-		err = d.removeHalfSnapshots()
+		err = half.remove("")
 	}
 	if err != nil {
 		bolt.Close()
@@ -206,22 +204,13 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 	if fault.Enabled {
 		w, snaps = newWrites(faultyLog{bolt}, faultyStable{bolt}), faultySnapshots{files}
 	}
+	snaps = tidySnapshots{snaps, half}
 	cache, err := raft.NewLogCache(logCacheCount, w)
 	if err != nil {
 		bolt.Close()
 		return nil, fmt.Errorf("create log cache: %w", err)
 	}
 	return &Stores{log: cache, stable: w, snaps: snaps, bolt: bolt, writes: w}, nil
-}
-
-// removeHalfSnapshots removes what processes that were killed while they wrote a
-// snapshot left: raft never reads it, and never removes it.
-func (d *Dir) removeHalfSnapshots() error {
-	half, err := filepath.Glob(filepath.Join(d.path, snapshotDir, "*"+halfSuffix))
-	for _, name := range half {
-		err = errors.Join(err, os.RemoveAll(name))
-	}
-	return err
 }
 
 // MemoryStores returns the stores of a slave: what it knows it gets again from
