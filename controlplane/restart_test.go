@@ -258,6 +258,47 @@ func TestForgetGoesOn(t *testing.T) {
 	}
 }
 
+// TestForgetWhoComesBack proves that a server which is started while it is being
+// forgotten is forgotten all the same, says so, and joins anew with an empty disk.
+func TestForgetWhoComesBack(t *testing.T) {
+	story(t, 4, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c", "d")
+		r.serve()
+		last := r.servers[2]
+		if r.leader().name == last.Name {
+			last = r.servers[0]
+		}
+		r.kill(last.Name)
+		r.await("it is out", 3*time.Minute, func() bool {
+			v := r.leader().plane.view()
+			return v.Merge == nil && v.Server(last.ID).Status == ring.ServiceOut|ring.Down
+		})
+		leader := r.leader()
+		mark, err := fsm.Encode(fsm.Command{Body: fsm.ServerForget{ID: last.ID}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res, err := leader.plane.apply(context.Background(), mark); err != nil || res.Err != nil {
+			t.Fatal(err, res.Err)
+		}
+		r.kill(leader.name) // before it has begun, so that the server is there to see it
+		back := r.start(last.Name, nil)
+		r.await("it says that it was removed", patience, func() bool {
+			return strings.Contains(back.plane.Status().WaitsFor, "no member of the ring any more")
+		})
+		if v := r.leader().plane.view(); v.Server(last.ID) != nil {
+			t.Errorf("it is listed: %v", v.Server(last.ID).Status)
+		}
+		r.kill(last.Name)
+		if err := os.RemoveAll(filepath.Join(r.dir, last.Name)); err != nil {
+			t.Fatal(err)
+		}
+		r.start(last.Name, nil)
+		r.await("it joins anew", patience, func() bool { return r.leader() != nil && r.leader().up(last.ID) })
+	})
+}
+
 // TestForgetWhileItStarts proves that a server which is forgotten between its wish to
 // come up and the entry for that is not listed again: it is being forgotten, or no
 // member of raft any more.

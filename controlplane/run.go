@@ -228,7 +228,8 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 	}
 	cluster := p.clusterOf()
 	for _, a := range answers {
-		if id := p.raftID.Load(); a.Removed && id != nil && memberIndex(cluster, *id) >= 0 {
+		// A server that was there to see it lists itself no more; one that is about to join has no cluster.
+		if id := p.raftID.Load(); a.Removed && id != nil && (!p.cfg.Slave && len(cluster) > 0 || memberIndex(cluster, *id) >= 0) {
 			return fmt.Sprintf("%s says that %s is no member of the ring any more: this data directory was replaced by a newer start of this server, or the server was removed; move the directory away and start it again to join anew", a.member.Addr, *id), slog.LevelError
 		}
 	}
