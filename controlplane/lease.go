@@ -38,7 +38,9 @@ func (l *lease) look(ctx context.Context, p *Plane, now time.Time) {
 	}
 	// While a leader's write to disk hangs, raft does not look whether it is still followed.
 	leads := p.leads() && p.stores.StalledFor() < leadAge
-	lapsed := l.over(limit, now, leads, n.LastContact())
+	heard := n.LastContact()
+	writing, slowUntil := p.stores.Writing() // looked at after that
+	lapsed := l.over(limit, now, leads, contact(heard, writing, slowUntil))
 	if lapsed {
 		l.knows, l.void = false, l.asking != nil
 	} else if l.lapsed && !l.upToDate(ctx, p) {
@@ -76,6 +78,17 @@ func (l *lease) off(p *Plane) {
 		l.tell(p, false)
 		p.log.Warn("OWNERLEASE is off: programs are given messages, leader or not")
 	}
+}
+
+// contact returns when raft says that a leader was heard, or zero if that may be wrong: it
+// takes the end of a write for a contact, though the leader has sent the entries before the
+// write began, and so with those that have waited behind it. While a write is still under
+// way raft notes heartbeats only.
+func contact(heard, writing, slowUntil time.Time) time.Time {
+	if heard.After(slowUntil.Add(judgeTick)) || !writing.IsZero() && heard.After(writing) {
+		return heard
+	}
+	return time.Time{}
 }
 
 // over counts a contact and reports whether the lease is over. A server that leads

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,6 +188,133 @@ func TestOwnerLeaseHungDisk(t *testing.T) {
 			t.Errorf("not lapsed; raft says that it is %s", leader.plane.Status().Raft.Role)
 		}
 	})
+}
+
+// TestOwnerLeaseFollowersDisk proves that the lease of a follower ends in time whose disk
+// hung as the leader was lost and goes on before the lease is over: raft takes the end of
+// the write for a contact. While the disk hangs and the leader is there the lease holds.
+func TestOwnerLeaseFollowersDisk(t *testing.T) {
+	const limit = 2 * time.Second
+	story(t, 3, func(r *rig) {
+		disks := make(map[string]*hangingStore)
+		r.prepare = func(p *Plane) {
+			p.stores.Intercept(func(s raft.LogStore) raft.LogStore {
+				d := &hangingStore{LogStore: s, turn: make(chan struct{}, 1)}
+				disks[p.cfg.Self.Name] = d
+				return d
+			})
+		}
+		heard := make(map[string]chan bool)
+		for _, m := range r.servers {
+			heard[m.Name] = make(chan bool, 10)
+			r.start(m.Name, func(c *Config) {
+				c.OwnerLease, c.OnLease = limit, func(lapsed bool) { heard[m.Name] <- lapsed }
+			})
+		}
+		r.formed("a", "b", "c")
+		leader := r.leader()
+		follower := r.nodes["a"]
+		if follower == leader {
+			follower = r.nodes["b"]
+		}
+		free := disks[follower.name].hang()
+		defer func() { free() }()
+		leader.plane.Programs(1) // something to write
+		r.await("the disk hangs for longer than the lease", patience, func() bool { return follower.plane.stores.StalledFor() > 2*limit })
+		if n := len(heard[follower.name]); n > 0 {
+			t.Error("lapsed with a leader")
+		}
+		r.kill(leader.name)
+		lost := time.Now()
+		for name := range heard {
+			if name != leader.name && name != follower.name {
+				r.kill(name)
+			}
+		}
+		time.AfterFunc(limit-200*time.Millisecond, free)
+		free = func() {}
+		if lapsed := <-heard[follower.name]; !lapsed {
+			t.Error("it is said not to have lapsed")
+		}
+		if took := time.Since(lost); took > limit+2*judgeTick {
+			t.Errorf("lapsed %v after the leader was lost, with OWNERLEASE %v", took, limit)
+		}
+	})
+}
+
+// slowStore is a log on a disk that takes its time.
+type slowStore struct {
+	raft.LogStore
+	delay atomic.Int64 // ns
+}
+
+// StoreLogs implements raft.LogStore.
+func (s *slowStore) StoreLogs(l []*raft.Log) error {
+	<-time.After(time.Duration(s.delay.Load()))
+	return s.LogStore.StoreLogs(l)
+}
+
+// TestOwnerLeaseSlowDisk proves that the lease of a follower with a slow disk, which
+// writes all the time, holds as long as it has a leader.
+func TestOwnerLeaseSlowDisk(t *testing.T) {
+	for _, delay := range []time.Duration{110 * time.Millisecond, 150 * time.Millisecond} {
+		story(t, 3, func(r *rig) {
+			disks, heard := make(map[string]*slowStore), make(map[string]chan bool)
+			r.prepare = func(p *Plane) {
+				p.stores.Intercept(func(s raft.LogStore) raft.LogStore {
+					d := &slowStore{LogStore: s}
+					disks[p.cfg.Self.Name] = d
+					return d
+				})
+			}
+			for _, m := range r.servers {
+				heard[m.Name] = make(chan bool, 1000)
+				r.start(m.Name, func(c *Config) {
+					c.OwnerLease, c.OnLease = time.Second, func(lapsed bool) { heard[m.Name] <- lapsed }
+				})
+			}
+			r.formed("a", "b", "c")
+			leader, slow := r.leader(), "a"
+			if leader.name == slow {
+				slow = "b"
+			}
+			disks[slow].delay.Store(int64(delay))
+			for begin := time.Now(); time.Since(begin) < 10*time.Second; <-time.After(30 * time.Millisecond) {
+				if err := leader.plane.node.Load().Barrier(time.Second).Error(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r.leader() != leader {
+				t.Fatal("another leader: the test proves nothing")
+			}
+			if len(heard[slow]) > 0 {
+				t.Errorf("with writes of %v: lapsed %t", delay, <-heard[slow])
+			}
+		})
+	}
+}
+
+// TestContactAfterWrite proves that no contact counts which may be the end of a slow write,
+// and that heartbeats count during one, however soon the next one follows.
+func TestContactAfterWrite(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(ms) * time.Millisecond) }
+	for _, tc := range []struct {
+		what                 string
+		heard, writing, slow time.Time
+		counts               bool
+	}{
+		{"no write", at(0), time.Time{}, time.Time{}, true},
+		{"before the end", at(-1), time.Time{}, at(0), false},
+		{"the end", at(1), time.Time{}, at(0), false},
+		{"what waited behind it", at(99), time.Time{}, at(0), false},
+		{"later", at(101), time.Time{}, at(0), true},
+		{"a heartbeat while the next one is written", at(20), at(10), at(0), true},
+		{"the end, while the next one is written", at(5), at(10), at(0), false},
+	} {
+		if got := !contact(tc.heard, tc.writing, tc.slow).IsZero(); got != tc.counts {
+			t.Errorf("%s: counts %t", tc.what, got)
+		}
+	}
 }
 
 // TestOwnerLeaseAfterPause proves that a server that has stood still, whether it led or not,

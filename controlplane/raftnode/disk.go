@@ -16,6 +16,10 @@ import (
 // fullRetry is how often a write that found the disk full is tried again.
 const fullRetry = 250 * time.Millisecond
 
+// slowWrite is how long a write takes that is worth to be noted: what raft does next
+// may be about a moment long ago.
+const slowWrite = 100 * time.Millisecond
+
 // termKey is the key of the current term among raft's stable values. raft
 // panics when it cannot be written.
 const termKey = "CurrentTerm"
@@ -39,6 +43,7 @@ type writes struct {
 	patient atomic.Bool               // raft runs
 	turn    chan struct{}             // token, one write at a time: heartbeats bring terms beside raft's loop
 	began   atomic.Pointer[time.Time] // nil: no write under way
+	slow    atomic.Pointer[time.Time] // when the last slow one ended; nil: none was
 	full    atomic.Bool               // the write under way has found the disk full
 	over    atomic.Bool               // raft goes by what is not on disk: nothing is written any more
 	failed  chan error                // capacity 1
@@ -56,7 +61,12 @@ func (w *writes) write(f func() error) error {
 	defer func() { <-w.turn }()
 	now := time.Now()
 	w.began.Store(&now)
-	defer w.began.Store(nil)
+	defer func() {
+		if ended := time.Now(); ended.Sub(now) >= slowWrite {
+			w.slow.Store(&ended)
+		}
+		w.began.Store(nil)
+	}()
 	defer w.full.Store(false)
 	for {
 		if w.over.Load() {

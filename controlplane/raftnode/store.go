@@ -279,6 +279,18 @@ func (s *Stores) StalledFor() time.Duration {
 	return time.Since(*began)
 }
 
+// Writing returns since when a write has been under way, zero: none is; and when the
+// last one ended that took slowWrite or longer, zero: none did.
+func (s *Stores) Writing() (since, slowUntil time.Time) {
+	if began := s.writes.began.Load(); began != nil {
+		since = *began
+	}
+	if ended := s.writes.slow.Load(); ended != nil {
+		slowUntil = *ended
+	}
+	return since, slowUntil
+}
+
 // Full reports whether a write waits because the disk is full.
 func (s *Stores) Full() bool { return s.writes.full.Load() }
 
