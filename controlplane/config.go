@@ -87,6 +87,13 @@ type Config struct {
 	// long.
 	OnLease func(lapsed bool)
 
+	// StandIns returns the notes of this server about those that it stands in for, or
+	// has. With collect the leader wants to admit a start: what is not noted now must not
+	// begin for CollectHold. ForgetStandIn says that the ring knows of a note, so that it may go from
+	// the disk. Neither may block for long; both are nil, or neither; they need OnView.
+	StandIns      func(collect bool) []ring.StandIn
+	ForgetStandIn func(n ring.StandIn)
+
 	Times
 	StandbyAfter time.Duration // a voter that has not been UP for so long loses its vote to a standby that has caught up; default 1 min
 	SlaveGrace   time.Duration // a slave without session for so long is down; default 5 s
@@ -100,6 +107,9 @@ type Times struct {
 	SuspendGrace time.Duration // SUSPENDGRACE: how long a server may be without program; default 1 s
 	DownOut      time.Duration // DOWNOUT: AUTOMERGE takes a server out that has been down for so long; default 60 s
 	UpBackoffMax time.Duration // UPBACKOFFMAX: longest wait before coming up again after a flap; default 60 s
+	// AwaitStandIns: as leader this server admits a start only when all servers that
+	// are UP have told for whom they stood in, or a while has passed.
+	AwaitStandIns bool
 }
 
 func (t *Times) setDefaults() {
@@ -193,6 +203,9 @@ func (c *Config) validate() error {
 	}
 	if (c.Hold == nil) != (c.Release == nil) || c.Hold != nil && c.OnView == nil {
 		bad("of OnView, Hold and Release some are missing")
+	}
+	if (c.StandIns == nil) != (c.ForgetStandIn == nil) || c.StandIns != nil && c.OnView == nil {
+		bad("of OnView, StandIns and ForgetStandIn some are missing")
 	}
 	if !c.Slave && (c.DataDir == "" || c.Mux == nil) {
 		bad("a server needs DataDir and Mux")

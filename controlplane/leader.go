@@ -62,6 +62,7 @@ func (p *Plane) lead(ctx context.Context) {
 	wg.Go(func() { p.verdictLoop(ctx) })
 	wg.Go(func() { p.mergeLoop(ctx) })
 	wg.Go(func() { p.memberLoop(ctx, since) })
+	wg.Go(func() { p.standInLoop(ctx) })
 	p.applied.raise()
 	p.reports.raise()
 	wg.Wait()
@@ -73,6 +74,7 @@ func (p *Plane) lead(ctx context.Context) {
 func (p *Plane) takeOver(ctx context.Context) bool {
 	p.mu.Lock()
 	clear(p.observed)
+	clear(p.collecting)
 	p.alarm = ""
 	p.mu.Unlock()
 	for ctx.Err() == nil {
@@ -197,7 +199,7 @@ func (p *Plane) gather(v fsm.View, known map[ring.ID]knownServer, now time.Time)
 			k = knownServer{incarnation: s.Incarnation, since: now}
 		}
 		switch e := p.links[s.ID]; {
-		case e.State != ring.LinkAlive || e.Incarnation >= s.Incarnation:
+		case e.State != ring.LinkAlive || e.Incarnation >= s.Incarnation || p.collects(s.ID, now):
 			k.replaced = time.Time{}
 		case k.replaced.IsZero():
 			k.replaced = now

@@ -79,23 +79,24 @@ type Plane struct {
 	operators proposer      // of what its operators ask for
 	applying  chan struct{} // tokens: bound of raft.Apply under way
 
-	mu        sync.Mutex // guards what follows; nothing blocks under it
-	times     Times      // those of cfg count no more
-	waits     string
-	twin      string // why this process may not act as its server
-	refused   string // why the ring does not admit this start, if it said so
-	programs  int
-	noneSince time.Time // since when no program is attached
-	overtaken func()    // ends the report under way that there is none; nil: there is no such report
-	links     map[ring.ID]ring.Evidence
-	transfers []transferReport
-	leaving   bool
-	downs     []time.Time // when this start was declared DOWN while it ran
-	reach     map[ring.ID]bool
-	observed  map[ring.ID]observer // leader: evidence of the other servers
-	ranAt     time.Time            // when the watch loop last ran
-	pausedAt  time.Time            // when it ran again after a pause
-	alarm     string
+	mu         sync.Mutex // guards what follows; nothing blocks under it
+	times      Times      // those of cfg count no more
+	waits      string
+	twin       string // why this process may not act as its server
+	refused    string // why the ring does not admit this start, if it said so
+	programs   int
+	noneSince  time.Time // since when no program is attached
+	overtaken  func()    // ends the report under way that there is none; nil: there is no such report
+	links      map[ring.ID]ring.Evidence
+	transfers  []transferReport
+	leaving    bool
+	downs      []time.Time // when this start was declared DOWN while it ran
+	reach      map[ring.ID]bool
+	observed   map[ring.ID]observer   // leader: evidence of the other servers
+	collecting map[ring.ID]collection // leader: whose start waits for the notes of others
+	ranAt      time.Time              // when the watch loop last ran
+	pausedAt   time.Time              // when it ran again after a pause
+	alarm      string
 
 	progress   progress // of the merge, as last applied
 	progressAt time.Time
@@ -123,12 +124,13 @@ func New(cfg Config) (*Plane, error) {
 		client:  newRPCClient(cfg.Dial),
 		fatal:   make(chan error, 1),
 		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(), outlived: newSignal(), relisted: newSignal(),
-		applying:  make(chan struct{}, appliesMax),
-		noneSince: time.Now(),
-		ranAt:     time.Now(),
-		links:     make(map[ring.ID]ring.Evidence),
-		reach:     make(map[ring.ID]bool),
-		observed:  make(map[ring.ID]observer),
+		applying:   make(chan struct{}, appliesMax),
+		noneSince:  time.Now(),
+		ranAt:      time.Now(),
+		links:      make(map[ring.ID]ring.Evidence),
+		reach:      make(map[ring.ID]bool),
+		observed:   make(map[ring.ID]observer),
+		collecting: make(map[ring.ID]collection),
 	}
 	p.times = cfg.Times
 	p.servers.Store(&cfg.Servers)
@@ -325,6 +327,7 @@ func (p *Plane) viewLoop(ctx context.Context) {
 		}
 		p.cfg.OnView(v, p.incarnation(v))
 		p.shown.Store(v.Index)
+		p.forgetStandIns(v)
 		p.reports.raise() // which may wait for that
 		if fault.Every(fault.ApplyOutOfOrder, 5) && before != nil {
 			older := v

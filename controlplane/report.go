@@ -225,7 +225,7 @@ func (p *Plane) evidenceLoop(ctx context.Context) {
 		if addr == "" || p.leads() {
 			continue
 		}
-		body := evidenceBody{}
+		body := evidenceBody{StandIns: p.standIns(false)}
 		p.mu.Lock()
 		for _, e := range p.links {
 			body.Links = append(body.Links, e)

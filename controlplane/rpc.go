@@ -39,6 +39,7 @@ type op string
 const (
 	opProbe      op = "probe"       // who are you, have you a ring; probeAnswer
 	opWho        op = "who"         // who answers at my address; whoAnswer
+	opStandIns   op = "stand-ins"   // for whom do you stand in; standInsAnswer
 	opPropose    op = "propose"     // proposeBody; proposeAnswer; leader only
 	opCommand    op = "command"     // proposeBody; proposeAnswer; leader only; of operators
 	opRead       op = "read"        // readAnswer; leader only

@@ -256,6 +256,9 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 		q.Have, q.Voters, q.Need, strings.Join(q.Missing, ", "))
 	if q.Voters == 1 && !p.cfg.Slave {
 		text += onlyVoterAway
+		if p.timesNow().AwaitStandIns {
+			text += "; where REPLICA allows, STANDINAFTER ends that wait of its keys"
+		}
 	}
 	if !begun {
 		return text, slog.LevelInfo // there was never a quorum to be lost

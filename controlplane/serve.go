@@ -17,7 +17,8 @@ import (
 
 // evidenceBody is what a server observes of all others.
 type evidenceBody struct {
-	Links []ring.Evidence `json:"links"`
+	Links    []ring.Evidence `json:"links"`
+	StandIns []ring.StandIn  `json:"stand_ins,omitempty"`
 }
 
 // waitsBytesMax bounds what a server says of itself to others, who may repeat it.
@@ -40,6 +41,8 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
 	case req.Op == opWho:
 		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From)}, nil)
+	case req.Op == opStandIns && !req.Slave:
+		return p.reply(standInsAnswer{Notes: p.standIns(true)}, nil)
 	case !p.leads():
 		_, addr := p.leader()
 		return &response{Code: codeNotLeader, Leader: addr}
@@ -116,6 +119,9 @@ func (p *Plane) servePropose(ctx context.Context, req *request) *response {
 		if err := p.mayComeUp(ctx, req, up); err != nil {
 			return p.reply(nil, err)
 		}
+		if err := p.collectStandIns(ctx, up); err != nil {
+			return p.reply(nil, err)
+		}
 	}
 	b, err := fsm.Encode(c)
 	if err != nil {
@@ -172,10 +178,10 @@ func mayPropose(req *request, body fsm.Body) bool {
 
 func (p *Plane) serveEvidence(req *request) *response {
 	var body evidenceBody
-	if err := json.Unmarshal(req.Body, &body); err != nil || req.Slave || len(body.Links) > evidenceLinksMax {
+	if err := json.Unmarshal(req.Body, &body); err != nil || req.Slave || max(len(body.Links), len(body.StandIns)) > evidenceLinksMax {
 		return &response{Code: codeRefused, Text: "evidence that cannot be read, or of a slave"}
 	}
-	o := observer{at: time.Now(), links: make(map[ring.ID]ring.Evidence, len(body.Links))}
+	o := observer{at: time.Now(), standIns: body.StandIns, links: make(map[ring.ID]ring.Evidence, len(body.Links))}
 	for _, e := range body.Links {
 		o.links[e.Peer] = e
 	}

@@ -26,6 +26,8 @@ const (
 type observer struct {
 	at    time.Time
 	links map[ring.ID]ring.Evidence
+	// standIns are its notes about those that it stood in for.
+	standIns []ring.StandIn
 }
 
 // subject is a server about which the leader may decide.

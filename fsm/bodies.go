@@ -116,6 +116,20 @@ type ServerForgotten struct {
 	ID ring.ID `json:"id"`
 }
 
+// StoodIn says that server By has stood in for server For, which was unreachable
+// under this incarnation, by the table of this epoch, while nothing could be
+// decided. Where both of them have a slot in sync and For comes first, For
+// lacks what By took, if it is DOWN; else the ring went on with For, and By lacks what
+// that took. The one that lacks something is out of sync from now on (not with
+// DOMERGE off). A note that was applied before, or an older one, changes nothing.
+// Refusals: ErrUnknownNode, ErrInvalid.
+type StoodIn struct {
+	By          ring.ID          `json:"by"`
+	For         ring.ID          `json:"for"`
+	Incarnation ring.Incarnation `json:"incarnation"`
+	Epoch       ring.Epoch       `json:"epoch"`
+}
+
 // ServiceIn asks to take a server into service (SERVICEIN). Refusals:
 // ErrUnknownNode, ErrOperating, ErrStatusNotAllowed.
 type ServiceIn struct {
@@ -265,6 +279,9 @@ func (ServerForget) Type() CommandType { return CommandServerForget }
 
 // Type implements Body.
 func (ServerForgotten) Type() CommandType { return CommandServerForgotten }
+
+// Type implements Body.
+func (StoodIn) Type() CommandType { return CommandStoodIn }
 
 // Type implements Body.
 func (ServiceIn) Type() CommandType { return CommandServiceIn }

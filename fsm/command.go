@@ -25,6 +25,7 @@ const (
 	CommandServerReplace
 	CommandServerForget
 	CommandServerForgotten
+	CommandStoodIn
 
 	CommandServiceIn
 	CommandServiceOut
@@ -202,6 +203,7 @@ func init() {
 		CommandServerReplace:   command("ServerReplace", (*State).serverReplace),
 		CommandServerForget:    command("ServerForget", (*State).serverForget),
 		CommandServerForgotten: command("ServerForgotten", (*State).serverForgotten),
+		CommandStoodIn:         command("StoodIn", (*State).stoodIn),
 		CommandServiceIn:       command("ServiceIn", (*State).serviceIn),
 		CommandServiceOut:      command("ServiceOut", (*State).serviceOut),
 		CommandPendingTable:    command("PendingTable", (*State).pendingTable),

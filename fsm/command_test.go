@@ -28,6 +28,7 @@ func allBodies() []Body {
 		ServerReplace{Old: 3, New: 4},
 		ServerForget{ID: 3},
 		ServerForgotten{ID: 3},
+		StoodIn{By: 4, For: 3, Incarnation: 17, Epoch: ring.Epoch{Era: 1, Index: 19}},
 		ServiceIn{ID: 3},
 		ServiceOut{ID: 3, Auto: true},
 		PendingTable{Base: ring.Epoch{Era: 1, Index: 17}, Version: 19, Delta: []byte{1, 2, 3}},

@@ -169,6 +169,7 @@ func (s *State) serverForgotten(e *entry, b ServerForgotten) error {
 	}
 	s.forgetProposer(v.Boot)
 	s.servers = slices.DeleteFunc(s.servers, func(o server) bool { return o.ID == b.ID })
+	s.stood = slices.DeleteFunc(slices.Clone(s.stood), func(n StoodIn) bool { return n.By == b.ID || n.For == b.ID })
 	e.changed = true
 	return nil
 }

@@ -53,7 +53,7 @@ func (w *world) draw() Body {
 	if v.Merge != nil {
 		mergeID = v.Merge.ID
 	}
-	switch rapid.IntRange(0, 30).Draw(w.rt, "what") {
+	switch rapid.IntRange(0, 31).Draw(w.rt, "what") {
 	case 0, 1:
 		return w.serverUp(n, rapid.Bool().Draw(w.rt, "reboot"))
 	case 2:
@@ -92,6 +92,8 @@ func (w *world) draw() Body {
 		return ServerForget{ID: id(n)}
 	case 21:
 		return ServerForgotten{ID: id(n)}
+	case 22:
+		return w.stoodIn(v, n, inc)
 	}
 	if operating(v.Merge) && rapid.IntRange(0, 3).Draw(w.rt, "report") > 0 {
 		return w.report(v)
@@ -193,11 +195,13 @@ func (w *world) command(body Body) Command {
 }
 
 // step applies a body on both replicas and checks everything that must hold.
-func (w *world) step(body Body) {
+func (w *world) step(body Body) { w.play(w.command(body)) }
+
+// play is step for a command as it is.
+func (w *world) play(c Command) {
 	before := w.s.View()
-	c := w.command(body)
 	repeat := c.Proposer != 0 && c.Number < w.index // of a number that was applied
-	body = c.Body
+	body := c.Body
 	res := w.applyCommand(c)
 	after := w.s.View()
 	w.checkProposal(c, res, repeat, before.Table == after.Table && before.Merge == after.Merge)

@@ -36,6 +36,7 @@ type snapshotJSON struct {
 
 	Servers   []server   `json:"servers"`
 	Slaves    []Slave    `json:"slaves"`
+	Stood     []StoodIn  `json:"stood,omitempty"`
 	Proposals []proposal `json:"proposals"`
 
 	Base        []byte      `json:"base,omitempty"`    // ring.Assignment.Delta(nil)
@@ -52,7 +53,7 @@ func (s *State) Snapshot() []byte {
 	j := snapshotJSON{
 		Index: s.index, RingID: s.ringID, Era: s.era, Group: s.group, Params: s.params,
 		Epoch: s.epoch, Version: s.tableVersion, NextNumber: s.nextNumber,
-		Servers: s.servers, Slaves: s.slaves, Proposals: s.proposals,
+		Servers: s.servers, Slaves: s.slaves, Stood: s.stood, Proposals: s.proposals,
 		Merge: s.merge, MergeTimeUs: s.mergeTimeUs, Unsealed: s.unsealed, Held: s.held, Suspend: s.suspendOn,
 	}
 	if s.base != nil {
@@ -82,7 +83,7 @@ func (s *State) Restore(b []byte) error {
 	n := &State{
 		index: j.Index, ringID: j.RingID, era: j.Era, group: j.Group, params: j.Params,
 		epoch: j.Epoch, tableVersion: j.Version, nextNumber: j.NextNumber,
-		servers: j.Servers, slaves: j.Slaves, proposals: j.Proposals,
+		servers: j.Servers, slaves: j.Slaves, stood: j.Stood, proposals: j.Proposals,
 		merge: j.Merge, mergeTimeUs: j.MergeTimeUs, unsealed: j.Unsealed, held: j.Held, suspendOn: j.Suspend,
 	}
 	n.suspendOn = n.suspendOn && !fault.Bug(fault.ForgetSuspend)

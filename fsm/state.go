@@ -32,6 +32,7 @@ type State struct {
 	unsealed     bool
 	held         bool
 	suspendOn    bool
+	stood        []StoodIn // by By, For; replaced, never changed in place
 	proposals    []proposal
 	table        *ring.Table // what the fields above show; nil before RingInit
 	members      []Member    // what views share; parallel to table.Servers
@@ -121,7 +122,7 @@ func (s *State) View() View {
 		Table: s.table, Members: s.members,
 		Pending: s.pending, Merge: s.merge, MergeTimeUs: s.mergeTimeUs, Unsealed: s.unsealed,
 		MergeHeld: s.held, SuspendMerge: s.suspendOn,
-		Slaves: s.slaves,
+		Slaves: s.slaves, Stood: s.stood,
 	}
 }
 

@@ -32,6 +32,8 @@ type View struct {
 	SuspendMerge bool // SUSPENDMERGE is on
 
 	Slaves []Slave // by id
+	// Stood are the newest notes of each pair of servers that the log has.
+	Stood []StoodIn
 }
 
 // Member is the part of a server that its table entry does not show.

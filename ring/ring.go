@@ -93,3 +93,14 @@ type Evidence struct {
 	Incarnation Incarnation `json:"incarnation"` // of the peer, as last seen in its hello, or in the table when it was dialled and refused; 0 if never seen
 	State       LinkState   `json:"state"`
 }
+
+// StandIn is a server's note, on its disk, that it stands in for another one, or
+// has: that one acts by the table of Epoch under Incarnation and was unreachable.
+// Whoever collects the notes compares them with what the ring decided since.
+type StandIn struct {
+	For         ID          `json:"for"`
+	Incarnation Incarnation `json:"incarnation"`
+	RingID      uint64      `json:"ring_id,string"`
+	Epoch       Epoch       `json:"epoch"`
+	SinceUs     int64       `json:"since_us"` // unix microseconds
+}
