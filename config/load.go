@@ -112,6 +112,7 @@ func (c *Config) setGlobal(n *notes, g *keys, ini bool) {
 	c.DownOut = time.Duration(g.get("DOWNOUT").n)
 	c.SuspendGrace = time.Duration(g.get("SUSPENDGRACE").n)
 	c.setLease(n, g)
+	c.setStandIn(n, g)
 	c.UpBackoffMax = time.Duration(g.get("UPBACKOFFMAX").n)
 }
 
@@ -126,6 +127,24 @@ func (c *Config) setLease(n *notes, g *keys) {
 	if c.OwnerLease != 0 && (c.OwnerLease < time.Second || c.OwnerLease > c.DownAfter-leaseMargin) {
 		n.errorf(lease.at, "OWNERLEASE = %s: use 0s (off), or 1s and more that end %s before DOWNAFTER = %s", lease.text, durationString(leaseMargin), durationString(c.DownAfter))
 	}
+}
+
+// Never is StandInAfter when it is "never".
+const Never time.Duration = -1
+
+// setStandIn takes STANDINAFTER over. Who keeps data has to ask for it: both sides
+// of a broken network would act, and the ring goes on with what one of them took.
+func (c *Config) setStandIn(n *notes, g *keys) {
+	after := g.get("STANDINAFTER")
+	switch {
+	case !after.at.given() && (c.DoMerge || c.OwnerLease != 0 || c.DeliverMode == "RANDOM"):
+		g.force(n, "STANDINAFTER", neverWord, "")
+	case !after.at.given():
+		g.force(n, "STANDINAFTER", "0s", "")
+	case c.OwnerLease != 0 && after.text != neverWord:
+		n.errorf(after.at, "STANDINAFTER = %s: with OWNERLEASE = %s nobody acts for another server; use %s, or OWNERLEASE = 0s", after.text, durationString(c.OwnerLease), neverWord)
+	}
+	c.StandInAfter = time.Duration(g.get("STANDINAFTER").n)
 }
 
 // setSizes takes over the sizes of shared memory.

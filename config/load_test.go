@@ -153,6 +153,8 @@ func TestEdges(t *testing.T) {
 		"RINGBYTES=65536": true, "RINGBYTES=64KiB": true, "RINGBYTES=32KiB": false, "RINGBYTES=96KiB": false, "RINGBYTES=1MB": false,
 		"RINGBYTES=128MiB": true, "RINGBYTES=512MiB": false, "RINGBYTES=MiB": false, "RINGBYTES=-1MiB": false,
 		"SHMBYTESMAX=9223372036854775807GiB": false, "SHMBYTESMAX=1024GiB": true, "OWNERLEASE=0s": true, "OWNERLEASE=999ms": false, "OWNERLEASE=2s": true, "OWNERLEASE=2001ms": false,
+		"STANDINAFTER=never": true, "STANDINAFTER=Never": true, "STANDINAFTER=0": true, "STANDINAFTER=1h": true, "STANDINAFTER=61m": false, "STANDINAFTER=-1s": false,
+		"STANDINAFTER=10": false, "STANDINAFTER=": false, "STANDINAFTER=10s\nOWNERLEASE=2s": false, "STANDINAFTER=never\nOWNERLEASE=2s": true,
 		"OWNERLEASE=3s\nDOWNAFTER=4s": true, "SHMBYTESMAX=4MiB": false, "SHMBYTESMAX=5MiB": true,
 		"RAFTMAXVOTERS=1": true, "RAFTMAXVOTERS=63": true, "RAFTMAXVOTERS=2": false, "RAFTMAXVOTERS=65": false,
 		"DOWNAFTER=100ms": true, "DOWNAFTER=99ms": false, "DOWNAFTER=1h": true, "DOWNAFTER=61m": false, "DOWNAFTER=": false,

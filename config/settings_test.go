@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Settings has every key of [GLOBAL] once, in the order of the documentation,
@@ -114,4 +115,39 @@ func word(on bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// STANDINAFTER depends on what else the file says, unless it says it itself;
+// what it cannot be beside OWNERLEASE is refused by its line.
+func TestStandInAfter(t *testing.T) {
+	for keys, want := range map[string]time.Duration{
+		"DELIVERMODE=hash":                                0, // at once
+		"DELIVERMODE=hash\nDOMERGE=on":                    Never,
+		"DELIVERMODE=random":                              Never,
+		"DELIVERMODE=hash\nOWNERLEASE=2s":                 Never,
+		"DELIVERMODE=hash\nDOMERGE=on\nSTANDINAFTER=10s":  10 * time.Second,
+		"DELIVERMODE=hash\nDOMERGE=off\nSTANDINAFTER=nev": 0,
+	} {
+		conf, warnings, err := loadText("a.ini", strings.Replace(shortINI, "DELIVERMODE=hash", keys, 1))
+		if strings.HasSuffix(keys, "nev") {
+			if err == nil || !strings.Contains(err.Error(), "use a duration from 0s to 1h with its unit, like 250ms or 3s, or never") {
+				t.Errorf("%q: %v", keys, err)
+			}
+			continue
+		}
+		if err != nil || conf.StandInAfter != want || len(warnings) > 0 {
+			t.Errorf("%q: got %v (%v, %v), want %v", keys, conf.StandInAfter, warnings, err, want)
+		}
+		text := "never"
+		if want != Never {
+			text = durationString(want)
+		}
+		if got := conf.Value("STANDINAFTER"); got != text {
+			t.Errorf("%q: shown as %q, want %q", keys, got, text)
+		}
+	}
+	_, _, err := loadText("a.ini", strings.Replace(shortINI, "DELIVERMODE=hash", "DELIVERMODE=hash\nOWNERLEASE=2s\nSTANDINAFTER=5s", 1))
+	if err == nil || !strings.Contains(err.Error(), "STANDINAFTER = 5s: with OWNERLEASE = 2s nobody acts for another server; use never, or OWNERLEASE = 0s") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -97,6 +97,20 @@ func readDuration(s string, low, high time.Duration) (value, error) {
 	return value{text: durationString(d), n: int64(d)}, nil
 }
 
+// neverWord is what STANDINAFTER may say beside durations.
+const neverWord = "never"
+
+func readStandIn(s string) (value, error) {
+	if strings.EqualFold(s, neverWord) {
+		return value{text: neverWord, n: int64(Never)}, nil
+	}
+	v, err := readDuration(s, 0, time.Hour)
+	if err != nil {
+		return value{}, fmt.Errorf("%w, or %s", err, neverWord)
+	}
+	return v, nil
+}
+
 // durationString is short: 1h instead of 1h0m0s.
 func durationString(d time.Duration) string {
 	s := d.String()

@@ -22,6 +22,9 @@ func (noPorts) Settled(*flow.Session, flow.Stream, uint64)           {}
 func (noPorts) Outcome(*flow.Session, *flow.Record, bool, bool)      {}
 func (noPorts) Receivers(*flow.Session, uint64, int)                 {}
 func (noPorts) RequestFailed(*flow.Session, uint64)                  {}
+func (noPorts) StandIn(*flow.Peer, ring.Incarnation)                 {}
+func (noPorts) AskStandIn(*flow.Peer, *flow.Peer)                    {}
+func (noPorts) StandInEnded(*flow.Peer)                              {}
 func (noPorts) PullTable(*flow.Peer)                                 {}
 func (noPorts) SessionEnded(*flow.Session)                           {}
 

@@ -7,6 +7,9 @@ type Limits struct {
 	ShmBytesMax int64         // of all attachments together; default 1 GiB
 	HistoryMax  int           // passages that SetHistory makes the plane keep; 0: none
 	DownAfter   time.Duration // without an answer a link is silent; default 3 s
+	// StandInAfter: the next owner stands in for a server that could not be reached
+	// for so long, and that nothing was decided about; at least StandInMin, 0: never.
+	StandInAfter time.Duration
 }
 
 func (l *Limits) setDefaults() {
@@ -23,9 +26,10 @@ func (l *Limits) setDefaults() {
 func (p *Plane) SetLimits(l Limits) {
 	l.setDefaults()
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.cfg.Limits = l
 	p.history.resize(l.HistoryMax)
+	p.core.SetStandIn(int64(l.StandInAfter))
+	p.finishUnlock(&batch{})
 }
 
 // downAfter returns when a link without an answer is silent. Any goroutine that

@@ -177,9 +177,11 @@ func (p *Plane) handle(now int64, from carrier, peer *flow.Peer, name string, h 
 	switch h.Type {
 	case wire.TypeHello: // only the first frame is one
 	case wire.TypePing:
-		from.put(&wire.Header{Type: wire.TypePong, Seq: h.Seq, Epoch: p.epoch()}, nil, true)
-		p.comparePeerEpoch(now, from, h.Epoch)
+		p.answerPing(now, from, h)
 	case wire.TypePong:
+		if h.Flags&wire.FlagStandIn != 0 {
+			p.core.StandInAgreed(now, peer, ring.ID(h.Hash), h.Epoch)
+		}
 		p.comparePeerEpoch(now, from, h.Epoch)
 	case wire.TypeTableRequest:
 		if t := p.view.Table; t != nil && t.Epoch.Compare(h.Epoch) > 0 {

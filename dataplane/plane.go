@@ -122,6 +122,7 @@ type Plane struct {
 	staleRound  int64  // for a deliberate bug
 	shmBytes    int64
 	history     history
+	standIns    standIns
 	serving     int // distinct acting servers, as programs are told
 	loopOut     loop
 	loopIn      loop
@@ -157,7 +158,7 @@ func New(cfg Config) (*Plane, error) {
 		dialers: map[ring.ID]*dialer{}, inbound: map[ring.ID]*link{}, attached: map[wire.SessionID]*attachment{},
 		tunnelsIn: map[ring.ID]*tunnel{}, relays: map[relayID]*relay{}, history: history{limit: cfg.HistoryMax},
 	}
-	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave}, (*ports)(p))
+	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave, StandInNs: int64(cfg.StandInAfter)}, (*ports)(p))
 	p.loopOut.peer = p.core.Peer(cfg.Self)
 	p.loopIn.peer = p.core.Peer(inboundID(cfg.Self))
 	p.loopOut.peer.Handle, p.loopIn.peer.Handle = &p.loopOut, &p.loopIn
@@ -166,6 +167,9 @@ func New(cfg Config) (*Plane, error) {
 		return nil, err
 	}
 	p.store.log = cfg.Logger
+	if p.standIns, err = loadStandIns(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	if p.attch, err = listenAttachIn(cfg.System, cfg.RunDirs, cfg.Self); err != nil {
 		return nil, err
 	}
@@ -199,6 +203,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	p.finishUnlock(&batch{})
 
 	p.work.Go(func() { p.store.run(ctx) })
+	p.work.Go(func() { p.keepStandIns(ctx) })
 	p.work.Go(func() { p.runTicker(ctx) })
 	p.work.Go(func() { p.runReports(ctx) })
 	p.work.Go(func() { p.runPinger(ctx) })
@@ -299,10 +304,8 @@ func (p *Plane) applyView(v ring.View) {
 	p.serving = countActing(v.Table)
 	for _, a := range p.attached {
 		a.tellServing(p.serving)
-		if !a.ended && p.core.Displaced(a.session) {
-			a.kill(errDisplaced)
-		}
 	}
+	p.endDisplaced(errDisplaced)
 	p.syncDialers()
 	p.seek()
 }
@@ -401,21 +404,6 @@ func (p *Plane) logRefusal(text, from string, err error) {
 
 var errIncarnation = errors.New("this node has a new incarnation")
 
-func countActing(t *ring.Table) int {
-	if t == nil || t.Base == nil {
-		return 0
-	}
-	n := 0
-	seen := make([]bool, len(t.Servers))
-	for slot := range t.Base.Slots() {
-		if i := t.ActingSlot(slot); i >= 0 && !seen[i] {
-			seen[i] = true
-			n++
-		}
-	}
-	return n
-}
-
 // batch is what a goroutine owes the outside world after it has held the lock:
 // doorbells to ring, links to write. Each pump reuses its own.
 type batch struct {
@@ -465,6 +453,10 @@ func (p *Plane) finishUnlock(b *batch) {
 // reports whether the ticker must be woken. The caller holds mu.
 func (p *Plane) collect(b *batch) (wake bool) {
 	b.bells, b.writes = b.bells[:0], b.writes[:0]
+	if p.standIns.review {
+		p.standIns.review = false
+		p.endDisplaced(errStoodIn)
+	}
 	p.runLoops()
 	for i := 0; i < len(p.resumable); i++ {
 		a := p.resumable[i]

@@ -43,6 +43,7 @@ type world struct {
 	rings     int           // RingBytes of all nodes, 0 = default
 	history   int           // HistoryMax of all nodes
 	hello     time.Duration // HelloWithin of all nodes, 0 = default
+	standIn   time.Duration // StandInAfter
 }
 
 type testNode struct {
@@ -168,7 +169,7 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	}
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
-		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, Limits: dataplane.Limits{DownAfter: w.downAfter, HistoryMax: w.history},
+		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, Limits: dataplane.Limits{DownAfter: w.downAfter, HistoryMax: w.history, StandInAfter: w.standIn},
 		HelloWithin: w.hello,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			if w.cables != nil {

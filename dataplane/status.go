@@ -21,6 +21,7 @@ type Status struct {
 	Relays   int             `json:"relays"` // tunnels of others through this node
 	Relay    RelayStats      `json:"relay"`
 	Counters flow.Stats      `json:"counters"`
+	StandIns []StandInStatus `json:"stand_ins,omitempty"` // whom this server stands in for, or has
 }
 
 // LinkStatus is one link to or from another node.
@@ -48,7 +49,7 @@ func (p *Plane) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, Holding: p.core.Holding(), ShmBytes: p.shmBytes, Counters: p.core.Stats(),
-		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats}
+		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats, StandIns: p.standInStatus()}
 	for _, d := range p.dialers {
 		ls := LinkStatus{Peer: ring.HexID(d.id), Name: d.name, State: d.state.String(), Socket: -1}
 		if d.link != nil {

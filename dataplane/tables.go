@@ -118,22 +118,22 @@ func (s *tableStore) write() {
 // writeFile replaces a file as a whole: a crash leaves the old one or the new one.
 func writeFile(path string, b []byte) error {
 	if err := fault.Disk(); err != nil {
-		return fmt.Errorf("write table: %w", err)
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".table-*")
 	if err != nil {
-		return fmt.Errorf("write table: %w", err)
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	defer os.Remove(f.Name())
 	if _, err = f.Write(b); err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("write table: %w", err)
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
 	fault.Crash(fault.NodeTableWritten)
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("replace table: %w", err)
+		return fmt.Errorf("replace %s: %w", filepath.Base(path), err)
 	}
 	fault.Crash(fault.NodeTableKept)
 	return nil

@@ -22,3 +22,19 @@ func (p *Plane) SetServers(servers []Server) {
 	p.syncDialers()
 	p.finishUnlock(&batch{})
 }
+
+// countActing returns how many servers act for at least one slot.
+func countActing(t *ring.Table) int {
+	if t == nil || t.Base == nil {
+		return 0
+	}
+	n := 0
+	seen := make([]bool, len(t.Servers))
+	for slot := range t.Base.Slots() {
+		if i := t.ActingSlot(slot); i >= 0 && !seen[i] {
+			seen[i] = true
+			n++
+		}
+	}
+	return n
+}

@@ -74,8 +74,20 @@ type Status struct {
 // Status may be called from any goroutine.
 func (n *Node) Status() Status {
 	st := Status{Status: n.control.Status(), Data: n.data.Status(), Process: processStatus(), Config: n.configStatus()}
+	for _, s := range st.Data.StandIns {
+		st.Warnings = append(st.Warnings, standInWarning(s))
+	}
 	if refused := st.Config.Refused; refused != "" {
 		st.Warnings = append(st.Warnings, "the configuration has been changed and cannot take effect: "+refused)
 	}
 	return st
+}
+
+// standInWarning says for whom this server stands in, or has.
+func standInWarning(s dataplane.StandInStatus) string {
+	since := time.UnixMicro(s.SinceUs).UTC().Format(time.RFC3339)
+	if s.Active {
+		return fmt.Sprintf("this server has stood in for %s since %s: that one cannot be reached, and nothing is decided about it; if it runs, two servers answer for its keys", s.Name, since)
+	}
+	return fmt.Sprintf("this server stood in for %s from %s on, and the ring has not settled yet which of the two goes on", s.Name, since)
 }

@@ -208,6 +208,7 @@ func (n *Node) build(dir string) (err error) {
 		OnRestart: n.onRestart, OnLease: n.data.Lapse, Times: timesOf(cfg),
 		OnView: func(v fsm.View, self ring.Incarnation) { n.data.SetView(v.Ring(), self) },
 		Hold:   n.data.Hold, Release: n.data.Release,
+		StandIns: n.notes, ForgetStandIn: n.data.ForgetStandIn,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare control plane: %w", err)
@@ -226,6 +227,22 @@ func (n *Node) build(dir string) (err error) {
 		Owners: func(hash uint64) ctlport.Owners { return ctlport.OwnersOf(n.data.View().Table, hash) },
 	})
 	return nil
+}
+
+// standInAfter returns STANDINAFTER as the data plane wants it.
+func standInAfter(cfg *config.Config) time.Duration {
+	if cfg.StandInAfter == config.Never {
+		return 0
+	}
+	return max(cfg.StandInAfter, dataplane.StandInMin)
+}
+
+// notes returns this server's notes of stand-ins.
+func (n *Node) notes(collect bool) []ring.StandIn {
+	if collect {
+		return n.data.CollectStandIns(controlplane.CollectHold)
+	}
+	return n.data.StandIns()
 }
 
 // reports hands the data plane's observations to the control plane.

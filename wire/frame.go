@@ -46,9 +46,11 @@ const (
 	TypeReplyAck
 	// TypeReplyLater refuses a reply for now: Attempt (stream), Seq.
 	TypeReplyLater
-	// TypePing asks for a Pong: Epoch, Seq (bytes that a tunnel has carried).
+	// TypePing asks for a Pong: Epoch, Seq (bytes that a tunnel has carried). With
+	// FlagStandIn it asks to stand in for the server whose id is Hash.
 	TypePing
-	// TypePong answers a Ping: Epoch, Seq (of the Ping).
+	// TypePong answers a Ping: Epoch, Seq (of the Ping). With FlagStandIn its sender
+	// stands in for Hash.
 	TypePong
 	// TypeHello opens a link in each direction: Attempt (of the last tunnel that
 	// its sender opened); payload is a Hello.
@@ -109,6 +111,9 @@ const (
 	// FlagMaybeRepeat beside it says that a server program may have taken the
 	// message, and does not change any more.
 	FlagGivenUp
+	// FlagStandIn says of a TypeMessage that its sender has no way to the acting
+	// owner, for which this node stands in; TypePing and TypePong say that, too.
+	FlagStandIn
 )
 
 // HeaderBytes is the size of an encoded Header.

@@ -17,6 +17,9 @@ func (*nullPorts) Settled(*Session, Stream, uint64)                             
 func (*nullPorts) Outcome(*Session, *Record, bool, bool)                              {}
 func (*nullPorts) Receivers(*Session, uint64, int)                                    {}
 func (*nullPorts) RequestFailed(*Session, uint64)                                     {}
+func (*nullPorts) StandIn(*Peer, ring.Incarnation)                                    {}
+func (*nullPorts) AskStandIn(*Peer, *Peer)                                            {}
+func (*nullPorts) StandInEnded(*Peer)                                                 {}
 func (*nullPorts) PullTable(*Peer)                                                    {}
 func (*nullPorts) SessionEnded(*Session)                                              {}
 

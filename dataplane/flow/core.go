@@ -25,6 +25,7 @@ type Config struct {
 	SessionsMax int   // senders' sessions whose sequences are remembered; default 4,096
 	RetryMinNs  int64 // first back-off after a refusal; default 1 ms
 	RetryMaxNs  int64 // longest back-off; default 50 ms
+	StandInNs   int64 // after how long without a way to a server another one may stand in for it; 0: never
 	ReplyHoldNs int64 // how long a reply waits for a way to its asker; default 1 s
 }
 
@@ -58,8 +59,11 @@ type Core struct {
 	admittedInc ring.Incarnation // the incarnation that admitted belongs to
 	admitted    ring.Epoch       // epoch of the first table that showed self
 	seal        *ring.SlotSet
-	sealed      int  // untaken records in sealed slots
-	held        bool // see Hold
+	sealed      int   // untaken records in sealed slots
+	held        bool  // see Hold
+	standing    int   // peers that this node stands in for
+	noneBefore  int64 // until then it begins to do so for no other one
+	askNs       int64 // when to look again for whom another one is to be asked
 
 	// Peers and sessions of this node.
 	peers      map[ring.ID]*Peer
@@ -95,8 +99,10 @@ type Core struct {
 	orphans  int          // of these, records of forgotten sets
 	numbers  int          // next number of a program
 
-	fansFree []*fan // to be used again
-	chosen   []int  // scratch of chooseCopies
+	fansFree []*fan   // to be used again
+	chosen   []int    // scratch of chooseCopies
+	owners   []int    // scratch of ownersOf
+	asking   []asking // scratch of lookForDeputies
 
 	// Scratch for calls of ports, which must not keep what they are given.
 	header   wire.Header
@@ -178,6 +184,7 @@ func (c *Core) Tick(nowNs int64) {
 	for _, p := range c.peerList {
 		c.pullAgain(nowNs, p)
 	}
+	c.tickAway(nowNs)
 	c.reap()
 }
 
@@ -226,6 +233,7 @@ type Stats struct {
 	CopiesGivenUp  uint64 `json:"copies_given_up"` // of these kinds, copies whose server left or ended, or that came to their deadline
 
 	Accepted  uint64 `json:"accepted"`  // messages given to a program
+	StoodIn   uint64 `json:"stood_in"`  // of these, in the place of a server that could not be reached
 	Taken     uint64 `json:"taken"`     // of these, taken by it
 	Withdrawn uint64 `json:"withdrawn"` // of these, untaken when it ended
 	Restored  uint64 `json:"restored"`  // messages that a program brought back after a restart of the node

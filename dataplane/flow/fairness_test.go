@@ -3,6 +3,7 @@ package flow
 import (
 	"testing"
 
+	"github.com/chmpx/chmpx/ring"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -33,6 +34,9 @@ func (*pipe) Settled(*Session, Stream, uint64)      {}
 func (*pipe) RequestFailed(*Session, uint64)        {}
 func (*pipe) Outcome(*Session, *Record, bool, bool) {}
 func (*pipe) Receivers(*Session, uint64, int)       {}
+func (*pipe) StandIn(*Peer, ring.Incarnation)       {}
+func (*pipe) AskStandIn(*Peer, *Peer)               {}
+func (*pipe) StandInEnded(*Peer)                    {}
 func (*pipe) PullTable(*Peer)                       {}
 func (*pipe) SessionEnded(*Session)                 {}
 

@@ -90,6 +90,15 @@ type Ports interface {
 	// RequestFailed tells the program that no reply comes to the request with
 	// this sequence: who took it ended before it replied.
 	RequestFailed(s *Session, seq uint64)
+	// StandIn wants a note on disk that this node stands in for p, which has this
+	// incarnation. StandInNoted tells how that went.
+	StandIn(p *Peer, inc ring.Incarnation)
+	// AskStandIn asks deputy, which is another node, whether it stands in for p
+	// (StandInAsked there), under the epoch of the present table. It may be lost.
+	AskStandIn(deputy, p *Peer)
+	// StandInEnded says that this node does not stand in for p any more. What programs
+	// hold for it may be displaced.
+	StandInEnded(p *Peer)
 	// PullTable asks the peer for its table, which is newer than this node's.
 	PullTable(p *Peer)
 	// SessionEnded says that a detached session has nothing left: its segment may be freed.

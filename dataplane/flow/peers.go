@@ -18,6 +18,14 @@ type Peer struct {
 	links uint32 // counts links, to tell one from the next
 	dest  int    // index into Core.dests, -1 = never was a server
 
+	wayNs    int64 // since when there has been no way to it, by away
+	away     away
+	cut      bool    // for StandInNs: its messages may go to who stands in for it
+	stood    bool    // this node stands in for it
+	noting   bool    // the note of that is being written
+	noteNs   int64   // no other attempt before
+	deputies []*Peer // they have said that they stand in for it
+
 	shown       // by the table
 	was   shown // by the one before
 
@@ -39,7 +47,10 @@ type shown struct {
 // ID returns the id that the peer was created with.
 func (p *Peer) ID() ring.ID { return p.id }
 
-func (p *Peer) setReady() { p.ready = p.up && p.tableInc != 0 && p.tableInc == p.inc }
+func (c *Core) setReady(p *Peer) {
+	p.ready = p.up && p.tableInc != 0 && p.tableInc == p.inc
+	c.followWay(p)
+}
 
 // Peer returns the peer with this id, creating it at first. Peers are kept for
 // the life of the core; the owner creates only those that it admits.
@@ -67,7 +78,7 @@ func (c *Core) PeerUp(nowNs int64, p *Peer, inc ring.Incarnation) {
 		p.links++
 	}
 	p.inc = inc
-	p.setReady()
+	c.setReady(p)
 	if same == again {
 		c.tellLostAgain(p)
 	}
@@ -108,7 +119,7 @@ func (c *Core) PeerDown(p *Peer) {
 	p.up, p.full = false, false
 	p.want = ring.Epoch{}
 	p.replyAcks = p.replyAcks[:0] // its streams may be those of another process next time
-	p.setReady()
+	c.setReady(p)
 	for _, s := range c.sessions {
 		if s.waiting() { // for room on this link perhaps, and may go elsewhere now
 			c.due(&s.requests, 0)
@@ -160,7 +171,10 @@ func (c *Core) SetView(nowNs int64, t *ring.Table, self ring.Incarnation, seal *
 	}
 	changed := false // what a server may be sent
 	for _, p := range c.peerList {
-		p.setReady()
+		if p.tableInc != p.was.tableInc {
+			c.renewed(p)
+		}
+		c.setReady(p)
 		changed = changed || p.shown != p.was
 		if p.want.Compare(c.epoch) <= 0 {
 			p.want = ring.Epoch{}
@@ -218,12 +232,19 @@ func (c *Core) readServers(t *ring.Table) {
 	}
 }
 
-// route returns the peer that acts for a hash, nil if nobody does.
+// route returns the peer that acts for a hash, or may stand in for it; nil if nobody does.
 func (c *Core) route(hash uint64) *Peer {
-	if i := c.table.Acting(hash); i >= 0 {
-		return c.servers[i]
+	i := c.table.Acting(hash)
+	if i < 0 {
+		return nil
 	}
-	return nil
+	p := c.servers[i]
+	if p.cut {
+		if d := c.deputy(hash); d != nil {
+			return d
+		}
+	}
+	return p
 }
 
 // wantTable asks p for its table, which is newer, once per epoch; Tick asks again.

@@ -200,7 +200,7 @@ func (c *Core) mayHave(h *wire.Header) bool {
 	}
 	switch h.Kind {
 	case wire.KindHash:
-		return c.table.Acting(h.Hash) == c.selfIndex
+		return c.table.Acting(h.Hash) == c.selfIndex || h.Flags&wire.FlagStandIn != 0 && h.Epoch == c.epoch && c.standsIn(h.Hash)
 	case wire.KindRandom:
 		return c.servers[c.selfIndex].serving
 	default: // its sender has chosen us; what has changed since, short of our leaving, does not matter
@@ -215,7 +215,7 @@ func (c *Core) mayHave(h *wire.Header) bool {
 func (c *Core) mayKeep(r *handed) bool {
 	switch r.kind {
 	case wire.KindHash:
-		return c.selfIndex >= 0 && c.table.Acting(r.hash) == c.selfIndex
+		return c.selfIndex >= 0 && (c.table.Acting(r.hash) == c.selfIndex || c.standsIn(r.hash))
 	case wire.KindRandom:
 		return c.selfIndex >= 0 && c.servers[c.selfIndex].tableInc != 0
 	default:

@@ -53,7 +53,7 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 	d := &c.delivery
 	*d = Delivery{
 		Stream: Requests, From: set.peer.id, Session: set.id, Seq: h.Seq, Hash: h.Hash, Kind: h.Kind,
-		Flags: h.Flags | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
+		Flags: h.Flags&^wire.FlagStandIn | set.doubt(h), DeadlineMs: h.DeadlineMs, Payload: payload,
 	}
 	if h.Kind == wire.KindHash {
 		c.giveByHash(set, h, d)
@@ -65,6 +65,9 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 
 // giveByHash gives a message to the program that acts for its hash.
 func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
+	if c.table.Acting(h.Hash) != c.selfIndex {
+		d.Flags |= wire.FlagMaybeRepeat // a stand-in cannot know what the owner was given
+	}
 	s, free := c.choose(h.Hash)
 	if !free {
 		c.later(set, h, waitNode, &c.waiters)
@@ -86,6 +89,9 @@ func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
 // given notes that the program of s has been given a message.
 func (c *Core) given(set *inSet, h *wire.Header, s *Session, end uint64) {
 	c.stats.Accepted++
+	if h.Kind == wire.KindHash && c.table.Acting(h.Hash) != c.selfIndex {
+		c.stats.StoodIn++
+	}
 	set.accepted.add(h.Seq)
 	set.attempts[h.Seq%Window] = h.Attempt
 	set.untaken++

@@ -26,6 +26,7 @@ type rig struct {
 	owners [4]int
 	incs   []ring.Incarnation // 0 = DOWN
 	held   bool               // who is DOWN restarts and is waited for
+	width  int                // owners of a slot: its own, and those behind it, all in sync
 }
 
 const ms = int64(1e6)
@@ -41,7 +42,7 @@ func newRig(t *testing.T, self ring.ID) *rig {
 // table returns the next table of the ring.
 func (r *rig) table() *ring.Table {
 	r.epoch++
-	t := ring.Table{Epoch: ring.Epoch{Era: 1, Index: r.epoch}, Base: ring.NewAssignment(len(r.owners), 1)}
+	t := ring.Table{Epoch: ring.Epoch{Era: 1, Index: r.epoch}, Base: ring.NewAssignment(len(r.owners), max(r.width, 1))}
 	for i, inc := range r.incs {
 		s := ring.Server{ID: ring.ID(100 + i), Number: uint16(i), Status: ring.ServiceIn, Incarnation: inc, Held: r.held && inc == 0}
 		if inc != 0 {
@@ -50,7 +51,10 @@ func (r *rig) table() *ring.Table {
 		t.Servers = append(t.Servers, s)
 	}
 	for slot, n := range r.owners {
-		t.Base.Owners[slot], t.Base.InSync[slot] = uint16(n), 1
+		for k := range t.Base.Width {
+			t.Base.Owners[slot*t.Base.Width+k] = uint16((n + k) % len(r.incs))
+			t.Base.InSync[slot] |= 1 << k
+		}
 	}
 	table, err := ring.NewTable(t)
 	if err != nil {
@@ -157,6 +161,9 @@ func markOf(f wire.Flags) string {
 	if f&wire.FlagTooLarge != 0 {
 		return markOf(f&^wire.FlagTooLarge) + " too large"
 	}
+	if f&wire.FlagStandIn != 0 {
+		return markOf(f&^wire.FlagStandIn) + " stand-in"
+	}
 	if f&wire.FlagMaybeRepeat != 0 {
 		return " maybe-repeat"
 	}
@@ -209,5 +216,10 @@ func (r *rig) Outcome(_ *Session, rec *Record, delivered, maybe bool) {
 }
 func (r *rig) Receivers(_ *Session, seq uint64, n int) { r.notef("message %d goes to %d", seq, n) }
 func (r *rig) RequestFailed(_ *Session, seq uint64)    { r.notef("request %d failed", seq) }
-func (r *rig) PullTable(p *Peer)                       { r.notef("pull the table of %d", p.ID()) }
-func (r *rig) SessionEnded(s *Session)                 { r.notef("session %d ended", s.ID()[0]) }
+func (r *rig) StandIn(p *Peer, inc ring.Incarnation) {
+	r.notef("note that it stands in for %d, incarnation %d", p.ID(), inc)
+}
+func (r *rig) AskStandIn(d, p *Peer)   { r.notef("ask %d to stand in for %d", d.ID(), p.ID()) }
+func (r *rig) StandInEnded(p *Peer)    { r.notef("no longer in the place of %d", p.ID()) }
+func (r *rig) PullTable(p *Peer)       { r.notef("pull the table of %d", p.ID()) }
+func (r *rig) SessionEnded(s *Session) { r.notef("session %d ended", s.ID()[0]) }

@@ -109,6 +109,9 @@ func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pr
 	if pred != nil {
 		c.header.PredDelta = uint16(e.rec.Seq - pred.rec.Seq)
 	}
+	if e.rec.Kind == wire.KindHash && c.inPlace(e.rec.Hash, p) {
+		c.header.Flags |= wire.FlagStandIn
+	}
 	if !c.send(s, e, p, pr, e.resend) {
 		return false
 	}
@@ -276,6 +279,7 @@ func (c *Core) refused(nowNs int64, p *Peer, h *wire.Header) {
 			c.wantTable(nowNs, p, h.Epoch)
 			return
 		}
+		c.refusedAsDeputy(e.rec.Hash, p)
 		if c.route(e.rec.Hash) != p { // our table is as new and names another
 			c.scan(nowNs, s)
 			return

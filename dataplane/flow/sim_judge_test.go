@@ -27,10 +27,11 @@ type judge struct {
 	count   judgeCount
 }
 
-type judgeCount struct{ sent, taken, repeats, answers, failed, expired, struck, kept int }
+type judgeCount struct{ sent, taken, repeats, answers, failed, expired, struck, kept, stoodIn int }
 
 func (c *judgeCount) add(o *judgeCount) {
 	c.sent, c.taken, c.repeats, c.answers = c.sent+o.sent, c.taken+o.taken, c.repeats+o.repeats, c.answers+o.answers
+	c.stoodIn += o.stoodIn
 	c.failed, c.expired, c.struck, c.kept = c.failed+o.failed, c.expired+o.expired, c.struck+o.struck, c.kept+o.kept
 }
 
@@ -113,16 +114,17 @@ func (j *judge) taken(a *simAtt, r *simIn) {
 		return
 	}
 	slot := int(r.d.Hash % simSlots)
-	if v := &w.views[n.table]; !a.gone && (v.owner(w, slot) != n || v.incarnation(n) != r.inc) {
+	flagged := r.d.Flags&wire.FlagMaybeRepeat != 0
+	standsIn := w.judgeStandIn(a, r, flagged)
+	if v := &w.views[n.table]; !a.gone && !standsIn && (v.owner(w, slot) != n || v.incarnation(n) != r.inc) {
 		w.fail("OWNER: %v takes %v of slot %d, although %v knows that it is not the owner", a.prog, m, slot, n)
 	}
-	flagged := r.d.Flags&wire.FlagMaybeRepeat != 0
 	if flagged && !j.excused && !w.opt.deaths {
 		w.fail("REPEAT: %v is marked without any reason", m)
 	}
 	if m.takes > 1 {
 		j.count.repeats++
-		if !flagged && !unaware {
+		if !flagged && !unaware && m.stoodFor != n {
 			w.fail("REPEAT: %v is taken again on %v without mark", m, n)
 		}
 		if !j.excused && !m.worked {
@@ -135,7 +137,7 @@ func (j *judge) taken(a *simAtt, r *simIn) {
 		}
 		j.order[key] = max(j.order[key], m.seq)
 	}
-	if !unaware {
+	if !unaware && !standsIn {
 		j.owner(n, r)
 	}
 }

@@ -46,6 +46,8 @@ const (
 	frameEnd // the connection is gone
 	frameTableRequest
 	frameTable
+	frameAsk   // to stand in for h.Hash
+	frameAgree // it does
 )
 
 type simFrame struct {
@@ -65,7 +67,7 @@ func (l *simLink) idle() bool {
 func (l *simLink) relay() {
 	w := l.w
 	l.via = nil
-	if v := w.servers[w.one(len(w.servers))]; w.opt.cuts && !w.calm && v.alive && v != l.a.node && v != l.b.node && w.chance(.6) {
+	if v := w.servers[w.one(len(w.servers))]; w.opt.cuts && !w.calm && v.alive && v != l.a.node && v != l.b.node && w.chance(.6) && !w.apart(v, l.a.node) {
 		l.via = v
 	}
 }
@@ -165,6 +167,13 @@ func (e *simEnd) step() {
 			n.table = f.view
 			n.setView()
 		}
+	case frameAsk:
+		if n.core.StandInAsked(n.w.now, ring.ID(f.h.Hash), f.h.Epoch) {
+			e.send(simFrame{kind: frameAgree, h: f.h})
+		}
+	case frameAgree:
+		n.w.logf("%v stands in for %d, hears %v", e.far.node, f.h.Hash, n)
+		n.core.StandInAgreed(n.w.now, p, ring.ID(f.h.Hash), f.h.Epoch)
 	case frameData:
 		n.w.logf("%v gets %s %v from %v: att %d low -%d pred -%d epoch %d base %d mask %x", n, typeName(f.h.Type), f.msg, e.far.node,
 			f.h.Attempt, f.h.LowDelta, f.h.PredDelta, f.h.Epoch.Index, f.h.Seq, f.h.Hash)
@@ -264,6 +273,9 @@ func (o *simPorts) Deliver(s *Session, d *Delivery) (uint64, bool) {
 		w.fail("%v was given the payload of %v as %d/h%d", a.prog, m, d.Seq, d.Hash)
 	}
 	w.logf("%v on %v is given %v", a.prog, n, m)
+	if w.opt.noStandInMark && w.views[n.table].table.Acting(d.Hash) != n.idx {
+		d.Flags &^= wire.FlagMaybeRepeat
+	}
 	a.inEnd++
 	a.in = append(a.in, simIn{msg: m, d: *d, inc: n.inc, view: n.table, end: a.inEnd})
 	w.opt.delivered(n, d)

@@ -22,6 +22,8 @@ type mutation struct {
 	seed            uint64                                        // that shows it
 	noMaybe         bool                                          // that it may have been taken is not said
 	noGivenUp       bool                                          // what was given up is not marked in the ring
+	noNote          bool                                          // a stand-in begins without a note
+	noStandInMark   bool                                          // what a stand-in is given is not marked
 	early           bool                                          // deadlines pass at once
 	onFrame         func(e *simEnd, p *Peer, h *wire.Header) bool // false: the frame is lost
 	onTaken         func(n *simNode)
@@ -154,13 +156,13 @@ var simActions = []struct {
 	}},
 	{"tick", 48, func(w *sim) { w.tick(int64(w.one(8_000_000))) }},
 	{"apply the log", 60, func(w *sim) {
-		if n := w.anyNode(); n != nil && n.raft+1 < len(w.views) {
+		if n := w.anyNode(); n != nil && n.raft+1 < len(w.views) && !w.split {
 			n.applyRaft(n.raft + 1 + w.one(len(w.views)-n.raft-1))
 			w.flush(n)
 		}
 	}},
 	{"connect", 48, func(w *sim) {
-		if l := w.links[w.one(len(w.links))]; l.idle() && l.a.node.alive && l.b.node.alive {
+		if l := w.links[w.one(len(w.links))]; l.idle() && l.a.node.alive && l.b.node.alive && !w.apart(l.a.node, l.b.node) {
 			l.connect()
 		}
 	}},
@@ -171,7 +173,7 @@ var simActions = []struct {
 	}},
 	{"move slots", 27, func(w *sim) {
 		switch {
-		case !w.opt.merges:
+		case !w.opt.merges, w.split:
 		case w.last().merge == nil:
 			w.seal()
 		default:
@@ -196,7 +198,7 @@ var simActions = []struct {
 	}},
 	{"declare a server down", 9, func(w *sim) {
 		n := w.servers[w.one(len(w.servers))]
-		if up, _ := w.last().status(n); up && w.opt.crash && (!n.alive || w.chance(.2)) {
+		if up, _ := w.last().status(n); up && w.opt.crash && !w.split && (!n.alive || w.chance(.2)) {
 			w.down(n)
 		}
 	}},
@@ -205,7 +207,7 @@ var simActions = []struct {
 		if !n.alive {
 			w.logf("%v restarts", n)
 			n.start()
-		} else if n.server && !w.admitted(n) {
+		} else if n.server && !w.admitted(n) && !w.split {
 			w.admit(n)
 		}
 	}},
@@ -228,6 +230,10 @@ var simActions = []struct {
 
 // wild does one random thing.
 func (w *sim) wild() {
+	if w.opt.standIns && w.chance(.06) {
+		simSplits[w.one(len(simSplits))].do(w)
+		return
+	}
 	sum := 0
 	for i := range simActions {
 		sum += simActions[i].weight
@@ -299,6 +305,7 @@ func (w *sim) deliver() {
 
 // flush ends a batch of events of a node, now or with a later one.
 func (w *sim) flush(n *simNode) {
+	n.cutDisplaced()
 	if n.alive && (w.calm || w.chance(.8)) {
 		n.core.Flush()
 		n.look()
@@ -318,6 +325,7 @@ func (w *sim) tick(ns int64) {
 // settle lets everything come back and go on, and reports whether all is quiet.
 func (w *sim) settle() bool {
 	quiet := true
+	w.heal()
 	for _, n := range w.nodes {
 		if !n.alive {
 			n.start()
@@ -370,6 +378,7 @@ func (w *sim) drain() bool {
 		}
 	}
 	for _, n := range w.nodes {
+		n.cutDisplaced()
 		for _, a := range slices.Clone(n.atts) {
 			for a.untaken() {
 				quiet = false
@@ -390,6 +399,10 @@ func (w *sim) drain() bool {
 		}
 		n.look()
 		quiet = quiet && n.core.untaken == 0 && len(n.core.acks) == 0 && n.core.dueNs == never
+	}
+	for _, n := range w.nodes {
+		quiet = quiet && len(n.toNote) == 0
+		n.writeNotes(true)
 	}
 	w.tick(2_000_000)
 	return quiet

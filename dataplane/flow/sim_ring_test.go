@@ -191,6 +191,7 @@ func (n *simNode) look() {
 
 // admit is NodeUp of a running process.
 func (w *sim) admit(n *simNode) {
+	w.collect(n)
 	inc := ring.Incarnation(len(w.views) + 1000)
 	w.edit(func(e *tableEdit) {
 		e.up[n], e.inc[n] = true, inc
@@ -223,7 +224,7 @@ func (w *sim) down(n *simNode) bool {
 		e.up[n] = false
 		for i, o := range e.owners {
 			if o == n && !alone {
-				e.owners[i] = heirs[w.one(len(heirs))]
+				e.owners[i] = w.heir(i, heirs)
 			}
 		}
 		e.dropMergeOf(n)

@@ -46,6 +46,8 @@ var simKinds = []struct {
 	{"refusals come twice", simOptions{cuts: true, merges: true, deaths: true, replays: true}, 800},
 	{"deadlines pass", simOptions{cuts: true, merges: true, deadlines: true}, 600},
 	{"nobody acts", simOptions{cuts: true, deaths: true, crash: true, deadlines: true}, 1000},
+	{"others stand in", simOptions{cuts: true, merges: true, deaths: true, standIns: true}, 1500},
+	{"others stand in for the dead", simOptions{cuts: true, crash: true, deaths: true, returns: true, standIns: true}, 1500},
 	{"everything", simOptions{cuts: true, merges: true, deaths: true, crash: true}, 4000},
 }
 
@@ -64,7 +66,7 @@ func TestContractHoldsUnderRandomInterleavings(t *testing.T) {
 	for _, k := range simKinds {
 		t.Run(k.name, func(t *testing.T) {
 			var total judge
-			runs := runsOf(k.runs, 10000)
+			runs := runsOf(k.runs, 13000)
 			for seed := range runs {
 				w := run(seed, k.opt)
 				if len(w.bad) > 0 {
@@ -128,6 +130,11 @@ func TestContractHoldsForStateMachine(t *testing.T) {
 				t.Fatalf("%s:\n%s", k.name, strings.Join(w.bad, "\n"))
 			}
 		}}
+		if opt.standIns {
+			for i := range simSplits {
+				actions[simSplits[i].name] = func(*rapid.T) { simSplits[i].do(w) }
+			}
+		}
 		for i := range simActions {
 			act := &simActions[i]
 			for n := range (act.weight + 47) / 48 { // rapid chooses evenly among names

@@ -28,7 +28,9 @@ type simOptions struct {
 	steps   int
 	// messages have deadlines, servers go down without heirs
 	deadlines bool
-	kinds     simKindOptions
+	// the ring falls apart, and servers stand in for others
+	standIns bool
+	kinds    simKindOptions
 	mutation
 }
 
@@ -46,6 +48,7 @@ type simNode struct {
 	final  int // id of the merge that this node, as donor, has drained for
 	atts   []*simAtt
 	links  []*simLink
+	simStandIns
 }
 
 type simUp struct {
@@ -127,10 +130,11 @@ type simMsg struct {
 	again       bool // random: the node that knew where it was has ended
 	undelivered int  // reports
 	delivered   int
-	reported    *simAtt // by this one last
-	never       bool    // reported as not delivered
-	worked      bool    // a program ended that was not done with it
-	lost        bool    // its program ended, then its node: nothing is promised any more
+	reported    *simAtt  // by this one last
+	never       bool     // reported as not delivered
+	worked      bool     // a program ended that was not done with it
+	stoodFor    *simNode // taken in the place of this one, which may have it as well
+	lost        bool     // its program ended, then its node: nothing is promised any more
 }
 
 type sim struct {
@@ -148,6 +152,7 @@ type sim struct {
 	width   int // owners per slot
 	budget  int // messages still to send
 	calm    bool
+	split   bool // the ring has fallen apart: the log decides nothing
 	stuck   bool // programs take nothing
 	slow    bool // and answer nothing by themselves
 	judge   judge
@@ -185,6 +190,9 @@ func newSimOf(src rand.Source, opt simOptions) *sim {
 	servers, slaves := 2+w.one(2), 1+w.one(2)
 	w.width = 1
 	if w.opt.kinds.wide {
+		servers, w.width = 2+w.one(3), 2+w.one(2)
+	}
+	if w.opt.standIns {
 		servers, w.width = 2+w.one(3), 2+w.one(2)
 	}
 	w.linkCap = w.opt.kinds.linkCap(2 + w.one(10))
@@ -237,6 +245,7 @@ func (n *simNode) start() {
 	if n.w.opt.crash && n.w.chance(.3) {
 		cfg.SessionsMax = 2
 	}
+	n.startStandIns(&cfg)
 	n.core = New(cfg, (*simPorts)(n))
 	n.atts = nil
 	for _, l := range n.links {

@@ -54,6 +54,10 @@ const (
 	Attached
 	// Detached: a program has ended. As Attached.
 	Detached
+	// StandIn: this node stands in for Peer from here on.
+	StandIn
+	// StandInOver: it does no longer.
+	StandInOver
 
 	whatEnd
 )
@@ -61,7 +65,7 @@ const (
 // String returns a lower-case word.
 func (w What) String() string {
 	words := [whatEnd]string{"", "started", "frame sent", "frame received", "delivered", "taken", "withdrawn", "restored", "struck",
-		"settled", "given up", "table installed", "admitted", "attached", "detached"}
+		"settled", "given up", "table installed", "admitted", "attached", "detached", "stands in", "stands in no longer"}
 	if w == 0 || w >= whatEnd {
 		return fmt.Sprintf("event %d", uint8(w))
 	}

@@ -242,6 +242,22 @@ func (j *judge) counts() map[string]map[string]int {
 	return got
 }
 
+// marks returns how many takes each program had, and how many of them were marked.
+func (j *judge) marks() (marked, taken map[string]int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	marked, taken = make(map[string]int), make(map[string]int)
+	for _, m := range j.messages {
+		for _, t := range m.takes {
+			taken[t.by]++
+			if t.marked {
+				marked[t.by]++
+			}
+		}
+	}
+	return marked, taken
+}
+
 // numbers returns how many messages were accepted and how many given up.
 func (j *judge) numbers() (accepted, gaveUp int) {
 	j.mu.Lock()

@@ -38,6 +38,10 @@ func observeCommands() []command {
 			help: "prints whether accepted messages are neither taken nor given up."},
 		{usage: "taken", run: (*story).takenCommand,
 			help: "prints how many messages of which key each program has taken since the last time, repeats of one message counted once."},
+		{usage: "marked", run: (*story).markedCommand,
+			help: "prints how many of the messages that each program has taken carried MaybeRepeat, since the beginning."},
+		{usage: "stand-ins", run: (*story).standIns,
+			help: "prints which running servers stand in for others, or have and wait for the ring to settle it."},
 		{usage: "given-up", run: (*story).givenUpCommand,
 			help: "prints how many messages were given up, since the beginning."},
 	}
@@ -280,6 +284,31 @@ func (s *story) takenCommand(args) error {
 	}
 	if len(counts) == 0 {
 		s.say("nobody took anything")
+	}
+	return nil
+}
+
+func (s *story) markedCommand(args) error {
+	marked, taken := s.judge.marks()
+	for _, by := range slices.Sorted(maps.Keys(taken)) {
+		s.say("%s: %d of %d", by, marked[by], taken[by])
+	}
+	return nil
+}
+
+func (s *story) standIns(args) error {
+	for _, p := range s.running() {
+		for _, n := range p.node.Status().Data.StandIns {
+			does := "stood in for"
+			if n.Active {
+				does = "stands in for"
+			}
+			s.say("%s %s %s", p.name, does, s.nameOf(n.Name[:strings.LastIndex(n.Name, ":")]))
+		}
+	}
+	slices.Sort(s.out)
+	if len(s.out) == 0 {
+		s.say("nobody")
 	}
 	return nil
 }
