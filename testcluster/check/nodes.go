@@ -28,6 +28,7 @@ type node struct {
 	// is seen: copies for it may have been given up.
 	sick    []span
 	evicted []span // when it forgot sessions
+	stoodIn []stoodIn
 	epochs  epochs
 	traceNs int64 // since when its trace has everything, 0: it has none
 }

@@ -121,6 +121,10 @@ func (j *judge) oneOwner(takes []ownedTake) {
 			if o.least == (ring.Epoch{}) || most.Compare(o.least) > 0 {
 				continue
 			}
+			if besideEachOther(t, o) {
+				j.rep.Numbers.StoodIn++
+				continue
+			}
 			if t.node.unaware(t.afterNs, t.atNs) {
 				j.rep.Numbers.Unaware++
 				continue

@@ -68,6 +68,9 @@ func (j *judge) again(m *message, takes []take) {
 		case t.marked:
 		case unmarked == 0 && (i == 0 || t.afterNs < takes[0].atNs):
 			unmarked++ // the first, or it may have been
+		case unmarked == 0 && j.stoodForBefore(t, takes[:i]):
+			unmarked++
+			n.StoodIn++
 		case j.nodes[t.by.Node].unaware(t.afterNs, t.atNs):
 			n.Unmarked++
 			n.Unaware++
@@ -90,7 +93,7 @@ func (j *judge) again(m *message, takes []take) {
 
 // cause reports whether there is a reason for a message to have been taken more
 // than once: between its sending and the last take its sender's node ended, a
-// server that took it ended, forgot the session, or was declared DOWN, as far as
+// server that took it ended, forgot the session, stood in for another one, or was declared DOWN, as far as
 // its sender's node knew, or a program that takes by Done ended. Copies do not
 // care for the end of servers.
 func (j *judge) cause(m *message, takes []take) bool {
@@ -110,6 +113,6 @@ func (j *judge) cause(m *message, takes []take) bool {
 		if slices.ContainsFunc(n.evicted, func(s span) bool { return s.meets(from, to) }) {
 			return true
 		}
-		return !m.many() && (n.ended(from, to) || n.declaredDown(from, to, sender))
+		return !m.many() && (n.ended(from, to) || n.stoodInFor(nil, from, to) || n.declaredDown(from, to, sender))
 	})
 }

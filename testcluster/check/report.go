@@ -76,6 +76,7 @@ type Numbers struct {
 	Gone         int // not taken, but program and node of the sender had both ended
 	Untold       int // not taken, with a deadline, and the sender had ended: nobody could be told
 	Unknown      int // not on record as taken, but a killed program may have taken it
+	StoodIn      int // takes beside those of a server that was stood in for
 	Unaware      int // takes by programs of a server that was DOWN and may not have known it
 	GivenUp      int // told as not delivered
 	MaybeGivenUp int // told as perhaps not delivered
@@ -159,7 +160,7 @@ func (r *Report) Add(o Report) {
 func (n *Numbers) add(o *Numbers) {
 	sums := func(m *Numbers) []*int {
 		return []*int{&m.Rounds, &m.Messages, &m.Refused, &m.Taken, &m.Repeated, &m.Unmarked, &m.Reordered, &m.Lost, &m.Gone, &m.Untold,
-			&m.Unknown, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.OpsDone, &m.OpsUnknown, &m.Undecided}
+			&m.Unknown, &m.StoodIn, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.OpsDone, &m.OpsUnknown, &m.Undecided}
 	}
 	from := sums(o)
 	for i, to := range sums(n) {

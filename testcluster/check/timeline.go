@@ -154,6 +154,7 @@ func (j *judge) learnTraces() {
 		if n.traceNs == 0 {
 			n.traceNs = e.AtNs
 		}
+		n.learnStandIn(e)
 		switch last := len(n.epochs.installed) - 1; e.What {
 		case fault.Started:
 			started[n] = e.AtNs
