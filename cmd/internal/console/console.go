@@ -115,7 +115,8 @@ func (c *Console) read(ctx context.Context, prompt string) (line string, err err
 }
 
 // interruptible runs f with a context that an interrupt ends; the error is
-// ErrInterrupted then.
+// ErrInterrupted then, also if f has succeeded meanwhile: who interrupts wants
+// what would come next to end, too.
 func (c *Console) interruptible(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan struct{})
@@ -131,7 +132,7 @@ func (c *Console) interruptible(ctx context.Context, f func(context.Context) err
 	err := f(ctx)
 	close(ended)
 	<-waited
-	if interrupted := context.Cause(ctx); errors.Is(interrupted, ErrInterrupted) && err != nil && !errors.Is(err, ErrQuit) {
+	if interrupted := context.Cause(ctx); errors.Is(interrupted, ErrInterrupted) && !errors.Is(err, ErrQuit) {
 		err = ErrInterrupted
 	}
 	cancel(nil)

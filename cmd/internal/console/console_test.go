@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -214,6 +215,20 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
+// An interrupt is not lost when what runs succeeds in the same moment: loops end.
+func TestInterruptAtSuccess(t *testing.T) {
+	interrupts := make(chan os.Signal)
+	s := newSession("", func(o *Options) { o.Interrupts = interrupts })
+	err := s.interruptible(t.Context(), func(ctx context.Context) error {
+		interrupts <- syscall.SIGINT
+		<-ctx.Done()
+		return nil
+	})
+	if !errors.Is(err, ErrInterrupted) {
+		t.Errorf("%v, want ErrInterrupted", err)
+	}
+}
+
 // At its prompt an interrupt ends the console, and so does its context.
 func TestInterruptedPrompt(t *testing.T) {
 	r, w, err := os.Pipe()
@@ -298,15 +313,17 @@ func TestCandidates(t *testing.T) {
 
 // The time that a command took is printed where it is asked for.
 func TestLap(t *testing.T) {
-	s := newSession("status\n", func(o *Options) { o.Lap = true })
-	if err := s.Interact(t.Context()); err != nil || !strings.Contains(s.out.String(), "\nLap time: 0h 0m 0s 0ms ") {
-		t.Errorf("%v\n%s", err, s.out.String())
-	}
-	s.out.Reset()
-	s.printLap(3723*time.Second + 4005*time.Microsecond)
-	if got := s.out.String(); got != "\nLap time: 1h 2m 3s 4ms 5us(3723s 4005us)\n\n" {
-		t.Errorf("%q", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSession("wait\n", func(o *Options) {
+			o.Lap = true
+			o.Commands = append(o.Commands, Command{Names: []string{"wait"}, Run: func(ctx context.Context, _ []string) error {
+				return pause(ctx, 3723*time.Second+4005*time.Microsecond)
+			}})
+		})
+		if err := s.Interact(t.Context()); err != nil || !strings.Contains(s.out.String(), "\nLap time: 1h 2m 3s 4ms 5us(3723s 4005us)\n\n") {
+			t.Errorf("%v\n%s", err, s.out.String())
+		}
+	})
 }
 
 // Whatever is typed is taken apart or refused; a word in quotes comes out as it is.

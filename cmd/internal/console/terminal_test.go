@@ -47,20 +47,20 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.text.Write(p)
 }
 
-// await waits until the screen shows text.
-func (s *screen) await(t *testing.T, text string) {
+// await waits until the screen has shown text so many times.
+func (s *screen) await(t *testing.T, text string, times int) {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(2 * time.Minute)
 	for {
 		s.mu.Lock()
 		shown := s.text.String()
 		s.mu.Unlock()
-		if strings.Contains(shown, text) {
+		if strings.Count(shown, text) >= times {
 			return
 		}
 		select {
 		case <-late:
-			t.Fatalf("%q is not shown in\n%q", text, shown)
+			t.Fatalf("%q is not shown %d times in\n%q", text, times, shown)
 		case <-time.After(time.Millisecond):
 		}
 	}
@@ -88,20 +88,26 @@ func TestTerminal(t *testing.T) {
 	s := newSession("", func(o *Options) { o.In, o.Out = slave, slave })
 	done := make(chan error, 1)
 	go func() { done <- s.Interact(t.Context()) }()
-	shown.await(t, "T> ")
-	press := func(keys string) {
+	shown.await(t, "T> ", 1)
+	prompts := 0
+	press := func(keys string) { // and wait for the next prompt: before it, keys belong to the command
+		t.Helper()
 		if _, err := master.WriteString(keys); err != nil {
 			t.Fatal(err)
 		}
+		prompts++
+		shown.await(t, "\r\nT> ", prompts)
 	}
 	press("sta\tse\t\r")        // completed twice
 	press("merge x\x7fstart\r") // edited
 	press("\x1b[A\x1b[A\r")     // two up
 	press("s\t")                // ambiguous: listed
-	shown.await(t, "save  shell  sleep  status")
+	shown.await(t, "save  shell  sleep  status", 1)
 	press("\x15echo the end\r")
-	shown.await(t, "the end\r\n")
-	press("\x03")
+	shown.await(t, "the end\r\n", 2)
+	if _, err := master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
