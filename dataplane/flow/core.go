@@ -61,6 +61,7 @@ type Core struct {
 	seal        *ring.SlotSet
 	sealed      int   // untaken records in sealed slots
 	held        bool  // see Hold
+	cuts        int   // peers that are cut off
 	standing    int   // peers that this node stands in for
 	noneBefore  int64 // until then it begins to do so for no other one
 	askNs       int64 // when to look again for whom another one is to be asked

@@ -31,8 +31,8 @@ type Record struct {
 	Seq        uint64    // given by the library: 1, 2, 3 ... per session and stream; gaps are allowed, going back is not
 	Position   uint64    // cursor of the record in the out-ring
 	End        uint64    // cursor just past the record
-	Size       uint32    // payload bytes
 	Hash       uint64    // Requests: the hash
+	Size       uint32    // payload bytes
 	Kind       wire.Kind // Requests: whom to
 	Flags      wire.Flags
 	DeadlineNs int64 // 0 = none

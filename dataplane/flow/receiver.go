@@ -65,7 +65,7 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 
 // giveByHash gives a message to the program that acts for its hash.
 func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
-	if c.table.Acting(h.Hash) != c.selfIndex {
+	if c.forAnother(h.Hash) {
 		d.Flags |= wire.FlagMaybeRepeat // a stand-in cannot know what the owner was given
 	}
 	s, free := c.choose(h.Hash)
@@ -89,7 +89,7 @@ func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
 // given notes that the program of s has been given a message.
 func (c *Core) given(set *inSet, h *wire.Header, s *Session, end uint64) {
 	c.stats.Accepted++
-	if h.Kind == wire.KindHash && c.table.Acting(h.Hash) != c.selfIndex {
+	if h.Kind == wire.KindHash && c.forAnother(h.Hash) {
 		c.stats.StoodIn++
 	}
 	set.accepted.add(h.Seq)

@@ -109,12 +109,14 @@ func (c *Core) transmit(nowNs int64, s *Session, e *entry, p *Peer, pr *pair, pr
 	if pred != nil {
 		c.header.PredDelta = uint16(e.rec.Seq - pred.rec.Seq)
 	}
-	if e.rec.Kind == wire.KindHash && c.inPlace(e.rec.Hash, p) {
+	inPlace := e.rec.Kind == wire.KindHash && c.inPlace(e.rec.Hash, p)
+	if inPlace {
 		c.header.Flags |= wire.FlagStandIn
 	}
 	if !c.send(s, e, p, pr, e.resend) {
 		return false
 	}
+	e.inPlace = inPlace || e.inPlace && e.state == out
 	e.attempt++
 	s.lastTry = max(s.lastTry, e.attempt)
 	e.dest, e.inc = p, p.inc

@@ -103,7 +103,7 @@ var mutants = []struct {
 		}
 		return true
 	})}},
-	{"who does not act for a hash takes it", "OWNER", mutation{onFrame: onMessages(func(n *simNode, p *Peer, h *wire.Header) bool {
+	{"who does not act for a hash takes it", "OWNER STANDIN", mutation{onFrame: onMessages(func(n *simNode, p *Peer, h *wire.Header) bool {
 		c := n.core
 		if set := c.inSetOf(p, h); h.Kind == wire.KindHash && h.Seq >= set.low && !set.holds(h.Seq) && h.Epoch.Compare(c.epoch) <= 0 && !c.mayHave(h) {
 			c.accept(set, h, n.w.judge.msgs[judgeKey{int(h.Session[0]) - 1, h.Seq}].payload())

@@ -61,6 +61,9 @@ func (c *Core) SetStandIn(ns int64) {
 
 // found ends what was done because there was no way to p.
 func (c *Core) found(p *Peer) {
+	if p.cut {
+		c.cuts--
+	}
 	p.away, p.cut, p.deputies = reached, false, nil
 	if !p.stood {
 		return
@@ -87,7 +90,6 @@ func (p *Peer) dismiss(deputy *Peer) {
 // tickAway finds the servers to which there has been no way for StandInNs, and
 // asks others to stand in for them as long as messages wait.
 func (c *Core) tickAway(nowNs int64) {
-	some := false
 	for _, p := range c.servers {
 		if p.away == unclocked {
 			p.away, p.wayNs = clocked, nowNs
@@ -97,12 +99,12 @@ func (c *Core) tickAway(nowNs int64) {
 			if p.cut = nowNs >= at; !p.cut {
 				c.dueNs = min(c.dueNs, at)
 			} else {
+				c.cuts++
 				c.askNs = nowNs
 			}
 		}
-		some = some || p.cut
 	}
-	if !some || c.table.Random {
+	if c.cuts == 0 || c.table == nil || c.table.Random {
 		return
 	}
 	if nowNs >= c.askNs {
@@ -112,15 +114,22 @@ func (c *Core) tickAway(nowNs int64) {
 	c.dueNs = min(c.dueNs, c.askNs)
 }
 
-// lookForDeputies asks for a deputy for each message by hash whose owner is cut off.
+// lookForDeputies asks for a deputy for each message by hash whose owner is cut
+// off, and takes back what is at deputies that are cut off themselves.
 func (c *Core) lookForDeputies(nowNs int64) {
 	c.asking = c.asking[:0]
 	for _, s := range c.sessions {
 		w := &s.requests
+		stranded := false
 		for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
 			if e := w.at(seq); e != nil && e.byHash() {
 				c.wantDeputy(e.rec.Hash)
+				stranded = stranded || c.stranded(e)
 			}
+		}
+		if stranded {
+			c.recallStranded(s)
+			c.scan(nowNs, s)
 		}
 	}
 	for _, a := range c.asking {
@@ -191,19 +200,27 @@ func (c *Core) StandInAgreed(nowNs int64, deputy *Peer, id ring.ID, e ring.Epoch
 }
 
 // recallStranded takes back what a session has out where there is no way, if
-// somebody stands in: it may have been taken there. A scan must follow.
+// somebody else acts: it may have been taken there. A scan must follow.
 func (c *Core) recallStranded(s *Session) {
 	w := &s.requests
 	for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
-		e := w.at(seq)
-		if e == nil || e.state != out || !e.byHash() || !e.dest.cut || c.route(e.rec.Hash) == e.dest {
-			continue
+		if e := w.at(seq); e != nil && c.stranded(e) {
+			c.stats.Repeats++
+			e.rec.Flags |= wire.FlagMaybeRepeat
+			w.wait(e, unsent)
+			e.dest = nil
 		}
-		c.stats.Repeats++
-		e.rec.Flags |= wire.FlagMaybeRepeat
-		w.wait(e, unsent)
-		e.dest = nil
 	}
+}
+
+// stranded reports whether a message is out where there is no way, and somebody
+// stands in, or the owner itself can be reached while it is at a deputy.
+func (c *Core) stranded(e *entry) bool {
+	if e.state != out || !e.byHash() || !e.dest.cut {
+		return false
+	}
+	p := c.route(e.rec.Hash)
+	return p != nil && p != e.dest && (c.inPlace(e.rec.Hash, p) || e.inPlace && p.ready)
 }
 
 // refusedAsDeputy says that p is not the owner of a hash, as it says itself.
@@ -216,8 +233,16 @@ func (c *Core) refusedAsDeputy(hash uint64, p *Peer) {
 // inPlace reports whether p is to have messages of a hash in the place of its
 // acting owner.
 func (c *Core) inPlace(hash uint64, p *Peer) bool {
+	if c.cuts == 0 {
+		return false
+	}
 	i := c.table.Acting(hash)
 	return i >= 0 && c.servers[i].cut && c.deputy(hash) == p
+}
+
+// forAnother reports whether this node, which may act for a hash, stands in for its owner.
+func (c *Core) forAnother(hash uint64) bool {
+	return c.standing > 0 && c.table.Acting(hash) != c.selfIndex
 }
 
 // standsIn reports whether this node may act for a hash that is another one's: it

@@ -228,3 +228,24 @@ func TestStandInMayChange(t *testing.T) {
 	r.agrees()
 	r.expect("again", "note that it stands in for 100, incarnation 1")
 }
+
+// Proves that a message does not wait at a deputy that cannot be reached any more
+// for as long, when there is a way to the owner again: it goes there, marked.
+func TestDeputyThatGoesAway(t *testing.T) {
+	r := standInRig(t, 7, 2)
+	next := r.up(101)
+	s := r.attach(1, false)
+	r.send(s, 1, 0)
+	r.pass(ms)
+	r.pass(1000 * ms)
+	r.c.StandInAgreed(r.now, next, 100, ring.Epoch{Era: 1, Index: r.epoch})
+	r.expect("it agrees", "ask 101 to stand in for 100", "MSG 1 attempt 1 low 1 pred 0 to 101 stand-in")
+	r.loses(101)
+	r.up(100)
+	r.send(s, 2, 0)
+	r.pass(ms)
+	r.pass(999 * ms)
+	r.expect("it may come back")
+	r.pass(ms)
+	r.expect("it has not", "MSG 1 attempt 2 low 1 pred 0 to 100 maybe-repeat", "MSG 2 attempt 1 low 1 pred 1 to 100")
+}

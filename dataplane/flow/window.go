@@ -33,6 +33,7 @@ type entry struct {
 	resend  bool // out: to be transmitted again, the link that carried it is gone
 	waited  bool // a later record waits for this one
 	replied bool // its reply came already
+	inPlace bool // out: at who stands in for its owner, or did
 	fan     *fan // of a message that is fanned out: its copies
 }
 
