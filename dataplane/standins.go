@@ -41,9 +41,10 @@ type standIns struct {
 
 // askedNote is a note that the core waits for.
 type askedNote struct {
-	peer *flow.Peer
-	note ring.StandIn
-	err  error // it is not even tried
+	peer   *flow.Peer
+	note   ring.StandIn
+	before []ring.StandIn // what it replaces, which stays if nothing comes of it
+	err    error          // it is not even tried
 }
 
 // errManyNotes says that notes wait for the ring, which has no majority.
@@ -61,7 +62,7 @@ func loadStandIns(dir string) (standIns, error) {
 		err = json.Unmarshal(b, &s.notes)
 	}
 	if err != nil {
-		return s, fmt.Errorf("read notes of stand-ins %s (without it the ring does not learn that other servers lack what this one took): %w", s.path, err)
+		return s, fmt.Errorf("read notes of stand-ins %s (without it the ring does not learn that other servers lack what this one took; to start all the same, move the file away): %w", s.path, err)
 	}
 	return s, nil
 }
@@ -137,16 +138,25 @@ func (p *Plane) standInNoted(a askedNote, err error) {
 	s := &p.standIns
 	name := p.serverName(a.note.For)
 	if err != nil {
-		s.notes = slices.DeleteFunc(s.notes, func(o ring.StandIn) bool { return o == a.note })
 		p.note(slog.LevelError, "cannot stand in for a server: the note of it is not on disk", "server", name, "error", err)
 	}
 	p.core.StandInNoted(p.nowNs(), a.peer, a.note.Incarnation, err == nil)
 	if err != nil || !p.core.StandsIn(a.peer) {
+		s.drop(a)
 		return
 	}
 	s.active[a.note.For] = a.note
 	p.trace(fault.Event{What: fault.StandIn, Peer: uint64(a.note.For)})
 	p.note(slog.LevelWarn, "this server stands in for another one: it cannot be reached, and nothing is decided about it", "server", name, "incarnation", uint64(a.note.Incarnation))
+}
+
+// drop deletes a note that nothing comes of. One that is there no longer has been
+// collected, and what it replaced with it.
+func (s *standIns) drop(a askedNote) {
+	if i := slices.Index(s.notes, a.note); i >= 0 {
+		s.notes = slices.Replace(s.notes, i, i+1, a.before...)
+		s.changed()
+	}
 }
 
 // serverName returns how to call a server of the table in logs; mu is held.
@@ -163,13 +173,15 @@ func (o *ports) StandIn(peer *flow.Peer, inc ring.Incarnation) {
 	p, s := (*Plane)(o), &o.standIns
 	t := p.view.Table
 	n := ring.StandIn{For: peer.ID(), Incarnation: inc, RingID: t.RingID, Epoch: t.Epoch, SinceUs: fault.Now().UnixMicro()}
+	asked := askedNote{peer: peer}
 	if i := slices.IndexFunc(s.notes, func(o ring.StandIn) bool {
 		return o.For == n.For && o.Incarnation == n.Incarnation && o.RingID == n.RingID
 	}); i >= 0 {
 		n.SinceUs = s.notes[i].SinceUs
+		asked.before = slices.Clone(s.notes[i : i+1])
 		s.notes = slices.Delete(s.notes, i, i+1)
 	}
-	asked := askedNote{peer: peer, note: n}
+	asked.note = n
 	if len(s.notes) < standInsMax {
 		s.notes = append(s.notes, n)
 	} else {

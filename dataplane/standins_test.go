@@ -83,7 +83,7 @@ func TestStandIn(t *testing.T) {
 	next.awaitStatus("the note goes", func(s *dataplane.Status) bool { return len(s.StandIns) == 0 && len(noted(t, next)) == 0 })
 }
 
-// Proves that notes that cannot be read keep a node from starting, by an error that names the file.
+// Proves that notes that cannot be read keep a node from starting, by an error that names the file and the way out.
 func TestBadNotes(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "standins")
@@ -92,7 +92,7 @@ func TestBadNotes(t *testing.T) {
 	}
 	_, err := dataplane.New(dataplane.Config{Self: 1, Reporter: &testNode{}, Logger: slog.New(slog.DiscardHandler), DataDir: dir, RunDirs: []string{dir},
 		Dial: func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed }})
-	if err == nil || !strings.Contains(err.Error(), file) {
+	if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "move the file away") {
 		t.Errorf("got %v", err)
 	}
 }
