@@ -24,8 +24,10 @@ const (
 	// CollectHold is how long a server that was asked for its notes begins no other
 	// stand-in: by then it has been shown what the leader asked for.
 	CollectHold = 10 * time.Second
-	// standInsTimeout is for the answers of all servers.
+	// standInsTimeout is for the answers of all servers, standInsGlance where nobody
+	// is to stand in: notes are of another time then, and a start must not be held up.
 	standInsTimeout = time.Second
+	standInsGlance  = 200 * time.Millisecond
 	// standInsWait is how long a start waits for the notes of servers that are UP
 	// and do not answer. The verdict about those that are dead mostly ends it before.
 	standInsWait = 10 * time.Second
@@ -120,7 +122,11 @@ func standInsMatter(v fsm.View) bool {
 // askStandIns asks all servers that could have stood in for somebody, at once,
 // and returns their notes and who did not answer.
 func (p *Plane) askStandIns(ctx context.Context, v fsm.View) (notes []standIn, missing []string) {
-	ctx, cancel := context.WithTimeout(ctx, standInsTimeout)
+	timeout := standInsGlance
+	if p.timesNow().AwaitStandIns {
+		timeout = standInsTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var mu sync.Mutex // guards the results
 	var wg sync.WaitGroup

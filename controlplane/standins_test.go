@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -229,6 +230,25 @@ func TestStartWaitsForNotes(t *testing.T) {
 	if p.awaitsStandIns(up, nil, now) {
 		t.Error("it waits though nobody stands in")
 	}
+}
+
+// TestNeverDoesNotHoldStartsUp proves that where nobody is to stand in, a server
+// that answers nothing holds the start of another one up for no more than a moment.
+func TestNeverDoesNotHoldStartsUp(t *testing.T) {
+	standInRing(t, 3, func(r *rig, _ map[string]*noteBook) {
+		p := r.leader().plane
+		others := slices.DeleteFunc(slices.Clone(r.servers), func(m Member) bool { return m.ID == p.cfg.Self.ID })
+		p.mu.Lock()
+		p.times.AwaitStandIns = false
+		p.mu.Unlock()
+		r.kill(others[0].Name)
+		r.silence(true, others[0].Name)
+		begin := time.Now()
+		err := p.collectStandIns(context.Background(), fsm.ServerUp{ID: others[1].ID, Boot: 99})
+		if took := time.Since(begin); err != nil || took < standInsGlance || took > 300*time.Millisecond {
+			t.Errorf("held up for %v, error %v", took, err)
+		}
+	})
 }
 
 // TestStandInsConfig proves that half of what notes need is refused.
