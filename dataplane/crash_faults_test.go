@@ -32,7 +32,7 @@ func TestFaultCrash(t *testing.T) {
 		t.Run(string(p.Point), func(t *testing.T) {
 			w := newWorld(t, 1)
 			n := w.nodes[0]
-			ctx := within20s(t)
+			ctx := patiently(t)
 			cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestFaultCrash$")
 			cmd.Env = append(os.Environ(), crashSocket+"="+n.socket(), fault.EnvCrash+"="+string(p.Point))
 			if err := cmd.Start(); err != nil {

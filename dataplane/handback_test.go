@@ -247,7 +247,7 @@ func TestHandBackOfWhatWasGivenUp(t *testing.T) {
 	w := newWorld(t, 1)
 	w.table.Servers[0].Status = ring.ServiceIn // nobody is in service
 	w.publish(nil)
-	ctx := within20s(t)
+	ctx := patiently(t)
 	told := make(chan client.Undelivered, 9)
 	c, err := client.Attach(ctx, client.Options{Socket: w.slave().socket(), Undelivered: func(u client.Undelivered) { told <- u }})
 	if err != nil {

@@ -21,7 +21,7 @@ func TestHistory(t *testing.T) {
 	c := attach(t, w.slave(), client.RoleClient)
 	request := func(text string) {
 		t.Helper()
-		if got, err := c.Request(within20s(t), 1, []byte(text)); err != nil || string(got.Payload) != text {
+		if got, err := c.Request(patiently(t), 1, []byte(text)); err != nil || string(got.Payload) != text {
 			t.Fatalf("%q, %v", got.Payload, err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestHistoryResized(t *testing.T) {
 	p := w.slave().plane
 	request := func() {
 		t.Helper()
-		if _, err := c.Request(within20s(t), 1, []byte("x")); err != nil {
+		if _, err := c.Request(patiently(t), 1, []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -63,6 +64,7 @@ type testNode struct {
 	reports  int // of ProgramsChanged
 	evidence map[ring.ID]ring.Evidence
 	silent   map[ring.ID]int // how often evidence of silence came
+	links    int             // that it got, as evidence says
 	ready    int
 	final    int
 	changed  chan struct{}
@@ -80,8 +82,11 @@ func (n *testNode) ProgramsChanged(c int) { n.note(func() { n.programs, n.report
 func (n *testNode) Link(e ring.Evidence) {
 	n.note(func() {
 		n.evidence[e.Peer] = e
-		if e.State == ring.LinkSilent {
+		switch e.State {
+		case ring.LinkSilent:
 			n.silent[e.Peer]++
+		case ring.LinkAlive:
+			n.links++
 		}
 	})
 }
@@ -105,6 +110,30 @@ func (n *testNode) await(what string, cond func() bool) {
 			n.w.t.Fatalf("node %v: %s did not happen", n.id, what)
 		}
 	}
+}
+
+// linked reports whether all links that the node opens are there.
+func linked(s *dataplane.Status) bool {
+	return !slices.ContainsFunc(s.Links, func(l dataplane.LinkStatus) bool { return !l.Accepted && l.Socket < 0 })
+}
+
+// steady runs f until the links of the node have been the same meanwhile.
+func (n *testNode) steady(f func(try int)) {
+	n.w.t.Helper()
+	for try := range 100 {
+		n.awaitStatus("all links", linked)
+		n.mu.Lock()
+		before := n.links
+		n.mu.Unlock()
+		f(try)
+		n.mu.Lock()
+		after := n.links
+		n.mu.Unlock()
+		if s := n.plane.Status(); before == after && linked(&s) {
+			return
+		}
+	}
+	n.w.t.Fatal("links come and go")
 }
 
 // config returns the servers of the node's configuration.

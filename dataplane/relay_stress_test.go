@@ -3,13 +3,11 @@ package dataplane_test
 import (
 	"math/rand/v2"
 	"os"
-	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chmpx/chmpx/client"
-	"github.com/chmpx/chmpx/dataplane"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -48,9 +46,7 @@ func TestRelayOneWayCuts(t *testing.T) {
 	rng := rand.New(rand.NewPCG(storySeed.Add(1), 12))
 	tr.goesOn("messages")
 	for _, n := range w.nodes {
-		n.awaitStatus("all links", func(s *dataplane.Status) bool {
-			return !slices.ContainsFunc(s.Links, func(l dataplane.LinkStatus) bool { return !l.Accepted && l.State != ring.LinkAlive.String() })
-		})
+		n.awaitStatus("all links", linked)
 	}
 	before := descriptors(t)
 	cut := map[[2]ring.ID]bool{}

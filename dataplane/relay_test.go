@@ -234,11 +234,14 @@ func TestRelayAroundCut(t *testing.T) {
 	tr.goesOn("messages after the cut")
 	slave.await("evidence of life", func() bool { return slave.evidence[s0.id].State == ring.LinkAlive })
 	tr.finish()
+	for _, n := range []*testNode{slave, s0} {
+		n.awaitStatus("the end of all tunnels", func(s *dataplane.Status) bool { return s.Relay.Ended == s.Relay.Opened+s.Relay.Accepted })
+	}
 	// One of each on a machine that is not busy; else some are opened again.
-	if r := slave.plane.Status().Relay; r.Opened < 1 || r.Ended != r.Opened+r.Accepted || r.Refused != 0 {
+	if r := slave.plane.Status().Relay; r.Opened < 1 || r.Refused != 0 {
 		t.Errorf("the slave's tunnels: %+v", r)
 	}
-	if r := s0.plane.Status().Relay; r.Accepted < 2 || r.Opened < 1 || r.Ended != r.Opened+r.Accepted || r.Refused != 0 {
+	if r := s0.plane.Status().Relay; r.Accepted < 2 || r.Opened < 1 || r.Refused != 0 {
 		t.Errorf("server 0's tunnels: %+v", r)
 	}
 	passed := s1.plane.Status().Relay.Passed + w.nodes[2].plane.Status().Relay.Passed

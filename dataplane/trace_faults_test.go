@@ -22,7 +22,7 @@ func TestFaultTrace(t *testing.T) {
 	n := w.nodes[0]
 	server := attach(t, n, client.RoleServer)
 	c := attach(t, n, client.RoleClient)
-	ctx := within20s(t)
+	ctx := patiently(t)
 	if err := c.Send(ctx, 5, []byte("traced")); err != nil {
 		t.Fatal(err)
 	}
