@@ -10,8 +10,8 @@ import (
 
 // spreadEvenly sends 40 requests of one hash and checks that each of the
 // servers in service answers as many as any other, give or take one. It counts from
-// when each has had one in turn: a server is passed over as long as there is no link to it,
-// and until it has heard that it is in service.
+// when each has had one in turn, while links stay: a server is passed over as long as there
+// is no link to it, and until it has heard that it is in service.
 func (h *house) spreadEvenly(c *client.Client, servers string) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
@@ -24,13 +24,24 @@ func (h *house) spreadEvenly(c *client.Client, servers string) {
 		}
 		return string(reply.Payload)
 	}
-	for turn := ""; !sameServers(turn, servers); {
-		turn += request()
-		turn = turn[max(0, len(turn)-len(servers)):]
+	links := func() (sockets []int) {
+		for _, l := range h.nodes[len(h.nodes)-1].Status().Data.Links {
+			sockets = append(sockets, l.Socket)
+		}
+		return sockets
 	}
-	got := map[string]int{}
-	for range 40 {
-		got[request()]++
+	var got map[string]int
+	for steady := false; !steady; {
+		for turn := ""; !sameServers(turn, servers); {
+			turn += request()
+			turn = turn[max(0, len(turn)-len(servers)):]
+		}
+		before := links()
+		got = map[string]int{}
+		for range 40 {
+			got[request()]++
+		}
+		steady = slices.Equal(before, links())
 	}
 	least, most := 40, 0
 	for _, s := range servers {
