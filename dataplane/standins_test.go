@@ -44,7 +44,7 @@ func TestStandIn(t *testing.T) {
 	}
 	owner.stop()
 	c := attach(t, w.slave(), client.RoleClient)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.Send(ctx, 0, []byte("x")); err != nil {
 		t.Fatal(err)
@@ -69,10 +69,7 @@ func TestStandIn(t *testing.T) {
 		t.Errorf("noted %+v, status %+v, %d taken for it", got, st.StandIns, st.Counters.StoodIn)
 	}
 	next.stop()
-	ln, err := net.Listen("tcp", next.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := listenAgain(t, next.addr)
 	next = w.start(&testNode{id: next.id, inc: next.inc, addr: next.addr, dir: next.dir}, ln)
 	st = next.plane.Status()
 	notes := next.plane.CollectStandIns(time.Hour)
