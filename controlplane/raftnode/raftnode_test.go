@@ -300,6 +300,33 @@ func TestDialWaits(t *testing.T) {
 	})
 }
 
+// TestInterruptBesideMutePeer proves that the end of a member waits for no peer that
+// takes its connection and says nothing, nor tries it again.
+func TestInterruptBesideMutePeer(t *testing.T) {
+	for range 20 { // what is over and what is due may come at once
+		synctest.Test(t, func(t *testing.T) {
+			mute := func(context.Context, raft.ServerID, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				go func() { _, _ = io.Copy(io.Discard, far) }() // ended by near
+				return near, nil
+			}
+			s := NewStream("1.a", "a:1", mute, func() string { return "" }, slog.New(slog.DiscardHandler))
+			defer s.Close()
+			ended := make(chan error, 1)
+			go func() {
+				_, err := s.Dial(Address("1.b", "b:1"), 0)
+				ended <- err
+			}()
+			<-time.After(dialAttempt + dialAttempt/2) // it is in its second attempt
+			began := time.Now()
+			s.Interrupt()
+			if err := <-ended; err == nil || time.Since(began) > 0 {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+		})
+	}
+}
+
 // TestDeliver proves that a connection for another member is refused: a server
 // that lost its disk is not who its peers think; and one from another group
 // whose members go by the same ids.

@@ -233,6 +233,8 @@ func (s *Stream) wait(ctx context.Context, address raft.ServerAddress, first err
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			return nil, fmt.Errorf("dial raft peer %s: %w", address, err)
 		}
 	}
@@ -274,10 +276,15 @@ func (s *Stream) attempt(ctx context.Context, id raft.ServerID, hostport string)
 	if err != nil {
 		return nil, err
 	}
+	// A peer that takes the connection and says nothing holds up no end.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	// Without a welcome nobody is there yet: raft's back-off must not see it.
 	err = writeTarget(conn, id, s.realm())
 	if err == nil {
 		err = readWelcome(conn)
+	}
+	if !stop() && err == nil {
+		err = ctx.Err()
 	}
 	if err != nil {
 		conn.Close()
