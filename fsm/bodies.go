@@ -48,9 +48,10 @@ type RingInit struct {
 type ServerUp struct {
 	ID      ring.ID       `json:"id"`
 	Server  ring.Identity `json:"server"`
-	Addr    string        `json:"addr"`    // host:port of PORT
-	Boot    uint64        `json:"boot"`    // random per process start, not 0
-	Suspend bool          `json:"suspend"` // no server program is attached now; ignored for a server in service, which keeps what it had
+	Addr    string        `json:"addr"`            // host:port of PORT
+	Boot    uint64        `json:"boot"`            // random per process start, not 0
+	Suspend bool          `json:"suspend"`         // no server program is attached now; ignored for a server in service, which keeps what it had
+	Levels  Levels        `json:"levels,omitzero"` // of its build; ErrLevel if they do not go with the ring
 }
 
 // NodeDown is the verdict that a server process has ended. It is void
@@ -236,9 +237,10 @@ type MergeComplete struct {
 
 // SlaveUp lists a slave node as UP.
 type SlaveUp struct {
-	ID    ring.ID       `json:"id"`
-	Slave ring.Identity `json:"slave"`
-	Boot  uint64        `json:"boot"` // random per process start, not 0
+	ID     ring.ID       `json:"id"`
+	Slave  ring.Identity `json:"slave"`
+	Boot   uint64        `json:"boot"`            // random per process start, not 0
+	Levels Levels        `json:"levels,omitzero"` // as of ServerUp
 }
 
 // SlaveDown lists a slave as DOWN. It is void (ErrStale) unless it names the

@@ -166,14 +166,15 @@ func strict(b []byte, v any) error {
 // family is how one command type is named, decoded and applied.
 type family struct {
 	name   string
+	level  int // feature level from which on a build understands it
 	decode func([]byte) (Body, error)
 	apply  func(*State, *entry, Body) error
 }
 
 // command makes the family of one body type.
-func command[B Body](name string, apply func(*State, *entry, B) error) family {
+func command[B Body](name string, level int, apply func(*State, *entry, B) error) family {
 	return family{
-		name: name,
+		name: name, level: level,
 		decode: func(b []byte) (Body, error) {
 			var body B
 			if err := strict(b, &body); err != nil {
@@ -194,32 +195,32 @@ var (
 
 func init() {
 	families = map[CommandType]family{
-		CommandRingInit:        command("RingInit", (*State).ringInit),
-		CommandServerUp:        command("ServerUp", (*State).serverUp),
-		CommandNodeDown:        command("NodeDown", (*State).nodeDown),
-		CommandProgramsChanged: command("ProgramsChanged", (*State).programsChanged),
-		CommandServerRestart:   command("ServerRestart", (*State).serverRestart),
-		CommandHoldEnd:         command("HoldEnd", (*State).holdEnd),
-		CommandServerReplace:   command("ServerReplace", (*State).serverReplace),
-		CommandServerForget:    command("ServerForget", (*State).serverForget),
-		CommandServerForgotten: command("ServerForgotten", (*State).serverForgotten),
-		CommandStoodIn:         command("StoodIn", (*State).stoodIn),
-		CommandServiceIn:       command("ServiceIn", (*State).serviceIn),
-		CommandServiceOut:      command("ServiceOut", (*State).serviceOut),
-		CommandPendingTable:    command("PendingTable", (*State).pendingTable),
-		CommandMergeStart:      command("MergeStart", (*State).mergeStart),
-		CommandTransferReady:   command("TransferReady", (*State).transferReady),
-		CommandMergeSeal:       command("MergeSeal", (*State).mergeSeal),
-		CommandTransferFinal:   command("TransferFinal", (*State).transferFinal),
-		CommandMergeCommit:     command("MergeCommit", (*State).mergeCommit),
-		CommandMergeUnseal:     command("MergeUnseal", (*State).mergeUnseal),
-		CommandMergeAbort:      command("MergeAbort", (*State).mergeAbort),
-		CommandSuspendMerge:    command("SuspendMerge", (*State).suspendMerge),
-		CommandMergeRequest:    command("MergeRequest", (*State).mergeRequest),
-		CommandMergeComplete:   command("MergeComplete", (*State).mergeComplete),
-		CommandSlaveUp:         command("SlaveUp", (*State).slaveUp),
-		CommandSlaveDown:       command("SlaveDown", (*State).slaveDown),
-		CommandSlaveForget:     command("SlaveForget", (*State).slaveForget),
+		CommandRingInit:        command("RingInit", 1, (*State).ringInit),
+		CommandServerUp:        command("ServerUp", 1, (*State).serverUp),
+		CommandNodeDown:        command("NodeDown", 1, (*State).nodeDown),
+		CommandProgramsChanged: command("ProgramsChanged", 1, (*State).programsChanged),
+		CommandServerRestart:   command("ServerRestart", 1, (*State).serverRestart),
+		CommandHoldEnd:         command("HoldEnd", 1, (*State).holdEnd),
+		CommandServerReplace:   command("ServerReplace", 1, (*State).serverReplace),
+		CommandServerForget:    command("ServerForget", 1, (*State).serverForget),
+		CommandServerForgotten: command("ServerForgotten", 1, (*State).serverForgotten),
+		CommandStoodIn:         command("StoodIn", 1, (*State).stoodIn),
+		CommandServiceIn:       command("ServiceIn", 1, (*State).serviceIn),
+		CommandServiceOut:      command("ServiceOut", 1, (*State).serviceOut),
+		CommandPendingTable:    command("PendingTable", 1, (*State).pendingTable),
+		CommandMergeStart:      command("MergeStart", 1, (*State).mergeStart),
+		CommandTransferReady:   command("TransferReady", 1, (*State).transferReady),
+		CommandMergeSeal:       command("MergeSeal", 1, (*State).mergeSeal),
+		CommandTransferFinal:   command("TransferFinal", 1, (*State).transferFinal),
+		CommandMergeCommit:     command("MergeCommit", 1, (*State).mergeCommit),
+		CommandMergeUnseal:     command("MergeUnseal", 1, (*State).mergeUnseal),
+		CommandMergeAbort:      command("MergeAbort", 1, (*State).mergeAbort),
+		CommandSuspendMerge:    command("SuspendMerge", 1, (*State).suspendMerge),
+		CommandMergeRequest:    command("MergeRequest", 1, (*State).mergeRequest),
+		CommandMergeComplete:   command("MergeComplete", 1, (*State).mergeComplete),
+		CommandSlaveUp:         command("SlaveUp", 1, (*State).slaveUp),
+		CommandSlaveDown:       command("SlaveDown", 1, (*State).slaveDown),
+		CommandSlaveForget:     command("SlaveForget", 1, (*State).slaveForget),
 	}
 	typesByName = make(map[string]CommandType, len(families))
 	for t, f := range families {

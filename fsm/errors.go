@@ -36,6 +36,7 @@ var (
 	ErrUnknownTransfer  = errors.New("fsm: the merge has no such transfer")                   // wrong donor or receiver
 	ErrHeld             = errors.New("fsm: another server restarts")                          // ServerRestart: one after the other; no merge starts meanwhile
 	ErrPlacement        = errors.New("fsm: places follow from names with PLACEMENT=chmpx")    // ServerReplace
+	ErrLevel            = errors.New("fsm: feature levels do not go together")                // a node that cannot follow the log, or a command that not every member understands
 	ErrNotReady         = errors.New("fsm: not every transfer of the merge is ready for it")  // MergeSeal before Ready, MergeCommit before Final
 )
 
@@ -65,5 +66,5 @@ var refusals = []error{
 	ErrInvalid, ErrNoRing, ErrRingExists, ErrUnknownNode, ErrTooMany, ErrStale, ErrOperating, ErrStatusNotAllowed,
 	ErrAlreadyOut, ErrLastServer, ErrBaseChanged, ErrNothingPlanned, ErrDonorMissing, ErrReceiverMissing,
 	ErrTooManyParts, ErrNoMerge, ErrUnknownTransfer, ErrNotReady, ErrOvertaken,
-	ErrHeld, ErrPlacement,
+	ErrHeld, ErrPlacement, ErrLevel,
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -35,10 +36,19 @@ var _ raft.FSM = (*RaftFSM)(nil)
 // cannot be understood: the node must stop; later entries are not applied.
 // Neither may be nil.
 func NewRaftFSM(onApply func(View), onFatal func(error)) *RaftFSM {
-	f := &RaftFSM{state: New(), onApply: onApply, onFatal: onFatal}
+	return NewRaftFSMOf(Build{}, onApply, onFatal)
+}
+
+// NewRaftFSMOf is NewRaftFSM as in another build.
+func NewRaftFSMOf(b Build, onApply func(View), onFatal func(error)) *RaftFSM {
+	f := &RaftFSM{state: NewOf(b), onApply: onApply, onFatal: onFatal}
 	f.shown.Store(&shown{view: &View{}})
 	return f
 }
+
+// Failed returns why nothing more is applied, nil if that is not so. It is for the
+// goroutine that applies and restores.
+func (f *RaftFSM) Failed() error { return f.failed }
 
 // View returns the newest view.
 func (f *RaftFSM) View() View { return *f.shown.Load().view }
@@ -103,6 +113,10 @@ func (f *RaftFSM) Restore(r io.ReadCloser) error {
 		return fmt.Errorf("read snapshot: %w", err)
 	}
 	if err := f.state.Restore(b); err != nil {
+		if errors.Is(err, ErrLevel) && f.failed == nil { // no other snapshot will do
+			f.failed = err
+			f.onFatal(err)
+		}
 		return err
 	}
 	f.publish(f.state.index)

@@ -12,6 +12,9 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 	if b.ID == 0 || b.Boot == 0 || b.Server.Name == "" {
 		return fmt.Errorf("%w: id, boot or name is empty", ErrInvalid)
 	}
+	if err := s.View().Admits(b.ID, b.Levels); err != nil {
+		return err
+	}
 	v := s.find(b.ID)
 	if v != nil && v.Status.Live() == ring.Up && v.Boot == b.Boot {
 		e.res.Incarnation = v.Incarnation
@@ -35,6 +38,7 @@ func (s *State) serverUp(e *entry, b ServerUp) error {
 		s.forgetProposer(v.Boot)
 	}
 	v.Identity, v.Addr, v.Boot = b.Server, b.Addr, b.Boot
+	v.Levels = b.Levels.Brief()
 	if v.Incarnation == 0 || !fault.Bug(fault.ReuseIncarnation) {
 		v.Incarnation = ring.Incarnation(e.index)
 	}

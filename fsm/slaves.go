@@ -21,7 +21,10 @@ func (s *State) slaveUp(e *entry, b SlaveUp) error {
 	if s.find(b.ID) != nil {
 		return fmt.Errorf("%w: %v is a server", ErrInvalid, b.ID)
 	}
-	now := Slave{ID: b.ID, Identity: b.Slave, Boot: b.Boot, Status: ring.Slave | ring.Up, StatusTime: e.timeUs}
+	if err := s.View().Admits(b.ID, b.Levels); err != nil {
+		return err
+	}
+	now := Slave{ID: b.ID, Identity: b.Slave, Boot: b.Boot, Status: ring.Slave | ring.Up, StatusTime: e.timeUs, Levels: b.Levels.Brief()}
 	i, known := slices.BinarySearchFunc(s.slaves, b.ID, compareSlave)
 	switch {
 	case !known && len(s.slaves) >= SlavesMax:

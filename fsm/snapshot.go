@@ -46,6 +46,7 @@ type snapshotJSON struct {
 	Unsealed    bool        `json:"unsealed"`
 	Held        bool        `json:"held"`
 	Suspend     bool        `json:"suspend_merge"`
+	LevelUsed   int         `json:"level_used,omitempty"` // 0: 1
 }
 
 // Snapshot returns the whole state, versioned. Equal states give equal bytes.
@@ -55,6 +56,7 @@ func (s *State) Snapshot() []byte {
 		Epoch: s.epoch, Version: s.tableVersion, NextNumber: s.nextNumber,
 		Servers: s.servers, Slaves: s.slaves, Stood: s.stood, Proposals: s.proposals,
 		Merge: s.merge, MergeTimeUs: s.mergeTimeUs, Unsealed: s.unsealed, Held: s.held, Suspend: s.suspendOn,
+		LevelUsed: s.levelUsed,
 	}
 	if s.base != nil {
 		j.Base = s.base.Delta(nil)
@@ -76,11 +78,12 @@ func (s *State) Snapshot() []byte {
 // Restore replaces the state by that of a snapshot. On error (ErrSnapshot) the
 // state is as before. Views taken before stay as they are.
 func (s *State) Restore(b []byte) error {
-	j, err := decodeSnapshot(b)
+	j, err := s.build.decodeSnapshot(b)
 	if err != nil {
 		return err
 	}
 	n := &State{
+		build: s.build, levelUsed: j.LevelUsed,
 		index: j.Index, ringID: j.RingID, era: j.Era, group: j.Group, params: j.Params,
 		epoch: j.Epoch, tableVersion: j.Version, nextNumber: j.NextNumber,
 		servers: j.Servers, slaves: j.Slaves, stood: j.Stood, proposals: j.Proposals,
@@ -100,7 +103,7 @@ func (s *State) Restore(b []byte) error {
 	return nil
 }
 
-func decodeSnapshot(b []byte) (snapshotJSON, error) {
+func (build Build) decodeSnapshot(b []byte) (snapshotJSON, error) {
 	var j snapshotJSON
 	if len(b) < snapshotHeader || string(b[:8]) != snapshotMagic {
 		return j, fmt.Errorf("%w: no snapshot of this program", ErrSnapshot)
@@ -111,6 +114,12 @@ func decodeSnapshot(b []byte) (snapshotJSON, error) {
 	body := b[snapshotHeader:]
 	if binary.BigEndian.Uint32(b[12:]) != crc32.ChecksumIEEE(body) {
 		return j, fmt.Errorf("%w: checksum of %d bytes is wrong", ErrSnapshot, len(body))
+	}
+	var used struct {
+		Level int `json:"level_used"`
+	}
+	if err := json.Unmarshal(body, &used); err == nil && used.Level > build.Speaks().Max { // else what it does not know would be said to be damage
+		return j, fmt.Errorf("%w: %w: the ring has used level %d, this build speaks up to %d", ErrSnapshot, ErrLevel, used.Level, build.Speaks().Max)
 	}
 	if err := strict(body, &j); err != nil {
 		return j, fmt.Errorf("%w: decode: %w", ErrSnapshot, err)
@@ -132,6 +141,14 @@ func (s *State) rebuild() error {
 			return fmt.Errorf("members without a ring")
 		}
 		return nil
+	}
+	for i := range s.slaves {
+		if err := s.slaves[i].Levels.validate(); err != nil {
+			return fmt.Errorf("slave %v: %w", s.slaves[i].ID, err)
+		}
+	}
+	if s.levelUsed < 0 || s.levelUsed > levelMax {
+		return fmt.Errorf("feature level %d", s.levelUsed)
 	}
 	init := RingInit{RingID: s.ringID, Era: s.era, Group: s.group, Params: s.params}
 	if err := init.validate(); err != nil {
@@ -161,6 +178,9 @@ func (s *State) rebuild() error {
 	servers := make([]ring.Server, len(s.servers))
 	s.members = make([]Member, len(s.servers))
 	for i, v := range s.servers {
+		if err := v.Levels.validate(); err != nil {
+			return fmt.Errorf("server %v: %w", v.ID, err)
+		}
 		if v.Number >= s.nextNumber || !v.Status.Safe() {
 			return fmt.Errorf("server %v: number %d, status %v", v.ID, v.Number, v.Status)
 		}

@@ -12,6 +12,7 @@ import (
 // concurrent use: whoever applies the log owns it. Views taken from it are
 // free. Build it with New.
 type State struct {
+	build  Build
 	index  uint64
 	ringID uint64 // 0: no RingInit yet
 	era    uint32
@@ -33,6 +34,7 @@ type State struct {
 	held         bool
 	suspendOn    bool
 	stood        []StoodIn // by By, For; replaced, never changed in place
+	levelUsed    int       // as of View
 	proposals    []proposal
 	table        *ring.Table // what the fields above show; nil before RingInit
 	members      []Member    // what views share; parallel to table.Servers
@@ -55,6 +57,8 @@ type server struct {
 	ReplacedBy ring.ID `json:",omitempty"`
 	// Forget: it is to be removed, see ServerForget; it is SERVICE OUT and DOWN.
 	Forget bool `json:",omitempty"`
+	// Levels are those of its build, as it said.
+	Levels Levels `json:",omitzero"`
 }
 
 // Result is what an entry did.
@@ -80,7 +84,10 @@ type entry struct {
 }
 
 // New returns the state before the first entry.
-func New() *State { return &State{} }
+func New() *State { return NewOf(Build{}) }
+
+// NewOf is New as in another build.
+func NewOf(b Build) *State { return &State{build: b} }
 
 // Apply applies the entry at a log index. An error is fatal: the entry cannot
 // be understood (ErrUnknownCommand, ErrOutOfOrder) and the node must stop. A
@@ -94,8 +101,12 @@ func (s *State) Apply(index uint64, c Command) (Result, error) {
 	if !ok {
 		return Result{}, fmt.Errorf("%w: type %d in entry %d", ErrUnknownCommand, c.Type(), index)
 	}
+	if err := s.build.understands(c.Type()); err != nil {
+		return Result{}, fmt.Errorf("%w, in entry %d", err, index)
+	}
 	s.index = index
-	e := &entry{index: index, timeUs: c.TimeUs, res: Result{Index: index}}
+	raised := s.useLevel(s.build.LevelOf(c.Type())) // also by what is refused: it is in the log
+	e := &entry{index: index, timeUs: c.TimeUs, res: Result{Index: index, Changed: raised}}
 	if s.ringID == 0 && c.Type() != CommandRingInit {
 		e.res.Err = ErrNoRing
 		return e.res, nil
@@ -111,7 +122,7 @@ func (s *State) Apply(index uint64, c Command) (Result, error) {
 	if e.changed {
 		s.settle(e)
 	}
-	e.res.Changed = e.changed
+	e.res.Changed = e.changed || raised
 	return e.res, nil
 }
 
@@ -122,7 +133,7 @@ func (s *State) View() View {
 		Table: s.table, Members: s.members,
 		Pending: s.pending, Merge: s.merge, MergeTimeUs: s.mergeTimeUs, Unsealed: s.unsealed,
 		MergeHeld: s.held, SuspendMerge: s.suspendOn,
-		Slaves: s.slaves, Stood: s.stood,
+		Slaves: s.slaves, Stood: s.stood, LevelUsed: s.levelUsed,
 	}
 }
 
@@ -299,7 +310,7 @@ func (s *State) publish(e *entry) {
 
 // member returns what the table does not show of a server.
 func (v *server) member() Member {
-	return Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup, HoldUs: v.HoldUs, ReplacedBy: v.ReplacedBy, Forget: v.Forget}
+	return Member{ID: v.ID, Boot: v.Boot, Startup: v.Startup, HoldUs: v.HoldUs, ReplacedBy: v.ReplacedBy, Forget: v.Forget, Levels: v.Levels}
 }
 
 // newTable builds the table of the present fields, under its last names.

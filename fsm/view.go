@@ -30,6 +30,7 @@ type View struct {
 	// starts by itself before the next command or change of membership.
 	MergeHeld    bool
 	SuspendMerge bool // SUSPENDMERGE is on
+	LevelUsed    int  // the highest feature level of an entry; 0 says 1
 
 	Slaves []Slave // by id
 	// Stood are the newest notes of each pair of servers that the log has.
@@ -45,6 +46,7 @@ type Member struct {
 	HoldUs     int64   `json:"hold_us,omitempty"`
 	ReplacedBy ring.ID `json:"replaced_by,omitempty"` // who is to take its place (ServerReplace), 0: nobody
 	Forget     bool    `json:"forget,omitempty"`      // it is to be removed (ServerForget)
+	Levels     Levels  `json:"levels,omitzero"`       // of the build of its last admitted start
 }
 
 // Member returns what the table does not show of a server, nothing if it is no
@@ -61,8 +63,9 @@ type Slave struct {
 	ID ring.ID `json:"id"`
 	ring.Identity
 	Boot       uint64      `json:"boot"`
-	Status     ring.Status `json:"status"`      // Slave with Up or Down
-	StatusTime int64       `json:"status_time"` // unix microseconds of the last change
+	Status     ring.Status `json:"status"`          // Slave with Up or Down
+	StatusTime int64       `json:"status_time"`     // unix microseconds of the last change
+	Levels     Levels      `json:"levels,omitzero"` // of the build of its last admitted start
 }
 
 // Server returns the table's entry of a server, nil if it is not a member. The
