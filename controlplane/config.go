@@ -94,6 +94,9 @@ type Config struct {
 	StandIns      func(collect bool) []ring.StandIn
 	ForgetStandIn func(n ring.StandIn)
 
+	// Build is what this program speaks; another one than the zero value is for tests.
+	Build fsm.Build
+
 	Times
 	StandbyAfter time.Duration // a voter that has not been UP for so long loses its vote to a standby that has caught up; default 1 min
 	SlaveGrace   time.Duration // a slave without session for so long is down; default 5 s

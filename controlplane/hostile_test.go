@@ -195,7 +195,7 @@ func TestForgottenSlave(t *testing.T) {
 		ghost := slaveRaftID(4711)
 		ctx, cancel := context.WithTimeout(context.Background(), memberTimeout)
 		defer cancel()
-		if err := l.addNonvoter(ctx, l.clusterOf(), ghost, raftnode.Address(ghost, "")); err != nil {
+		if err := l.addNonvoter(ctx, l.clusterOf(), ghost, raftnode.Address(ghost, ""), func() {}); err != nil {
 			t.Fatal(err)
 		}
 		r.await("ghost removed", 2*time.Minute, func() bool { return memberIndex(l.clusterOf(), ghost) < 0 })

@@ -34,7 +34,8 @@ const (
 // whoAnswer says which process start answers at the asking server's address, as
 // seen from the server that was asked. Zero: none.
 type whoAnswer struct {
-	Boot uint64 `json:"boot"`
+	Boot  uint64 `json:"boot"`
+	Level int    `json:"level,omitempty"` // that its ring needs, as far as who was asked knows
 }
 
 // bootAt returns which process start answers at the address of a server, 0 for
@@ -115,6 +116,7 @@ func (p *Plane) identity(ctx context.Context, askMax int) (why string, other boo
 	var mu sync.Mutex // guards what follows
 	var answers []uint64
 	var own uint64
+	needed := 0 // feature level
 	var wg sync.WaitGroup
 	for _, m := range p.someServers(askMax) {
 		wg.Go(func() { // ended by ctx, awaited below
@@ -133,13 +135,17 @@ func (p *Plane) identity(ctx context.Context, askMax int) (why string, other boo
 			mu.Lock()
 			defer mu.Unlock()
 			answers = append(answers, a.Boot)
+			needed = max(needed, a.Level)
 			if a.Boot == p.boot {
 				time.AfterFunc(whoLinger, cancel)
 			}
 		})
 	}
 	wg.Wait()
-	return decideIdentity(p.boot, answers, own, p.cfg.Self.Addr)
+	if why, other = decideIdentity(p.boot, answers, own, p.cfg.Self.Addr); why == "" {
+		why = p.levelTooLow(needed) // before raft runs: it could not follow the log
+	}
+	return why, other
 }
 
 // someServers returns this server and at most n others, beginning with the one

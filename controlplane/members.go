@@ -27,8 +27,9 @@ const (
 
 // joinServerBody asks for admission as a member of raft.
 type joinServerBody struct {
-	RaftID string `json:"raft_id"` // a new random id, the same at each attempt
-	Addr   string `json:"addr"`
+	RaftID string     `json:"raft_id"` // a new random id, the same at each attempt
+	Addr   string     `json:"addr"`
+	Levels fsm.Levels `json:"levels,omitzero"`
 }
 
 // joinSlaveBody asks for admission as a slave, or reports a new start.
@@ -36,6 +37,7 @@ type joinSlaveBody struct {
 	RaftID string        `json:"raft_id"`
 	Slave  ring.Identity `json:"slave"`
 	Boot   uint64        `json:"boot"`
+	Levels fsm.Levels    `json:"levels,omitzero"`
 }
 
 // joinAnswer says under which raft id the caller is a member.
@@ -63,9 +65,9 @@ func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
 	cluster := p.clusterOf()
 	first := firstRaftID(req.From)
 	if p.view().Boot(req.From) == 0 && memberIndex(cluster, first) >= 0 {
-		return p.reply(joinAnswer{RaftID: string(first)}, nil)
+		return p.reply(joinAnswer{RaftID: string(first)}, p.view().Admits(req.From, body.Levels))
 	}
-	err := p.addNonvoter(ctx, cluster, want, raftnode.Address(want, body.Addr))
+	err := p.admit(ctx, body.Levels, cluster, want, raftnode.Address(want, body.Addr))
 	if err == nil {
 		p.log.Info("server joins the ring", "server", req.From.String(), "addr", body.Addr, "raft_id", body.RaftID)
 		p.members.raise()
@@ -97,9 +99,9 @@ func (p *Plane) serveJoinSlave(ctx context.Context, req *request) *response {
 	if memberIndex(cluster, id) < 0 && slaves >= slavesMax {
 		return &response{Code: codeFailed, Text: fmt.Sprintf("the ring has %d slaves, at most %d allowed", slaves, slavesMax)}
 	}
-	err := p.addNonvoter(ctx, cluster, id, raftnode.Address(id, ""))
+	err := p.admit(ctx, body.Levels, cluster, id, raftnode.Address(id, ""))
 	if err == nil && !slaveIsUp(p.view(), req.From, body.Boot) {
-		_, err = p.proposeHere(ctx, fsm.SlaveUp{ID: req.From, Slave: body.Slave, Boot: body.Boot})
+		_, err = p.proposeHere(ctx, fsm.SlaveUp{ID: req.From, Slave: body.Slave, Boot: body.Boot, Levels: body.Levels})
 	}
 	return p.reply(joinAnswer{RaftID: string(id)}, err)
 }
@@ -122,13 +124,29 @@ func (p *Plane) slaveTurn(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
+// admit makes id a member of raft, if a node of these levels can be one.
+func (p *Plane) admit(ctx context.Context, l fsm.Levels, cluster []raft.Server, id raft.ServerID, addr raft.ServerAddress) error {
+	release, err := p.inOrder(ctx, p.older(l))
+	if err != nil {
+		return err
+	}
+	owner, _ := ownerOf(id)
+	if err := p.view().Admits(owner, l); err != nil {
+		release()
+		return err
+	}
+	return p.addNonvoter(ctx, cluster, id, addr, release)
+}
+
 // addNonvoter makes id a member if it is none. It waits for the commit, within
-// ctx.
-func (p *Plane) addNonvoter(ctx context.Context, cluster []raft.Server, id raft.ServerID, addr raft.ServerAddress) error {
+// ctx; decided is called when raft has decided.
+func (p *Plane) addNonvoter(ctx context.Context, cluster []raft.Server, id raft.ServerID, addr raft.ServerAddress, decided func()) error {
 	if i := memberIndex(cluster, id); i >= 0 && (cluster[i].Address == addr || cluster[i].Suffrage == raft.Voter) {
+		decided()
 		return nil
 	}
-	if err := p.awaitChange(ctx, p.node.Load().AddNonvoter(id, addr, 0, memberTimeout)); err != nil {
+	f := releasing{p.node.Load().AddNonvoter(id, addr, 0, memberTimeout), decided}
+	if err := p.awaitChange(ctx, f); err != nil {
 		return fmt.Errorf("add %s to raft: %w", id, err)
 	}
 	return nil

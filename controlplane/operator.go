@@ -154,7 +154,7 @@ func (p *Plane) serveRead(ctx context.Context) *response {
 
 // serveCommand answers Command on the leader.
 func (p *Plane) serveCommand(ctx context.Context, req *request) *response {
-	c, err := proposed(req)
+	c, err := p.proposed(req)
 	switch {
 	case err != nil:
 		return p.reply(nil, err)
@@ -178,24 +178,20 @@ func (p *Plane) serveCommand(ctx context.Context, req *request) *response {
 
 // commitCommand is where the answer to an operator waits for the commit.
 func (p *Plane) commitCommand(ctx context.Context, c fsm.Command) (fsm.Result, error) {
-	b, err := fsm.Encode(c)
-	if err != nil {
-		return fsm.Result{}, err
-	}
 	if fault.Bug(fault.AnswerBeforeCommit) {
-		p.applyLater(b)
+		p.applyLater(c)
 		return fsm.Result{}, nil
 	}
-	return p.apply(ctx, b)
+	return p.apply(ctx, c)
 }
 
 // applyLater is what a node with the bug fault.AnswerBeforeCommit does: commands
 // are put into the log a moment later, as if they were gathered.
-func (p *Plane) applyLater(b []byte) {
+func (p *Plane) applyLater(c fsm.Command) {
 	time.AfterFunc(30*time.Millisecond, func() { // ends as apply does
 		ctx, cancel := context.WithTimeout(context.Background(), proposeTimeout)
 		defer cancel()
-		_, _ = p.apply(ctx, b)
+		_, _ = p.apply(ctx, c)
 	})
 }
 

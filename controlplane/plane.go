@@ -78,6 +78,7 @@ type Plane struct {
 	own       proposer      // of what this node says of itself
 	operators proposer      // of what its operators ask for
 	applying  chan struct{} // tokens: bound of raft.Apply under way
+	levelling chan struct{} // token: see inOrder
 
 	mu         sync.Mutex // guards what follows; nothing blocks under it
 	times      Times      // those of cfg count no more
@@ -125,6 +126,7 @@ func New(cfg Config) (*Plane, error) {
 		fatal:   make(chan error, 1),
 		applied: newSignal(), reports: newSignal(), evidence: newSignal(), judging: newSignal(), commits: newSignal(), members: newSignal(), merging: newSignal(), looking: newSignal(), doubts: newSignal(), outlived: newSignal(), relisted: newSignal(),
 		applying:   make(chan struct{}, appliesMax),
+		levelling:  make(chan struct{}, 1),
 		noneSince:  time.Now(),
 		ranAt:      time.Now(),
 		links:      make(map[ring.ID]ring.Evidence),
@@ -135,7 +137,7 @@ func New(cfg Config) (*Plane, error) {
 	p.times = cfg.Times
 	p.servers.Store(&cfg.Servers)
 	p.own, p.operators = newProposer(p.boot), newProposer(fsm.Operator(p.boot))
-	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))
+	p.fsm.Store(fsm.NewRaftFSMOf(cfg.Build, p.onApply, p.onFatal))
 	p.server = newRPCServer(p.handle)
 	p.sessions = mux.NewSessions(p.log, p.admitSession)
 	if cfg.Slave {
@@ -247,6 +249,9 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm.Load(), AddressOf: p.raftAddress, Log: p.log,
 	})
 	if err != nil {
+		if why := p.fsm.Load().Failed(); why != nil { // raft says only that no snapshot could be restored
+			err = fmt.Errorf("%w: %w", err, why)
+		}
 		return p.inDataDir(err)
 	}
 	p.raftID.Store(&id)
@@ -265,6 +270,9 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 // inDataDir says with an error about what was read from disk where it lies,
 // and the way out.
 func (p *Plane) inDataDir(err error) error {
+	if errors.Is(err, fsm.ErrUnknownCommand) || errors.Is(err, fsm.ErrLevel) {
+		return fmt.Errorf("%w (the ring has used what this build does not know: upgrade this node and start it again; its data directory is fine)", err)
+	}
 	if p.dir == nil {
 		return err
 	}

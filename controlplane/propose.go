@@ -226,11 +226,7 @@ func (p *Plane) proposeAs(ctx context.Context, as *proposer, o op, body fsm.Body
 func (p *Plane) proposeHere(ctx context.Context, body fsm.Body) (fsm.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
-	b, err := fsm.Encode(fsm.Command{TimeUs: fault.Now().UnixMicro(), Body: body})
-	var res fsm.Result
-	if err == nil {
-		res, err = p.apply(ctx, b)
-	}
+	res, err := p.apply(ctx, fsm.Command{TimeUs: fault.Now().UnixMicro(), Body: body})
 	if err == nil {
 		err = res.Err
 	}
@@ -240,17 +236,37 @@ func (p *Plane) proposeHere(ctx context.Context, body fsm.Body) (fsm.Result, err
 	return res, nil
 }
 
-// apply commits an encoded command on the leader. Refusals are in the result;
-// ErrUncertain means that the command may be in the log all the same, any other
-// error that it is not.
-func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
+// apply commits a command on the leader. Refusals are in the result; ErrUncertain
+// means that the command may be in the log all the same, any other error that it
+// is not, as fsm.ErrLevel.
+func (p *Plane) apply(ctx context.Context, c fsm.Command) (fsm.Result, error) {
+	b, err := fsm.Encode(c)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	release, err := p.inOrder(ctx, p.dependsOnLevels(c))
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	if err := p.mayApply(c); err != nil {
+		release()
+		return fsm.Result{}, err
+	}
+	return p.applyEncoded(ctx, b, release)
+}
+
+// applyEncoded is apply of what may be applied. It calls decided when raft has
+// decided, which may be later than it returns.
+func (p *Plane) applyEncoded(ctx context.Context, b []byte, decided func()) (fsm.Result, error) {
 	n := p.node.Load()
 	if n == nil {
+		decided()
 		return fsm.Result{}, ErrNoLeader
 	}
 	select {
 	case p.applying <- struct{}{}:
 	case <-ctx.Done():
+		decided()
 		return fsm.Result{}, fmt.Errorf("wait for earlier proposals: %w", ctx.Err())
 	}
 	type outcome struct {
@@ -262,6 +278,7 @@ func (p *Plane) apply(ctx context.Context, b []byte) (fsm.Result, error) {
 	go func() { // ended by raft: commit, loss of the lead or shutdown; bounded by the tokens
 		defer p.asked.Add(-1)
 		defer func() { <-p.applying }()
+		defer decided()
 		f := n.Apply(b, applyTimeout)
 		if err := f.Error(); err != nil {
 			err = fmt.Errorf("commit: %w", err)

@@ -14,7 +14,7 @@ func (p *Plane) loadRealm() error {
 		return err
 	}
 	if text == "" { // the file is lost: what the log says first is most likely right
-		log := scratchFSM()
+		log := p.scratchFSM()
 		named := func() bool { return log.View().RingID != 0 }
 		if err := p.stores.Replay(log, named); err != nil {
 			return p.inDataDir(err)

@@ -126,7 +126,7 @@ func (p *Plane) startAgain(ctx context.Context) error {
 func (p *Plane) goOnAlone(ctx context.Context, id raft.ServerID) error {
 	k := kept{id: id}
 	var err error
-	if k.cluster, k.last, err = p.stores.Configuration(id, scratchFSM(), raftnode.NewLogger(p.log)); err != nil {
+	if k.cluster, k.last, err = p.stores.Configuration(id, p.scratchFSM(), raftnode.NewLogger(p.log)); err != nil {
 		return p.inDataDir(err)
 	}
 	p.lastEntry.Store(k.last)
@@ -157,7 +157,7 @@ func (p *Plane) recover(k kept, why string) error {
 	// contradicts it.
 	err := p.dir.SetRealm(realmText(0))
 	if err == nil {
-		err = p.stores.Recover(k.id, p.cfg.Self.Addr, scratchFSM().Renewed(id), raftnode.NewLogger(p.log))
+		err = p.stores.Recover(k.id, p.cfg.Self.Addr, p.scratchFSM().Renewed(id), raftnode.NewLogger(p.log))
 	}
 	if err == nil {
 		err = p.dir.SetRealm(realmText(id))
@@ -173,6 +173,6 @@ func (p *Plane) recover(k kept, why string) error {
 }
 
 // scratchFSM returns a state machine that nobody looks at.
-func scratchFSM() *fsm.RaftFSM {
-	return fsm.NewRaftFSM(func(fsm.View) {}, func(error) {})
+func (p *Plane) scratchFSM() *fsm.RaftFSM {
+	return fsm.NewRaftFSMOf(p.cfg.Build, func(fsm.View) {}, func(error) {})
 }

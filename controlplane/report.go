@@ -29,6 +29,7 @@ type transferReport struct {
 type wanted struct {
 	self      ring.ID
 	member    Member
+	levels    fsm.Levels // of this build
 	boot      uint64
 	leaving   bool
 	upAllowed bool // no back-off after flaps
@@ -49,7 +50,7 @@ func nextReport(v fsm.View, w wanted) fsm.Body {
 		if !w.upAllowed {
 			return nil
 		}
-		return fsm.ServerUp{ID: w.self, Server: w.member.Identity, Addr: w.member.Addr, Boot: w.boot, Suspend: w.programs == 0}
+		return fsm.ServerUp{ID: w.self, Server: w.member.Identity, Addr: w.member.Addr, Boot: w.boot, Suspend: w.programs == 0, Levels: w.levels}
 	}
 	switch suspended, none := s.Status.Suspended(), w.programs == 0 && w.graceOver; {
 	case suspended && w.programs > 0, !suspended && none, w.unsettled && (w.programs > 0 || none):
@@ -179,7 +180,7 @@ func (p *Plane) want(v fsm.View, now time.Time) wanted {
 	}
 	p.transfers = kept
 	w := wanted{
-		self: p.cfg.Self.ID, member: p.cfg.Self, boot: p.boot,
+		self: p.cfg.Self.ID, member: p.cfg.Self, levels: p.cfg.Build.Speaks().Brief(), boot: p.boot,
 		leaving: p.leaving, upAllowed: true, programs: p.programs,
 		graceOver: now.Sub(p.noneSince) >= p.times.SuspendGrace,
 		transfers: append([]transferReport(nil), kept...),

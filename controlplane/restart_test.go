@@ -231,10 +231,7 @@ func TestForgetGoesOn(t *testing.T) {
 				return v.Merge == nil && v.Server(last.ID).Status == ring.ServiceOut|ring.Down && voters == 3
 			})
 			leader := r.leader()
-			mark, err := fsm.Encode(fsm.Command{Body: fsm.ServerForget{ID: last.ID}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			mark := fsm.Command{Body: fsm.ServerForget{ID: last.ID}}
 			if res, err := leader.plane.apply(context.Background(), mark); err != nil || res.Err != nil {
 				t.Fatal(err, res.Err)
 			}
@@ -275,10 +272,7 @@ func TestForgetWhoComesBack(t *testing.T) {
 			return v.Merge == nil && v.Server(last.ID).Status == ring.ServiceOut|ring.Down
 		})
 		leader := r.leader()
-		mark, err := fsm.Encode(fsm.Command{Body: fsm.ServerForget{ID: last.ID}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		mark := fsm.Command{Body: fsm.ServerForget{ID: last.ID}}
 		if res, err := leader.plane.apply(context.Background(), mark); err != nil || res.Err != nil {
 			t.Fatal(err, res.Err)
 		}

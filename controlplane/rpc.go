@@ -59,6 +59,7 @@ const (
 	codeOtherRing code = "other-ring"
 	codeGroup     code = "other-group"
 	codeFailed    code = "failed" // this time
+	codeLevel     code = "level"  // fsm.ErrLevel, and nothing is in the log
 )
 
 type request struct {
@@ -97,6 +98,8 @@ func (r *response) err() error {
 			return fmt.Errorf("%w: %w", ErrRefused, &refusal{text: r.Text, is: is})
 		}
 		return fmt.Errorf("%w: %s", ErrRefused, r.Text)
+	case codeLevel:
+		return fmt.Errorf("%w: %w", ErrRefused, &refusal{text: r.Text, is: fsm.ErrLevel})
 	case codeOtherRing, codeGroup:
 		return fmt.Errorf("%w: %s", ErrOtherRing, r.Text)
 	}

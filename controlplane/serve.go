@@ -40,7 +40,7 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 	case req.From == 0 || !req.Slave && !p.knows(req.From):
 		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
 	case req.Op == opWho:
-		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From)}, nil)
+		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From), Level: p.view().LevelNeeded()}, nil)
 	case req.Op == opStandIns && !req.Slave:
 		return p.reply(standInsAnswer{Notes: p.standIns(true)}, nil)
 	case !p.leads():
@@ -69,6 +69,8 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 // reply makes a response of a body or an error.
 func (p *Plane) reply(body any, err error) *response {
 	switch {
+	case errors.Is(err, fsm.ErrLevel):
+		return &response{Code: codeLevel, Text: err.Error()}
 	case errors.Is(err, ErrRefused):
 		return &response{Code: codeRefused, Text: err.Error()}
 	case errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost):
@@ -108,7 +110,7 @@ func (p *Plane) answerProbe(req *request) probeAnswer {
 }
 
 func (p *Plane) servePropose(ctx context.Context, req *request) *response {
-	c, err := proposed(req)
+	c, err := p.proposed(req)
 	if err != nil {
 		return p.reply(nil, err)
 	}
@@ -123,26 +125,19 @@ func (p *Plane) servePropose(ctx context.Context, req *request) *response {
 			return p.reply(nil, err)
 		}
 	}
-	b, err := fsm.Encode(c)
-	if err != nil {
-		return p.reply(nil, err)
-	}
-	res, err := p.apply(ctx, b)
+	res, err := p.apply(ctx, c)
 	return p.proposeReply(res, err)
 }
 
 // proposed decodes the command in a request: a bad entry in the log would stop
 // every node.
-func proposed(req *request) (fsm.Command, error) {
+func (p *Plane) proposed(req *request) (fsm.Command, error) {
 	var body proposeBody
 	if err := json.Unmarshal(req.Body, &body); err != nil {
 		return fsm.Command{}, fmt.Errorf("%w: decode request: %w", ErrRefused, err)
 	}
 	c, err := fsm.Decode(body.Command)
-	if err != nil {
-		return fsm.Command{}, fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return c, nil
+	return c, p.understood(c, err)
 }
 
 // proposeReply makes a response of what apply returned.
@@ -230,6 +225,9 @@ func (p *Plane) admitSession(h mux.SessionHello) error {
 	}
 	if owner, ok := ownerOf(raft.ServerID(h.ID)); !ok || !isSlaveID(raft.ServerID(h.ID)) || p.configuredServer(owner) != nil {
 		return fmt.Errorf("%w: %q is no id of a slave", ErrRefused, h.ID)
+	}
+	if needed := p.view().LevelNeeded(); max(1, h.Level) < needed {
+		return fmt.Errorf("%w: slave %s speaks up to level %d and the ring needs %d", fsm.ErrLevel, h.Name, max(1, h.Level), needed)
 	}
 	return nil
 }

@@ -54,7 +54,7 @@ func (p *Plane) forgetRing() error {
 		return fmt.Errorf("leave the old ring: %w", err)
 	}
 	p.stores = raftnode.MemoryStores()
-	p.fsm.Store(fsm.NewRaftFSM(p.onApply, p.onFatal))
+	p.fsm.Store(fsm.NewRaftFSMOf(p.cfg.Build, p.onApply, p.onFatal))
 	p.realm.Store(0)
 	p.setRefused("")
 	return nil
@@ -81,7 +81,7 @@ func (p *Plane) startSlave() error { return p.startRaft(slaveRaftID(p.cfg.Self.I
 // server opens on it to raft.
 func (p *Plane) sessionLoop(ctx context.Context, server Member) {
 	hello := mux.SessionHello{
-		Group: p.cfg.Group, ID: string(slaveRaftID(p.cfg.Self.ID)), Name: p.cfg.Self.label(),
+		Group: p.cfg.Group, ID: string(slaveRaftID(p.cfg.Self.ID)), Name: p.cfg.Self.label(), Level: p.cfg.Build.Speaks().Max,
 	}
 	wait := sessionRetryMin
 	for ctx.Err() == nil {
@@ -139,7 +139,7 @@ func (p *Plane) joinLoop(ctx context.Context) {
 		if leaving || leader != "" && slaveIsUp(p.view(), p.cfg.Self.ID, p.boot) {
 			continue
 		}
-		body := joinSlaveBody{RaftID: string(slaveRaftID(p.cfg.Self.ID)), Slave: p.cfg.Self.Identity, Boot: p.boot}
+		body := joinSlaveBody{RaftID: string(slaveRaftID(p.cfg.Self.ID)), Slave: p.cfg.Self.Identity, Boot: p.boot, Levels: p.cfg.Build.Speaks().Brief()}
 		jctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 		_, err := p.toLeader(jctx, p.request(opJoinSlave, body))
 		cancel()

@@ -300,7 +300,7 @@ func (p *Plane) askToJoin(ctx context.Context, answers []answer, want raft.Serve
 	if leader == "" {
 		return "", fmt.Errorf("%w: asked %s", ErrNoLeader, strings.Join(inRing, ", "))
 	}
-	body := joinServerBody{RaftID: string(want), Addr: p.cfg.Self.Addr}
+	body := joinServerBody{RaftID: string(want), Addr: p.cfg.Self.Addr, Levels: p.cfg.Build.Speaks().Brief()}
 	resp, err := p.client.call(ctx, leader, p.request(opJoinServer, body))
 	if err != nil {
 		return "", err

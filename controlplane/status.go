@@ -37,6 +37,10 @@ type Status struct {
 	// itself before the next command or change of membership.
 	MergeHeld bool         `json:"merge_held"`
 	Merge     *MergeStatus `json:"merge,omitempty"`
+	// Level is the feature level of the ring, 0: no ring yet. LevelHeldBy are the
+	// members that hold it back, where others have a higher one.
+	Level       int      `json:"level,omitempty"`
+	LevelHeldBy []string `json:"level_held_by,omitempty"`
 }
 
 // RaftStatus is the state of raft on this node.
@@ -174,6 +178,7 @@ func (p *Plane) Status() Status {
 	for _, s := range v.Slaves {
 		st.Slaves = append(st.Slaves, SlaveStatus{ID: ring.HexID(s.ID), Name: s.Name, CtlPort: s.CtlPort, Up: s.Status.Live() == ring.Up})
 	}
+	st.levelStatus(v)
 	st.Merge = mergeStatus(v.Merge)
 	if st.Merge != nil {
 		st.Merge.Stalled = stalledFor(v.Merge, idle)

@@ -349,6 +349,10 @@ func TestOutcome(t *testing.T) {
 		{fmt.Errorf("%w: %w", controlplane.ErrUncertain, fsm.ErrAlreadyOut), "ERROR: Failed to start merging.\nREASON: the change may have happened: fsm: the server is out of service already\n"},
 		{context.DeadlineExceeded, "ERROR: Failed to start merging.\nREASON: context deadline exceeded\n"},
 		{fmt.Errorf("%w: %w", controlplane.ErrRefused, fsm.ErrOperating), "ERROR: Could not change status, because some servers could not be changed its status now.\nREASON: a merge is running\n"},
+		{
+			fmt.Errorf("%w: %w", controlplane.ErrRefused, &controlplane.LevelError{Command: "X", Needs: 2, Has: 1, Lack: []string{"b:8022 (level 1)"}}),
+			"ERROR: Failed to start merging.\nREASON: feature levels do not go together: X needs level 2 and the ring has 1; upgrade and start again, or forget (chmpxctl node forget) what is gone for good: b:8022 (level 1)\n",
+		},
 	} {
 		if got := outcomeOf("MERGE", tc.err, true).Reply("MERGE"); got != tc.want {
 			t.Errorf("%v: %q, want %q", tc.err, got, tc.want)

@@ -38,6 +38,7 @@ type SessionHello struct {
 	Group string `json:"group"` // GROUP of its configuration
 	ID    string `json:"id"`    // its raft server id
 	Name  string `json:"name"`
+	Level int    `json:"level,omitempty"` // the highest feature level that it speaks; 0: 1
 }
 
 // SessionReply answers a SessionHello; an empty Refused accepts it.
