@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"text/tabwriter"
 
@@ -19,11 +20,11 @@ func nodesCommand() *cli.Command {
 		Name: "nodes", Usage: "list the servers and slaves that a node knows",
 		Flags: append(targetFlags(), jsonFlag()),
 		Action: answering("nodes", func(c *cli.Context) (answer, error) {
-			_, all, err := nodesAt(c)
+			st, all, err := nodesAt(c)
 			if err != nil {
 				return nil, err
 			}
-			return nodesAnswer{Nodes: all}, nil
+			return nodesAnswer{Nodes: all, Level: st.Level, LevelHeldBy: st.LevelHeldBy}, nil
 		}),
 	}
 }
@@ -46,7 +47,9 @@ type knownNode struct {
 func (n knownNode) String() string { return fmt.Sprintf("%s:%d", n.Name, n.CtlPort) }
 
 type nodesAnswer struct {
-	Nodes []knownNode `json:"nodes"`
+	Nodes       []knownNode `json:"nodes"`
+	Level       int         `json:"level,omitempty"`         // feature level of the ring
+	LevelHeldBy []string    `json:"level_held_by,omitempty"` // who is older than others, and holds it back
 }
 
 func (a nodesAnswer) print(w io.Writer, colour bool) error {
@@ -63,7 +66,11 @@ func (a nodesAnswer) print(w io.Writer, colour bool) error {
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\n", n, n.Role, n.ID, addr, live)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil || len(a.LevelHeldBy) == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "the ring has feature level %d, because of %s\n", a.Level, strings.Join(a.LevelHeldBy, ", "))
+	return err
 }
 
 // nodesAt asks the node that the options name for its status and for the nodes
