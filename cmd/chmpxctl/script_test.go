@@ -163,6 +163,7 @@ func exampleRing() controlplane.Status {
 	}
 	st := controlplane.Status{
 		ID: 7, Name: "a", Group: "TEST", Role: "server", RingID: 77, Version: 9, Index: 40, Incarnation: 3, Programs: 1,
+		Level: 1, LevelHeldBy: []string{"b:8021"},
 		Params:  &fsm.Params{Placement: "slots", DeliverMode: "hash", Replica: 1, DoMerge: true, MaxVoters: 5},
 		Quorum:  controlplane.QuorumStatus{OK: true, Voters: 1, Have: 1, Need: 1},
 		Servers: []controlplane.ServerStatus{server(7, "a", 0), server(8, "b", 1)},
