@@ -78,7 +78,11 @@ func (p *Plane) takeOver(ctx context.Context) bool {
 	p.alarm = ""
 	p.mu.Unlock()
 	for ctx.Err() == nil {
+		term := p.node.Load().CurrentTerm()
 		err := p.node.Load().Barrier(barrierTimeout).Error()
+		if err == nil {
+			p.ledTerm.Store(term)
+		}
 		if err == nil && p.view().RingID == 0 {
 			init := fsm.RingInit{RingID: randomUint64(), Era: 1, Group: p.cfg.Group, Params: p.cfg.Params}
 			_, err = p.proposeHere(ctx, init)
@@ -93,6 +97,17 @@ func (p *Plane) takeOver(ctx context.Context) bool {
 		sleep(ctx, leaderRetry)
 	}
 	return false
+}
+
+// errJustElected says that a leader may not have applied yet what others committed.
+var errJustElected = errors.New("the leader has only just been elected")
+
+// upToDate reports whether this node has applied, if it leads, all that earlier
+// leaders committed. It may have lost the lead and got it back while its loops still
+// end for the first loss.
+func (p *Plane) upToDate() bool {
+	n := p.node.Load()
+	return n != nil && n.CurrentTerm() == p.ledTerm.Load()
 }
 
 // commitLoop makes followers hear of commits at once: they learn the commit

@@ -5,16 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/chmpx/chmpx/fsm"
+	"github.com/chmpx/chmpx/ring"
 )
 
 // A node that does not understand an entry of the log has to stop. So nothing is
 // put there that a member does not understand, and nobody becomes a member who
 // does not understand what is there. Both are checked by the leader with what the
 // log and raft's configuration say, so that it makes no difference who leads.
+
+// orderTimeout bounds the wait for one's turn: who asked has given up then, and must
+// not become a member of raft in its absence.
+const orderTimeout = 3 * time.Second
 
 // LevelError says that a command was not proposed, because members of the ring
 // do not understand it. It is fsm.ErrLevel.
@@ -37,6 +43,9 @@ func (e *LevelError) Unwrap() error { return fsm.ErrLevel }
 // mayApply returns an error (fsm.ErrLevel) for a command that not every member
 // understands, or that makes a member of a node which cannot be one.
 func (p *Plane) mayApply(c fsm.Command) error {
+	if p.dependsOnLevels(c) && !p.upToDate() {
+		return errJustElected
+	}
 	v := p.view()
 	switch b := c.Body.(type) {
 	case fsm.ServerUp:
@@ -52,9 +61,9 @@ func (p *Plane) mayApply(c fsm.Command) error {
 	for _, l := range v.Below(needs) {
 		e.Lack = append(e.Lack, l.String())
 	}
-	for _, name := range p.unknownMembers(v) {
+	for _, name := range p.unknownMembers(v, p.clusterOf()) {
 		e.Has = 1
-		e.Lack = append(e.Lack, name)
+		e.Lack = append(e.Lack, name+notUpYet)
 	}
 	if len(e.Lack) == 0 && e.Has >= needs {
 		return nil
@@ -62,20 +71,26 @@ func (p *Plane) mayApply(c fsm.Command) error {
 	return e
 }
 
+// notUpYet is said of who is a member of raft and has not come up.
+const notUpYet = " (not up yet)"
+
 // unknownMembers names the members of raft that get the log and have not come up
-// yet, so that nobody knows what they understand.
-func (p *Plane) unknownMembers(v fsm.View) (out []string) {
-	for _, m := range p.clusterOf() {
+// as what they are now, so that nobody knows what they understand. A server that lost
+// its disk is a member twice until its new start has come up.
+func (p *Plane) unknownMembers(v fsm.View, cluster []raft.Server) (out []string) {
+	ids := make(map[ring.ID]int) // how many each server has
+	for _, m := range cluster {
 		id, _ := ownerOf(m.ID)
+		ids[id]++
 		slave := slices.ContainsFunc(v.Slaves, func(s fsm.Slave) bool { return s.ID == id })
 		switch {
 		case isSlaveID(m.ID) && !slave:
-			out = append(out, fmt.Sprintf("slave %s (not up yet)", id))
-		case !isSlaveID(m.ID) && v.Server(id) == nil:
-			out = append(out, p.nameOf(v, id)+" (not up yet)")
+			out = append(out, fmt.Sprintf("slave %s", id))
+		case !isSlaveID(m.ID) && v.Server(id) == nil && ids[id] == 1, ids[id] == 2:
+			out = append(out, p.nameOf(v, id))
 		}
 	}
-	return out
+	return slices.Compact(out)
 }
 
 // inOrder takes the token under which what depends on the levels of the ring goes
@@ -86,6 +101,8 @@ func (p *Plane) inOrder(ctx context.Context, wanted bool) (release func(), err e
 	if !wanted {
 		return func() {}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
 	select {
 	case p.levelling <- struct{}{}:
 		return func() { <-p.levelling }, nil
@@ -147,18 +164,25 @@ func (p *Plane) levelTooLow(needed int) string {
 }
 
 // levelStatus puts into a status what the level of the ring is, and who holds it
-// back if they differ.
-func (st *Status) levelStatus(v fsm.View) {
+// back if they differ. unknown are its unknownMembers.
+func (st *Status) levelStatus(v fsm.View, unknown []string) {
 	if v.RingID == 0 {
 		return
 	}
+	var names []string
 	st.Level = v.Level()
-	back := v.HoldsBack()
-	if len(back) == 0 {
-		return
+	for _, l := range v.HoldsBack() {
+		st.LevelHeldBy, names = append(st.LevelHeldBy, l.Name), append(names, l.String())
 	}
-	for _, l := range back {
-		st.LevelHeldBy = append(st.LevelHeldBy, l.Name)
+	do := "upgrade them as well"
+	if st.Level > 1 && len(unknown) > 0 { // nobody holds it back as much as they do
+		st.Level, st.LevelHeldBy, names = 1, unknown, nil
+		for _, name := range unknown {
+			names = append(names, name+notUpYet)
+		}
+		do = "start them"
 	}
-	st.Warnings = append(st.Warnings, fmt.Sprintf("the ring has feature level %d, because of %s: upgrade them as well", st.Level, fsm.LevelNames(back)))
+	if len(names) > 0 {
+		st.Warnings = append(st.Warnings, fmt.Sprintf("the ring has feature level %d, because of %s: %s", st.Level, fsm.NamesOf(names), do))
+	}
 }

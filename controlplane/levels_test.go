@@ -227,7 +227,7 @@ func TestLevelsInOrder(t *testing.T) {
 		}
 	}
 	join := func(p *Plane) error {
-		return p.admit(context.Background(), fsm.Levels{}, p.clusterOf(), "0000000000000063.x", raftnode.Address("0000000000000063.x", "z:8020"))
+		return p.admit(context.Background(), fsm.Levels{}, "0000000000000063.x", raftnode.Address("0000000000000063.x", "z:8020"))
 	}
 	for name, tt := range map[string]struct{ first, second func(*Plane) error }{
 		"up, command":   {propose(up), propose(command)},

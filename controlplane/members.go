@@ -67,7 +67,7 @@ func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
 	if p.view().Boot(req.From) == 0 && memberIndex(cluster, first) >= 0 {
 		return p.reply(joinAnswer{RaftID: string(first)}, p.view().Admits(req.From, body.Levels))
 	}
-	err := p.admit(ctx, body.Levels, cluster, want, raftnode.Address(want, body.Addr))
+	err := p.admit(ctx, body.Levels, want, raftnode.Address(want, body.Addr))
 	if err == nil {
 		p.log.Info("server joins the ring", "server", req.From.String(), "addr", body.Addr, "raft_id", body.RaftID)
 		p.members.raise()
@@ -99,7 +99,7 @@ func (p *Plane) serveJoinSlave(ctx context.Context, req *request) *response {
 	if memberIndex(cluster, id) < 0 && slaves >= slavesMax {
 		return &response{Code: codeFailed, Text: fmt.Sprintf("the ring has %d slaves, at most %d allowed", slaves, slavesMax)}
 	}
-	err := p.admit(ctx, body.Levels, cluster, id, raftnode.Address(id, ""))
+	err := p.admit(ctx, body.Levels, id, raftnode.Address(id, ""))
 	if err == nil && !slaveIsUp(p.view(), req.From, body.Boot) {
 		_, err = p.proposeHere(ctx, fsm.SlaveUp{ID: req.From, Slave: body.Slave, Boot: body.Boot, Levels: body.Levels})
 	}
@@ -125,17 +125,22 @@ func (p *Plane) slaveTurn(ctx context.Context) bool {
 }
 
 // admit makes id a member of raft, if a node of these levels can be one.
-func (p *Plane) admit(ctx context.Context, l fsm.Levels, cluster []raft.Server, id raft.ServerID, addr raft.ServerAddress) error {
+func (p *Plane) admit(ctx context.Context, l fsm.Levels, id raft.ServerID, addr raft.ServerAddress) error {
 	release, err := p.inOrder(ctx, p.older(l))
 	if err != nil {
 		return err
 	}
-	owner, _ := ownerOf(id)
-	if err := p.view().Admits(owner, l); err != nil {
+	if !p.upToDate() {
+		err = errJustElected
+	} else {
+		owner, _ := ownerOf(id)
+		err = p.view().Admits(owner, l)
+	}
+	if err != nil {
 		release()
 		return err
 	}
-	return p.addNonvoter(ctx, cluster, id, addr, release)
+	return p.addNonvoter(ctx, p.clusterOf(), id, addr, release)
 }
 
 // addNonvoter makes id a member if it is none. It waits for the commit, within

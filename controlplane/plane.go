@@ -74,6 +74,7 @@ type Plane struct {
 	asked   atomic.Int64  // of raft by goroutines that it has not answered yet
 	shown   atomic.Uint64 // index of the last view that OnView has had
 	leading atomic.Bool   // this node leads and has applied everything committed before it did
+	ledTerm atomic.Uint64 // the last term for which that is so
 
 	own       proposer      // of what this node says of itself
 	operators proposer      // of what its operators ask for
@@ -249,10 +250,7 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 		ID: id, Stream: stream, Stores: p.stores, FSM: p.fsm.Load(), AddressOf: p.raftAddress, Log: p.log,
 	})
 	if err != nil {
-		if why := p.fsm.Load().Failed(); why != nil { // raft says only that no snapshot could be restored
-			err = fmt.Errorf("%w: %w", err, why)
-		}
-		return p.inDataDir(err)
+		return p.inDataDir(readBy(p.fsm.Load(), err))
 	}
 	p.raftID.Store(&id)
 	p.stream.Store(stream)
@@ -265,6 +263,15 @@ func (p *Plane) startRaft(id raft.ServerID, servers []raft.Server) error {
 	p.setWaiting("", slog.LevelInfo)
 	p.applied.raise()
 	return nil
+}
+
+// readBy returns an error of raft, with why the state machine that it gave the log
+// to could not follow: raft keeps the text at most.
+func readBy(f *fsm.RaftFSM, err error) error {
+	if why := f.Failed(); err != nil && why != nil {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return err
 }
 
 // inDataDir says with an error about what was read from disk where it lies,

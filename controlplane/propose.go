@@ -248,16 +248,12 @@ func (p *Plane) apply(ctx context.Context, c fsm.Command) (fsm.Result, error) {
 	if err != nil {
 		return fsm.Result{}, err
 	}
-	if err := p.mayApply(c); err != nil {
-		release()
-		return fsm.Result{}, err
-	}
-	return p.applyEncoded(ctx, b, release)
+	return p.applyEncoded(ctx, c, b, release)
 }
 
-// applyEncoded is apply of what may be applied. It calls decided when raft has
+// applyEncoded is apply of an encoded command. It calls decided when raft has
 // decided, which may be later than it returns.
-func (p *Plane) applyEncoded(ctx context.Context, b []byte, decided func()) (fsm.Result, error) {
+func (p *Plane) applyEncoded(ctx context.Context, c fsm.Command, b []byte, decided func()) (fsm.Result, error) {
 	n := p.node.Load()
 	if n == nil {
 		decided()
@@ -279,6 +275,10 @@ func (p *Plane) applyEncoded(ctx context.Context, b []byte, decided func()) (fsm
 		defer p.asked.Add(-1)
 		defer func() { <-p.applying }()
 		defer decided()
+		if err := p.mayApply(c); err != nil { // after all waiting, in which the lead may have gone and come back
+			done <- outcome{err: err}
+			return
+		}
 		f := n.Apply(b, applyTimeout)
 		if err := f.Error(); err != nil {
 			err = fmt.Errorf("commit: %w", err)

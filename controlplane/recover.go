@@ -126,8 +126,9 @@ func (p *Plane) startAgain(ctx context.Context) error {
 func (p *Plane) goOnAlone(ctx context.Context, id raft.ServerID) error {
 	k := kept{id: id}
 	var err error
-	if k.cluster, k.last, err = p.stores.Configuration(id, p.scratchFSM(), raftnode.NewLogger(p.log)); err != nil {
-		return p.inDataDir(err)
+	scratch := p.scratchFSM()
+	if k.cluster, k.last, err = p.stores.Configuration(id, scratch, raftnode.NewLogger(p.log)); err != nil {
+		return p.inDataDir(readBy(scratch, err))
 	}
 	p.lastEntry.Store(k.last)
 	began := time.Now()
@@ -157,7 +158,8 @@ func (p *Plane) recover(k kept, why string) error {
 	// contradicts it.
 	err := p.dir.SetRealm(realmText(0))
 	if err == nil {
-		err = p.stores.Recover(k.id, p.cfg.Self.Addr, p.scratchFSM().Renewed(id), raftnode.NewLogger(p.log))
+		scratch := p.scratchFSM()
+		err = readBy(scratch, p.stores.Recover(k.id, p.cfg.Self.Addr, scratch.Renewed(id), raftnode.NewLogger(p.log)))
 	}
 	if err == nil {
 		err = p.dir.SetRealm(realmText(id))

@@ -40,14 +40,14 @@ func (p *Plane) handle(ctx context.Context, req *request) *response {
 	case req.From == 0 || !req.Slave && !p.knows(req.From):
 		return &response{Code: codeRefused, Text: fmt.Sprintf("server %s is not in our configuration", req.From)}
 	case req.Op == opWho:
-		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From), Level: p.view().LevelNeeded()}, nil)
+		return p.reply(whoAnswer{Boot: p.bootAt(ctx, req.From), Level: p.view().LevelNeeded(req.From)}, nil)
 	case req.Op == opStandIns && !req.Slave:
 		return p.reply(standInsAnswer{Notes: p.standIns(true)}, nil)
 	case !p.leads():
 		_, addr := p.leader()
 		return &response{Code: codeNotLeader, Leader: addr}
-	case !p.leading.Load():
-		return &response{Code: codeFailed, Text: "the leader has only just been elected"}
+	case !p.leading.Load() || !p.upToDate():
+		return p.reply(nil, errJustElected)
 	}
 	switch req.Op {
 	case opPropose:
@@ -119,6 +119,9 @@ func (p *Plane) servePropose(ctx context.Context, req *request) *response {
 	}
 	if up, ok := c.Body.(fsm.ServerUp); ok {
 		if err := p.mayComeUp(ctx, req, up); err != nil {
+			return p.reply(nil, err)
+		}
+		if err := p.mayApply(c); err != nil { // servers hold back a stand-in when they are asked for notes
 			return p.reply(nil, err)
 		}
 		if err := p.collectStandIns(ctx, up); err != nil {
@@ -223,10 +226,11 @@ func (p *Plane) admitSession(h mux.SessionHello) error {
 	if h.Group != p.cfg.Group {
 		return fmt.Errorf("%w: group %q, ours is %q", ErrOtherRing, h.Group, p.cfg.Group)
 	}
-	if owner, ok := ownerOf(raft.ServerID(h.ID)); !ok || !isSlaveID(raft.ServerID(h.ID)) || p.configuredServer(owner) != nil {
+	owner, ok := ownerOf(raft.ServerID(h.ID))
+	if !ok || !isSlaveID(raft.ServerID(h.ID)) || p.configuredServer(owner) != nil {
 		return fmt.Errorf("%w: %q is no id of a slave", ErrRefused, h.ID)
 	}
-	if needed := p.view().LevelNeeded(); max(1, h.Level) < needed {
+	if needed := p.view().LevelNeeded(owner); max(1, h.Level) < needed {
 		return fmt.Errorf("%w: slave %s speaks up to level %d and the ring needs %d", fsm.ErrLevel, h.Name, max(1, h.Level), needed)
 	}
 	return nil

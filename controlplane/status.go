@@ -178,7 +178,7 @@ func (p *Plane) Status() Status {
 	for _, s := range v.Slaves {
 		st.Slaves = append(st.Slaves, SlaveStatus{ID: ring.HexID(s.ID), Name: s.Name, CtlPort: s.CtlPort, Up: s.Status.Live() == ring.Up})
 	}
-	st.levelStatus(v)
+	st.levelStatus(v, p.unknownMembers(v, cluster))
 	st.Merge = mergeStatus(v.Merge)
 	if st.Merge != nil {
 		st.Merge.Stalled = stalledFor(v.Merge, idle)

@@ -136,12 +136,11 @@ func (v View) levelOfOthers(but ring.ID) (level int, any bool) {
 }
 
 // LevelNeeded returns the level that a node must speak to follow the log of the
-// ring: the highest that it has used, and that a member insists on.
-func (v View) LevelNeeded() int { return v.neededBeside(0) }
-
-func (v View) neededBeside(but ring.ID) int {
+// ring: the highest that it has used, and that a member insists on, other than what
+// that node said before.
+func (v View) LevelNeeded(by ring.ID) int {
 	needed := max(1, v.LevelUsed)
-	v.eachLevel(but, func(_ LevelOf, l Levels) { needed = max(needed, l.Min) })
+	v.eachLevel(by, func(_ LevelOf, l Levels) { needed = max(needed, l.Min) })
 	return needed
 }
 
@@ -175,7 +174,7 @@ func (v View) Admits(id ring.ID, l Levels) error {
 		return err
 	}
 	l = l.Said()
-	if needed := v.neededBeside(id); l.Max < needed {
+	if needed := v.LevelNeeded(id); l.Max < needed {
 		return fmt.Errorf("%w: this node speaks up to level %d and the ring needs %d; upgrade this node", ErrLevel, l.Max, needed)
 	}
 	if level, any := v.levelOfOthers(id); any && l.Min > level {

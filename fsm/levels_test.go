@@ -144,8 +144,8 @@ func TestLevelOne(t *testing.T) {
 	if s := string(b) + string(r.s.Snapshot()); strings.Contains(strings.ToLower(s), "level") {
 		t.Errorf("levels are encoded: %s", s)
 	}
-	if v := r.s.View(); v.Level() != 1 || v.LevelNeeded() != 1 || v.HoldsBack() != nil {
-		t.Errorf("level %d, needed %d", v.Level(), v.LevelNeeded())
+	if v := r.s.View(); v.Level() != 1 || v.LevelNeeded(0) != 1 || v.HoldsBack() != nil {
+		t.Errorf("level %d, needed %d", v.Level(), v.LevelNeeded(0))
 	}
 }
 
@@ -224,7 +224,7 @@ func checkLevels(t *rapid.T, before, after View) {
 	case count(after) < count(before) && count(after) > 0 && is < was:
 		t.Fatalf("who went lowered the level from %d to %d", was, is)
 	}
-	if count(after) > 0 && after.LevelNeeded() > after.Level() {
-		t.Fatalf("the ring needs level %d and has members of level %d", after.LevelNeeded(), after.Level())
+	if count(after) > 0 && after.LevelNeeded(0) > after.Level() {
+		t.Fatalf("the ring needs level %d and has members of level %d", after.LevelNeeded(0), after.Level())
 	}
 }
