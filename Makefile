@@ -37,7 +37,7 @@ transitions: build ## how long changes of the ring take: commits, and ends of se
 demo: build ## a ring that delivers, loses a server and goes on delivering; under 60 s
 	bin/chmpx-testcluster demo
 
-soak: build-faults ## real processes under all faults, judged; DURATION=10m SEED=1 SOAK='more options'
+soak: build-faults ## real processes under all faults, judged; DURATION=10m SEED=1 SOAK='--stand-in-after 1s'
 	bin/faults/chmpx-testcluster run --duration $${DURATION:-10m} --seed $${SEED:-0} --report bin/report $(SOAK)
 
 soak-commands: build-faults ## 4 operators in a hurry at 3 servers and 2 slaves, whose leader is killed every 10 s; SEED=1 ROUNDS=6

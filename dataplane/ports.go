@@ -109,6 +109,7 @@ func (o *ports) Deliver(s *flow.Session, d *flow.Delivery) (end uint64, ok bool)
 		a.corrupt(err)
 	case ok:
 		a.traceDelivered(fault.Delivered, d, end)
+		a.traceInPlace(d)
 		o.history.pass(true, true, len(d.Payload))
 		a.wrote, o.moved = true, true
 		a.touch()

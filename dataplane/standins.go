@@ -146,7 +146,10 @@ func (p *Plane) standInNoted(a askedNote, err error) {
 		return
 	}
 	s.active[a.note.For] = a.note
-	p.trace(fault.Event{What: fault.StandIn, Peer: uint64(a.note.For)})
+	if fault.Bug(fault.LoseStandIn) {
+		s.notes = slices.DeleteFunc(s.notes, func(n ring.StandIn) bool { return n == a.note })
+	}
+	p.trace(fault.Event{What: fault.StandIn, Peer: uint64(a.note.For), Hash: uint64(a.note.Incarnation)})
 	p.note(slog.LevelWarn, "this server stands in for another one: it cannot be reached, and nothing is decided about it", "server", name, "incarnation", uint64(a.note.Incarnation))
 }
 

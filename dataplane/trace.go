@@ -1,6 +1,9 @@
 package dataplane
 
 import (
+	"encoding/binary"
+	"hash/crc32"
+
 	"github.com/chmpx/chmpx/dataplane/flow"
 	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/ring"
@@ -70,6 +73,16 @@ func (a *attachment) traceDelivered(what fault.What, d *flow.Delivery, end uint6
 			a.traced.delivered = append(a.traced.delivered, tracedRecord{end, e})
 		}
 		a.p.trace(e)
+	}
+}
+
+// traceInPlace tells of a message that was delivered and is another server's.
+func (a *attachment) traceInPlace(d *flow.Delivery) {
+	if t := a.p.view.Table; fault.Enabled && d.Stream == flow.Requests && d.Kind == wire.KindHash && t != nil {
+		if i := t.Acting(d.Hash); i >= 0 && t.Servers[i].ID != a.p.self {
+			a.p.trace(fault.Event{What: fault.InPlace, Type: uint8(wire.TypeMessage), Kind: uint8(d.Kind), Flags: uint16(d.Flags), Peer: uint64(t.Servers[i].ID),
+				Session: d.Session, Seq: d.Seq, Hash: d.Hash, Attempt: a.traced.number})
+		}
 	}
 }
 
@@ -161,6 +174,31 @@ func (a *attachment) traceAttached(what fault.What) {
 // traceTable tells that another table is about to count.
 func (p *Plane) traceTable(t *ring.Table) {
 	if fault.Enabled && t != nil {
-		p.trace(fault.Event{What: fault.TableInstalled, Seq: t.Version, Hash: t.RingID, Era: t.Epoch.Era, Index: t.Epoch.Index})
+		e := fault.Event{What: fault.TableInstalled, Seq: t.Version, Hash: t.RingID, Era: t.Epoch.Era, Index: t.Epoch.Index}
+		e.Flags, e.Attempt = p.traceOwned(t)
+		p.trace(e)
 	}
+}
+
+// traceOwned returns what a table says about this node, and a checksum of who owns what.
+func (p *Plane) traceOwned(t *ring.Table) (flags uint16, sum uint32) {
+	const lacks, nothing = 1, 2 // as fault.TableInstalled says
+	flags = nothing
+	i := t.Index(p.self)
+	if t.Base == nil || i < 0 {
+		return flags, 0
+	}
+	var owners []byte
+	for slot := range t.Base.Slots() {
+		for k, n := range t.Base.Of(slot) {
+			owners = binary.LittleEndian.AppendUint16(owners, n)
+			if n == t.Servers[i].Number {
+				flags &^= nothing
+				if t.Base.InSync[slot]&(1<<k) == 0 {
+					flags |= lacks
+				}
+			}
+		}
+	}
+	return flags, crc32.ChecksumIEEE(owners)
 }

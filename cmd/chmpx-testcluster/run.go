@@ -33,6 +33,7 @@ func runCommand() *cli.Command {
 			&cli.IntFlag{Name: "operators", Value: run.DefaultOperators, Usage: "who give commands to the control ports meanwhile"},
 			&cli.DurationFlag{Name: "rest", Value: run.DefaultRest, Usage: "between two commands of an operator, on average"},
 			&cli.BoolFlag{Name: "netns", Usage: "each host in a network namespace of its own, instead of forwarders; as root"},
+			&cli.DurationFlag{Name: "stand-in-after", Usage: "STANDINAFTER of all nodes, at least 1s: servers stand in for each other, and the judge allows what is promised then; 0: they do not"},
 			&cli.StringFlag{Name: "bug", Usage: "deliberate bug that the nodes have; see list"},
 			firstFlag(), keepFlag(), reportFlag(),
 		},
@@ -41,6 +42,7 @@ func runCommand() *cli.Command {
 				Servers: c.Int("servers"), Slaves: c.Int("slaves"), Replica: c.Int("replica"), Faults: c.String("faults"),
 				Duration: c.Duration("duration"), Rounds: c.Int("rounds"), Round: c.Duration("round"), Gap: c.Duration("gap"), Seed: c.Uint64("seed"),
 				Rate: c.Int("rate"), Operators: c.Int("operators"), OperatorRest: c.Duration("rest"), Netns: c.Bool("netns"), Bug: c.String("bug"),
+				StandInAfter: c.Duration("stand-in-after"),
 			}
 			if o.Seed == 0 {
 				o.Seed = uint64(time.Now().UnixNano())
@@ -48,6 +50,9 @@ func runCommand() *cli.Command {
 			if o.Servers < 2 || o.Round < 3*time.Second || o.Rate < 1 || o.Rounds < 0 || o.Operators < 0 || min(o.OperatorRest, o.Gap) < time.Millisecond {
 				return fmt.Errorf("--servers %d --round %v --gap %v --rate %d --rounds %d --operators %d --rest %v: at least 2, 3s, 1ms, 1, 0, 0, 1ms",
 					o.Servers, o.Round, o.Gap, o.Rate, o.Rounds, o.Operators, o.OperatorRest)
+			}
+			if o.StandInAfter != 0 && o.StandInAfter < time.Second {
+				return fmt.Errorf("--stand-in-after %v: at least 1s, or 0 for never", o.StandInAfter)
 			}
 			return runOnce(c, o)
 		},

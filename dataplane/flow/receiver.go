@@ -65,7 +65,7 @@ func (c *Core) accept(set *inSet, h *wire.Header, payload []byte) {
 
 // giveByHash gives a message to the program that acts for its hash.
 func (c *Core) giveByHash(set *inSet, h *wire.Header, d *Delivery) {
-	if c.forAnother(h.Hash) {
+	if c.forAnother(h.Hash) && !fault.Bug(fault.StandInUnmarked) {
 		d.Flags |= wire.FlagMaybeRepeat // a stand-in cannot know what the owner was given
 	}
 	s, free := c.choose(h.Hash)

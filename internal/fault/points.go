@@ -132,6 +132,8 @@ const (
 	ReuseIncarnation    BugName = "reuse-incarnation"
 	LoseRecordOnRestart BugName = "lose-record-on-restart"
 	AnswerBeforeCommit  BugName = "answer-before-commit"
+	StandInUnmarked     BugName = "stand-in-unmarked"
+	LoseStandIn         BugName = "lose-stand-in"
 )
 
 // BugInfo says what a BugName does and what it breaks.
@@ -155,4 +157,6 @@ var bugs = []BugInfo{
 	{ReuseIncarnation, true, "a server that starts again keeps the incarnation of its earlier start"},
 	{LoseRecordOnRestart, false, "of a segment that is handed back the last message in the out-ring is skipped: it is lost if the earlier process of the node had not sent it"},
 	{AnswerBeforeCommit, false, "a leader answers a command of the control port SUCCEED before its entry is in the log"},
+	{StandInUnmarked, false, "a server that stands in for another one gives its programs what they get for that one without mark; needs --stand-in-after"},
+	{LoseStandIn, false, "a server that stands in for another one has no note of it: the ring does not learn who lacks what; needs --stand-in-after"},
 }

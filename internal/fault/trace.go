@@ -44,7 +44,8 @@ const (
 	// Flags: as wire.FlagMaybeRepeat if it may have been taken.
 	GivenUp
 	// TableInstalled: the node goes by another table. The epoch is the table's, Seq
-	// its version, Hash the ring's id.
+	// its version, Hash the ring's id, Attempt a checksum of who owns what. Flags: 1
+	// this node lacks data of slots that it owns, 2 it owns none.
 	TableInstalled
 	// Admitted: the ring knows this process under another incarnation, 0: no more.
 	Admitted
@@ -54,10 +55,14 @@ const (
 	Attached
 	// Detached: a program has ended. As Attached.
 	Detached
-	// StandIn: this node stands in for Peer from here on.
+	// StandIn: this node stands in for Peer from here on. Hash is the incarnation
+	// of Peer.
 	StandIn
 	// StandInOver: it does no longer.
 	StandInOver
+	// InPlace: the message that was Delivered just before is another server's, Peer, which acts
+	// for its hash by this node's table. Otherwise as Delivered.
+	InPlace
 
 	whatEnd
 )
@@ -65,7 +70,7 @@ const (
 // String returns a lower-case word.
 func (w What) String() string {
 	words := [whatEnd]string{"", "started", "frame sent", "frame received", "delivered", "taken", "withdrawn", "restored", "struck",
-		"settled", "given up", "table installed", "admitted", "attached", "detached", "stands in", "stands in no longer"}
+		"settled", "given up", "table installed", "admitted", "attached", "detached", "stands in", "stands in no longer", "given in place of the owner"}
 	if w == 0 || w >= whatEnd {
 		return fmt.Sprintf("event %d", uint8(w))
 	}

@@ -30,6 +30,7 @@ func (j *judge) judgeMessages() {
 	j.kept(missing)
 	j.order()
 	j.owners()
+	j.standIns()
 }
 
 // count adds a message to the numbers.

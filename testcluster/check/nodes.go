@@ -28,9 +28,15 @@ type node struct {
 	// is seen: copies for it may have been given up.
 	sick    []span
 	evicted []span // when it forgot sessions
-	stoodIn []stoodIn
 	epochs  epochs
 	traceNs int64 // since when its trace has everything, 0: it has none
+
+	// Where servers may stand in for each other:
+	stoodIn    []stoodIn
+	inPlace    map[messageName][]inPlace // what it gave in the place of others, in order of time
+	owned      []owned                   // in order of time
+	admissions []admission
+	empty      []int64 // when it was started with an empty disk
 }
 
 // down is one time at which a node came to know that the ring had declared a
@@ -61,6 +67,9 @@ func (j *judge) learn() {
 		}
 		n := j.node(p.Name)
 		n.lives = append(n.lives, span{p.StartNs, to})
+		if p.Empty {
+			n.empty = append(n.empty, p.StartNs)
+		}
 	}
 	for _, p := range j.programs {
 		n := j.node(p.Node)

@@ -172,51 +172,6 @@ func TestOneOwnerByTrace(t *testing.T) {
 	})
 }
 
-// A server that stands in for another one takes beside it, with marks, as long as
-// its trace says so.
-func TestStandInsByTrace(t *testing.T) {
-	trace := func(events ...fault.Event) string {
-		return traceFile(t, append([]fault.Event{{AtNs: msec, What: fault.TableInstalled, Era: 1, Index: 10}}, events...))
-	}
-	in := func(at int64, what fault.What) fault.Event {
-		return fault.Event{AtNs: at * msec, What: what, Peer: uint64(idOf("s1"))}
-	}
-	play := func(mark bool, events ...fault.Event) func(s *scene) {
-		return func(s *scene) {
-			beside(s)
-			for i := range s.of("r2").Events {
-				s.of("r2").Events[i].Marked = mark
-			}
-			s.Traces = map[string]string{"s1": trace(), "s2": trace(events...)}
-		}
-	}
-	again := func(by, then string, events ...fault.Event) func(s *scene) {
-		return func(s *scene) {
-			s.observe(5, "s1", 10, 10, "up:1 up:2 up:3")
-			s.observe(6, "s2", 10, 10, "up:1 up:2 up:3")
-			s.send(10, 1)
-			s.add(by, 20, Taken, 1, func(e *Event) { e.Marked = by == "r2" })
-			s.add(then, 1050, Taken, 9, func(e *Event) { e.Session = sessionOf("x") })
-			s.Earlier = []string{sessionOf("x").String()}
-			s.add(then, 1060, Taken, 1, func(e *Event) { e.Marked = then == "r2" })
-			s.Traces = map[string]string{"s1": trace(), "s2": trace(events...)}
-		}
-	}
-	runScenes(t, []sceneCase{
-		{"it stands in", play(true, in(1000, fault.StandIn)), nil},
-		{"it does not", play(true), []Clause{OneOwner}},
-		{"not yet", play(true, in(1040, fault.StandIn)), []Clause{OneOwner}},
-		{"no longer", play(true, in(2, fault.StandIn), in(10, fault.StandInOver)), []Clause{OneOwner}},
-		{"for another one", play(true, fault.Event{AtNs: 1000 * msec, What: fault.StandIn, Peer: uint64(idOf("s3"))}), []Clause{OneOwner}},
-		{"no longer, by its restart", play(true, in(2, fault.StandIn), fault.Event{AtNs: 10 * msec, What: fault.Started}), []Clause{OneOwner}},
-		{"unmarked", play(false, in(1000, fault.StandIn)), []Clause{OneOwner}},
-		{"repeated there", again("r1", "r2", in(1000, fault.StandIn)), nil},
-		{"repeated, and nobody stood in", again("r1", "r2"), []Clause{Cause}},
-		{"taken there, then by the owner, which had it", again("r2", "r1", in(15, fault.StandIn), in(30, fault.StandInOver)), nil},
-		{"taken by two, and nobody stood in", again("r2", "r1"), []Clause{Marked}},
-	})
-}
-
 // A killed program can have taken only what its node gave to it.
 func TestUnknownByTrace(t *testing.T) {
 	trace := func(at int64, seq uint64) string {

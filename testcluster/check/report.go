@@ -22,6 +22,7 @@ const (
 	OneOwner     Clause = "one owner"     // two servers took for a hash beside each other
 	NotDelivered Clause = "not delivered" // a message was taken that was reported as not delivered
 	Outcome      Clause = "outcome"       // a report of success without a take, or more than one report
+	Behind       Clause = "behind"        // a server acts, and lacks what another one took in its place
 	OneReply     Clause = "one reply"     // more replies than receivers
 	Copies       Clause = "copies"        // a message to many was taken by too few or too many
 
@@ -46,7 +47,7 @@ const slowest = 15 * time.Second
 
 // Clauses lists all clauses in the order of reports.
 func Clauses() []Clause {
-	return []Clause{Kept, Known, NotRefused, Marked, Cause, Order, OneOwner, NotDelivered, Outcome, OneReply, Copies,
+	return []Clause{Kept, Known, NotRefused, Marked, Cause, Order, OneOwner, Behind, NotDelivered, Outcome, OneReply, Copies,
 		Forward, Current, Agreement, Incarnation, Safe, OneMerge, Linearizable, Answered, Bounded, Alive}
 }
 
@@ -77,6 +78,7 @@ type Numbers struct {
 	Untold       int // not taken, with a deadline, and the sender had ended: nobody could be told
 	Unknown      int // not on record as taken, but a killed program may have taken it
 	StoodIn      int // takes beside those of a server that was stood in for
+	Unheard      int // takes after another server had taken instead, whose note may not have been heard in time
 	Unaware      int // takes by programs of a server that was DOWN and may not have known it
 	GivenUp      int // told as not delivered
 	MaybeGivenUp int // told as perhaps not delivered
@@ -160,7 +162,7 @@ func (r *Report) Add(o Report) {
 func (n *Numbers) add(o *Numbers) {
 	sums := func(m *Numbers) []*int {
 		return []*int{&m.Rounds, &m.Messages, &m.Refused, &m.Taken, &m.Repeated, &m.Unmarked, &m.Reordered, &m.Lost, &m.Gone, &m.Untold,
-			&m.Unknown, &m.StoodIn, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.OpsDone, &m.OpsUnknown, &m.Undecided}
+			&m.Unknown, &m.StoodIn, &m.Unheard, &m.Unaware, &m.GivenUp, &m.MaybeGivenUp, &m.Replies, &m.Observations, &m.Ops, &m.OpsDone, &m.OpsUnknown, &m.Undecided}
 	}
 	from := sums(o)
 	for i, to := range sums(n) {

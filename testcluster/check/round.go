@@ -7,6 +7,9 @@ import "github.com/chmpx/chmpx/ring"
 type Round struct {
 	Name           string // for people, for example "round 7, seed 42"
 	StartNs, EndNs int64
+	// StandIns says that servers may stand in for each other (STANDINAFTER): what is
+	// promised then is judged, and what is not then is excused.
+	StandIns bool
 
 	// Histories are those of all programs that lived in the round, also of those
 	// that were killed.
@@ -49,6 +52,7 @@ type Process struct {
 	// Wanted says that the harness ended it, killed or not. An end that nobody
 	// wanted is a violation.
 	Wanted bool
+	Empty  bool // of a node: its disk was empty when it started, though it had not been once
 }
 
 // Fault is one fault that the harness caused, or one way in which it changed

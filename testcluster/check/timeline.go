@@ -58,6 +58,7 @@ func (j *judge) tell() {
 		}
 		lines = append(lines, j.faultLines(from-storyMargin, to+storyMargin)...)
 		lines = append(lines, j.ringLines(from-storyMargin, to+storyMargin)...)
+		lines = append(lines, j.standInLines(from-storyMargin, to+storyMargin)...)
 		for k := range lines {
 			lines[k].Here = lines[k].Here || s.at != 0 && lines[k].AtNs == s.at && lines[k].Group == groupProgram
 		}
@@ -154,7 +155,7 @@ func (j *judge) learnTraces() {
 		if n.traceNs == 0 {
 			n.traceNs = e.AtNs
 		}
-		n.learnStandIn(e)
+		j.learnStandIn(n, e)
 		switch last := len(n.epochs.installed) - 1; e.What {
 		case fault.Started:
 			started[n] = e.AtNs
@@ -239,7 +240,7 @@ func namesIn(e *fault.Event, wanted map[messageName]bool) []messageName {
 			}
 		}
 	case framed && (t == wire.TypeMessage || t == wire.TypeLater || t == wire.TypeMoved || t == wire.TypeRequestLost),
-		e.What == fault.Delivered, e.What == fault.Taken, e.What == fault.Withdrawn:
+		e.What == fault.Delivered, e.What == fault.InPlace, e.What == fault.Taken, e.What == fault.Withdrawn:
 		add(e.Seq)
 	}
 	return names
@@ -258,6 +259,8 @@ func (j *judge) frameText(e *fault.Event, name messageName) string {
 		fmt.Fprintf(&b, "gets %s %v from %s", frameWords[wire.Type(e.Type)], name, j.nameOf(ring.ID(e.Peer)))
 	case fault.Delivered:
 		fmt.Fprintf(&b, "gives %v to program %d", name, e.Attempt)
+	case fault.InPlace:
+		fmt.Fprintf(&b, "has given %v in the place of %s", name, j.nameOf(ring.ID(e.Peer)))
 	default:
 		fmt.Fprintf(&b, "program %d: %v %v", e.Attempt, e.What, name)
 	}

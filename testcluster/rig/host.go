@@ -25,6 +25,7 @@ type Host struct {
 
 	mu     sync.Mutex // guards what follows
 	record *check.Process
+	wiped  bool // and not started since
 	claims map[string]bool
 }
 
@@ -65,7 +66,7 @@ func (h *Host) Start(crash string) error {
 		return err
 	}
 	p := h.Node.Proc()
-	h.record = h.rig.record(p, false, crash != "", func() {
+	h.record = h.rig.record(p, check.Process{Wanted: crash != "", Empty: h.wiped}, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.Node.Proc() == p { // no other has been started
@@ -74,6 +75,7 @@ func (h *Host) Start(crash string) error {
 			}
 		}
 	})
+	h.wiped = false
 	return nil
 }
 
@@ -133,6 +135,9 @@ func (h *Host) Wipe() error {
 	if err := os.RemoveAll(h.Node.DataDir()); err != nil {
 		return fmt.Errorf("wipe %s: %w", h.Name, err)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wiped = true
 	return nil
 }
 

@@ -92,7 +92,7 @@ func (p *Program) Start(crash string) error {
 		return err
 	}
 	p.proc = proc
-	p.record = p.rig.record(proc, true, crash != "", func() {})
+	p.record = p.rig.record(proc, check.Process{Program: true, Wanted: crash != ""}, func() {})
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/internal/freeport"
@@ -34,6 +35,8 @@ type Options struct {
 	Netns   bool   // each host in a network namespace of its own; needs root
 	Bug     string // deliberate bug of all nodes, "" for none
 	Rate    int    // messages per second of all senders together
+	// StandInAfter is after how long servers stand in for each other, 0: never.
+	StandInAfter time.Duration
 }
 
 // Network is what the faults of the network act on.
@@ -64,11 +67,19 @@ type Rig struct {
 // keys are the keys of GLOBAL: waits that a round can see the end of.
 var keys = map[string]string{"DOWNOUT": "10s", "DOWNAFTER": "2s"}
 
+// undecided is for how long a server that is cut off has another one that stands in
+// for it, and is not declared DOWN.
+const undecided = 3 * time.Second
+
 // New makes a ring of which no process runs yet. The caller must call Close.
 func New(o Options) (_ *Rig, err error) {
 	r := &Rig{opts: o}
 	var spaces *netem.Namespaces
 	co := testcluster.Options{Bin: o.Bin, Servers: o.Servers, Slaves: o.Slaves, Replica: o.Replica, Keys: maps.Clone(keys)}
+	if o.StandInAfter > 0 {
+		co.Keys["STANDINAFTER"] = o.StandInAfter.String()
+		co.Keys["DOWNAFTER"] = (o.StandInAfter + undecided).String()
+	}
 	if o.Netns {
 		if spaces, err = netem.NewNamespaces(hostNames(o)); err != nil {
 			return nil, err
@@ -170,9 +181,11 @@ func (r *Rig) Processes(sinceNs int64) (all []check.Process) {
 	return all
 }
 
-// record begins the record of a process, which ends by itself.
-func (r *Rig) record(p *testcluster.Proc, program bool, wanted bool, ended func()) *check.Process {
-	rec := &check.Process{Name: p.Name, Program: program, PID: p.Pid(), StartNs: check.Now(), Wanted: wanted}
+// record begins the record of a process, which ends by itself. What is known
+// about it beforehand is in rec.
+func (r *Rig) record(p *testcluster.Proc, known check.Process, ended func()) *check.Process {
+	rec := &known
+	rec.Name, rec.PID, rec.StartNs = p.Name, p.Pid(), check.Now()
 	r.mu.Lock()
 	r.processes = append(r.processes, rec)
 	r.mu.Unlock()

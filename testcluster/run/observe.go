@@ -107,22 +107,45 @@ func get(ctx context.Context, h *rig.Host, path string, wait time.Duration, to a
 // detachWait bounds how long nodes may hold what they hold for the dead.
 const detachWait = 25 * time.Second
 
+// settledStandIns waits until no node stands in for another one, and the ring
+// knows of all that did.
+func (o *observer) settledStandIns(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, detachWait)
+	defer cancel()
+	return o.await(ctx, "notes of stand-ins", func(h *rig.Host, st *node.Status) error {
+		if len(st.Data.StandIns) > 0 {
+			return fmt.Errorf("%s stands in for another server, or its note is not known to the ring: %+v", h.Name, st.Data.StandIns)
+		}
+		return nil
+	})
+}
+
 // detached waits until no node holds anything for more programs than given.
 func (o *observer) detached(ctx context.Context, alive func(*rig.Host) int) error {
 	ctx, cancel := context.WithTimeout(ctx, detachWait)
 	defer cancel()
+	return o.await(ctx, "messages", func(h *rig.Host, st *node.Status) error {
+		if n := alive(h); len(st.Data.Attached) > n {
+			return fmt.Errorf("%s holds %d programs of which %d live", h.Name, len(st.Data.Attached), n)
+		}
+		return nil
+	})
+}
+
+// await waits until each node has once been settled, or ctx ends.
+func (o *observer) await(ctx context.Context, what string, settled func(*rig.Host, *node.Status) error) error {
 	for _, h := range o.rig.Hosts {
 		for {
 			var st node.Status
 			err := get(ctx, h, "/v1/status", observeWait, &st)
-			if err == nil && len(st.Data.Attached) <= alive(h) {
-				break
+			if err == nil {
+				err = settled(h, &st)
 			}
 			if err == nil {
-				err = fmt.Errorf("%s holds %d programs of which %d live", h.Name, len(st.Data.Attached), alive(h))
+				break
 			}
 			if !pause(ctx, 50*time.Millisecond) {
-				return fmt.Errorf("%w for messages to settle: %w", testcluster.ErrTimeout, err)
+				return fmt.Errorf("%w for %s to settle: %w", testcluster.ErrTimeout, what, err)
 			}
 		}
 	}

@@ -247,13 +247,16 @@ func (c *current) settle(ctx context.Context) error {
 	if c.isBroken() {
 		return nil // what did not settle before will not now
 	}
+	if err := c.watch.settledStandIns(ctx); err != nil {
+		return err
+	}
 	return c.watch.detached(ctx, func(*rig.Host) int { return 0 })
 }
 
 // collect gathers what the round has left.
 func (c *current) collect() (check.Round, error) {
 	in := check.Round{
-		Name: fmt.Sprintf("round %d, seed %d", c.Number, c.Seed), StartNs: c.startNs, EndNs: check.Now(),
+		Name: fmt.Sprintf("round %d, seed %d", c.Number, c.Seed), StartNs: c.startNs, EndNs: check.Now(), StandIns: c.StandInAfter > 0,
 		Processes: c.rig.Processes(c.startNs), Observations: c.watch.take(), Ops: c.ops, Earlier: c.past, Traces: map[string]string{},
 	}
 	for _, f := range c.faults {

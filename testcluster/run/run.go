@@ -37,6 +37,7 @@ type Options struct {
 	// OperatorRest is how long an operator rests between two commands, on average.
 	OperatorRest time.Duration `json:"operator_rest"`
 	Netns        bool          `json:"netns"`
+	StandInAfter time.Duration `json:"stand_in_after,omitempty"` // STANDINAFTER of all nodes; 0: never
 	Bug          string        `json:"bug,omitempty"`
 
 	Bin       string    `json:"-"` // directory of the binaries, built with faults
@@ -91,7 +92,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	r.rig, err = rig.New(rig.Options{Bin: o.Bin, Self: o.Self, Servers: o.Servers, Slaves: o.Slaves, Replica: o.Replica,
-		Seed: o.Seed, Netns: o.Netns, Bug: o.Bug, Rate: o.Rate})
+		Seed: o.Seed, Netns: o.Netns, Bug: o.Bug, Rate: o.Rate, StandInAfter: o.StandInAfter})
 	if err != nil {
 		return err
 	}

@@ -45,18 +45,21 @@ func short(t *testing.T) Options {
 		Bin: bin, Self: filepath.Join(bin, "chmpx-testcluster"), ReportDir: t.TempDir(), Out: t.Output()}
 }
 
-// A round of faults ends with nothing violated, a report and the schedule that
-// was run, and nothing is left behind.
+// A round of faults, in which servers stand in for each other, ends with nothing violated, a
+// report and the schedule that was run, and nothing is left behind.
 func TestRun(t *testing.T) {
 	o := short(t)
 	var out bytes.Buffer
-	o.Out = &out
+	o.Out, o.StandInAfter = &out, time.Second
 	if err := Run(t.Context(), o); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	rec, err := ReadRecorded(o.ReportDir)
 	if err != nil || len(rec.Schedules) != 1 || len(rec.Schedules[0]) == 0 || rec.Seed != o.Seed {
 		t.Errorf("recorded %+v, %v", rec, err)
+	}
+	if !strings.Contains(o.Command(), "--stand-in-after 1s") {
+		t.Errorf("the command says nothing of stand-ins: %s", o.Command())
 	}
 	for _, want := range []string{"seed 1", o.Command(), "nothing was violated"} {
 		if !strings.Contains(out.String(), want) {

@@ -87,6 +87,9 @@ func (o *Options) Command() string {
 	if o.Netns {
 		words = append(words, "--netns")
 	}
+	if o.StandInAfter > 0 {
+		words = append(words, fmt.Sprintf("--stand-in-after %v", o.StandInAfter))
+	}
 	if o.Bug != "" {
 		words = append(words, "--bug "+o.Bug)
 	}
