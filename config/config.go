@@ -50,7 +50,7 @@ type Config struct {
 	DownOut      time.Duration // AUTOMERGE takes a server out that is down for so long; 0: at once
 	SuspendGrace time.Duration
 	OwnerLease   time.Duration // a server without contact to a leader for so long gives programs nothing by hash; 0: off
-	StandInAfter time.Duration // the next owner stands in for a server that was not reached for so long; Never
+	StandInAfter time.Duration // the next owner stands in for a server that was not reached for so long; Never, Auto
 	UpBackoffMax time.Duration // longest wait before a server comes up again that was taken for down; 0: none
 
 	settings []Setting

@@ -129,19 +129,22 @@ func (c *Config) setLease(n *notes, g *keys) {
 	}
 }
 
-// Never is StandInAfter when it is "never".
-const Never time.Duration = -1
+// What StandInAfter is beside durations.
+const (
+	Never time.Duration = -1
+	// Auto is at once where the ring keeps no data (its DOMERGE, not the file's), else Never: all
+	// nodes of a ring must go by the same.
+	Auto time.Duration = -2
+)
 
-// setStandIn takes STANDINAFTER over. Who keeps data has to ask for it: both sides
-// of a broken network would act, and the ring goes on with what one of them took.
+// setStandIn takes STANDINAFTER over.
 func (c *Config) setStandIn(n *notes, g *keys) {
 	after := g.get("STANDINAFTER")
 	switch {
-	case !after.at.given() && (c.DoMerge || c.OwnerLease != 0 || c.DeliverMode == "RANDOM"):
+	case c.OwnerLease == 0 || after.text == neverWord:
+	case after.text == autoWord:
 		g.force(n, "STANDINAFTER", neverWord, "")
-	case !after.at.given():
-		g.force(n, "STANDINAFTER", "0s", "")
-	case c.OwnerLease != 0 && after.text != neverWord:
+	default:
 		n.errorf(after.at, "STANDINAFTER = %s: with OWNERLEASE = %s nobody acts for another server; use %s, or OWNERLEASE = 0s", after.text, durationString(c.OwnerLease), neverWord)
 	}
 	c.StandInAfter = time.Duration(g.get("STANDINAFTER").n)

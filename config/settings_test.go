@@ -117,20 +117,22 @@ func word(on bool) string {
 	return "no"
 }
 
-// STANDINAFTER depends on what else the file says, unless it says it itself;
-// what it cannot be beside OWNERLEASE is refused by its line.
+// STANDINAFTER goes by the ring's DOMERGE, which no file knows, unless a file says it itself, and
+// is never beside OWNERLEASE; what it cannot be beside that is refused by its line.
 func TestStandInAfter(t *testing.T) {
 	for keys, want := range map[string]time.Duration{
-		"DELIVERMODE=hash":                                0, // at once
-		"DELIVERMODE=hash\nDOMERGE=on":                    Never,
-		"DELIVERMODE=random":                              Never,
+		"DELIVERMODE=hash":                                Auto,
+		"DELIVERMODE=hash\nDOMERGE=on":                    Auto,
+		"DELIVERMODE=random":                              Auto,
 		"DELIVERMODE=hash\nOWNERLEASE=2s":                 Never,
+		"DELIVERMODE=hash\nSTANDINAFTER=Auto":             Auto,
+		"DELIVERMODE=hash\nSTANDINAFTER=0s":               0, // at once
 		"DELIVERMODE=hash\nDOMERGE=on\nSTANDINAFTER=10s":  10 * time.Second,
 		"DELIVERMODE=hash\nDOMERGE=off\nSTANDINAFTER=nev": 0,
 	} {
 		conf, warnings, err := loadText("a.ini", strings.Replace(shortINI, "DELIVERMODE=hash", keys, 1))
 		if strings.HasSuffix(keys, "nev") {
-			if err == nil || !strings.Contains(err.Error(), "use a duration from 0s to 1h with its unit, like 250ms or 3s, or never") {
+			if err == nil || !strings.Contains(err.Error(), "use a duration from 0s to 1h with its unit, like 250ms or 3s, or never or auto") {
 				t.Errorf("%q: %v", keys, err)
 			}
 			continue
@@ -138,8 +140,8 @@ func TestStandInAfter(t *testing.T) {
 		if err != nil || conf.StandInAfter != want || len(warnings) > 0 {
 			t.Errorf("%q: got %v (%v, %v), want %v", keys, conf.StandInAfter, warnings, err, want)
 		}
-		text := "never"
-		if want != Never {
+		text := map[time.Duration]string{Never: "never", Auto: "auto"}[want]
+		if text == "" {
 			text = durationString(want)
 		}
 		if got := conf.Value("STANDINAFTER"); got != text {

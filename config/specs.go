@@ -47,7 +47,7 @@ var specs = []spec{
 		"a shorter time, 0s, or any in the place of 0s", func(now, next *Config) bool {
 			return next.OwnerLease <= now.OwnerLease || now.OwnerLease == 0
 		}),
-	live(plain("STANDINAFTER", "duration, 0s to 1h, or never", "", "when a server could not be reached for so long, not through another one either, and nothing was decided about it, the next owner of its keys stands in for it; less than 1s is 1s; default: 0s with DOMERGE = off, never with DOMERGE = on, where what a stand-in took may be lost if the server was only cut off; the same on all nodes", readStandIn, sectionGlobal)),
+	live(plain("STANDINAFTER", "duration, 0s to 1h, or never or auto", autoWord, "when a server could not be reached for so long, not through another one either, and nothing was decided about it, the next owner of its keys stands in for it; less than 1s is 1s; auto: 0s in a ring with DOMERGE = off, never in one with DOMERGE = on, where what a stand-in took may be lost if the server was only cut off, and with OWNERLEASE; the same on all nodes", readStandIn, sectionGlobal)),
 	live(duration("UPBACKOFFMAX", "60s", "longest wait of a server that runs and was taken for down before it comes up again: at once, then 1s, 2s, 4s ... by how often that was within 10 minutes", 0, time.Hour)),
 	words("PLACEMENT", "SLOTS", "which server a hash belongs to: few keys move when servers change, or exactly as CHMPX", []string{"SLOTS", "CHMPX"}, nil),
 

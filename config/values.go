@@ -97,16 +97,22 @@ func readDuration(s string, low, high time.Duration) (value, error) {
 	return value{text: durationString(d), n: int64(d)}, nil
 }
 
-// neverWord is what STANDINAFTER may say beside durations.
-const neverWord = "never"
+// What STANDINAFTER may say beside durations.
+const (
+	neverWord = "never"
+	autoWord  = "auto"
+)
 
 func readStandIn(s string) (value, error) {
 	if strings.EqualFold(s, neverWord) {
 		return value{text: neverWord, n: int64(Never)}, nil
 	}
+	if strings.EqualFold(s, autoWord) {
+		return value{text: autoWord, n: int64(Auto)}, nil
+	}
 	v, err := readDuration(s, 0, time.Hour)
 	if err != nil {
-		return value{}, fmt.Errorf("%w, or %s", err, neverWord)
+		return value{}, fmt.Errorf("%w, or %s or %s", err, neverWord, autoWord)
 	}
 	return v, nil
 }

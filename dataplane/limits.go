@@ -10,6 +10,8 @@ type Limits struct {
 	// StandInAfter: the next owner stands in for a server that could not be reached
 	// for so long, and that nothing was decided about; at least StandInMin, 0: never.
 	StandInAfter time.Duration
+	// StandInNoMerge: StandInAfter holds only where the ring keeps no data (Table.NoMerge).
+	StandInNoMerge bool
 }
 
 func (l *Limits) setDefaults() {
@@ -28,7 +30,7 @@ func (p *Plane) SetLimits(l Limits) {
 	p.mu.Lock()
 	p.cfg.Limits = l
 	p.history.resize(l.HistoryMax)
-	p.core.SetStandIn(int64(l.StandInAfter))
+	p.setStandIn(p.view.Table)
 	p.finishUnlock(&batch{})
 }
 

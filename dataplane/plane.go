@@ -158,7 +158,7 @@ func New(cfg Config) (*Plane, error) {
 		dialers: map[ring.ID]*dialer{}, inbound: map[ring.ID]*link{}, attached: map[wire.SessionID]*attachment{},
 		tunnelsIn: map[ring.ID]*tunnel{}, relays: map[relayID]*relay{}, history: history{limit: cfg.HistoryMax},
 	}
-	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave, StandInNs: int64(cfg.StandInAfter)}, (*ports)(p))
+	p.core = flow.New(flow.Config{Self: cfg.Self, Slave: cfg.Slave}, (*ports)(p))
 	p.loopOut.peer = p.core.Peer(cfg.Self)
 	p.loopIn.peer = p.core.Peer(inboundID(cfg.Self))
 	p.loopOut.peer.Handle, p.loopIn.peer.Handle = &p.loopOut, &p.loopIn
@@ -300,6 +300,7 @@ func (p *Plane) applyView(v ring.View) {
 		p.store.save(v.Table)
 	}
 	p.view = v
+	p.setStandIn(v.Table)
 	p.core.SetView(p.nowNs(), v.Table, p.incarnation, p.merge.seal(p.self, v))
 	p.serving = countActing(v.Table)
 	for _, a := range p.attached {

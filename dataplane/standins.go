@@ -67,6 +67,16 @@ func loadStandIns(dir string) (standIns, error) {
 	return s, nil
 }
 
+// setStandIn tells the core after what time servers stand in for each other by a
+// table; mu is held.
+func (p *Plane) setStandIn(t *ring.Table) {
+	after := p.cfg.StandInAfter
+	if p.cfg.StandInNoMerge && (t == nil || !t.NoMerge) {
+		after = 0
+	}
+	p.core.SetStandIn(int64(after))
+}
+
 // StandIns returns the notes of this server about those that it stands in for, or
 // has, and that ForgetStandIn was not called for. Any goroutine.
 func (p *Plane) StandIns() []ring.StandIn {

@@ -5,6 +5,25 @@ import (
 	"testing"
 )
 
+// The table says that servers keep no data (DOMERGE=off) in every state of the ring, also
+// after a snapshot.
+func TestNoMergeIsInTheTable(t *testing.T) {
+	for _, merge := range []bool{false, true} {
+		p := testParams()
+		p.DoMerge = merge
+		r := ringOf(t, p, 2)
+		restored := New()
+		if err := restored.Restore(r.s.Snapshot()); err != nil {
+			t.Fatal(err)
+		}
+		for name, s := range map[string]*State{"applied": r.s, "restored": restored} {
+			if got := s.View().Table.NoMerge; got == merge {
+				t.Errorf("DoMerge %v, %s: the table says NoMerge %v", merge, name, got)
+			}
+		}
+	}
+}
+
 // The table says DELIVERMODE=random in every state of the ring, also after a
 // snapshot, and changes nothing else by it.
 func TestRandomModeIsInTheTable(t *testing.T) {

@@ -326,7 +326,7 @@ func (s *State) newTable(servers []ring.Server) *ring.Table {
 func (s *State) tableOf(servers []ring.Server) ring.Table {
 	return ring.Table{
 		Epoch: s.epoch, Version: s.tableVersion, RingID: s.ringID, Group: s.group,
-		Random: s.params.DeliverMode == "random", Servers: servers, Base: s.base,
+		Random: s.params.DeliverMode == "random", NoMerge: !s.params.DoMerge, Servers: servers, Base: s.base,
 	}
 }
 

@@ -229,12 +229,16 @@ func (n *Node) build(dir string) (err error) {
 	return nil
 }
 
-// standInAfter returns STANDINAFTER as the data plane wants it.
-func standInAfter(cfg *config.Config) time.Duration {
-	if cfg.StandInAfter == config.Never {
-		return 0
+// standIn returns STANDINAFTER as the data plane wants it: 0 for never, and
+// whether that is so where the ring keeps data.
+func standIn(cfg *config.Config) (after time.Duration, noMerge bool) {
+	switch cfg.StandInAfter {
+	case config.Never:
+		return 0, false
+	case config.Auto:
+		return dataplane.StandInMin, true
 	}
-	return max(cfg.StandInAfter, dataplane.StandInMin)
+	return max(cfg.StandInAfter, dataplane.StandInMin), false
 }
 
 // notes returns this server's notes of stand-ins.

@@ -140,7 +140,9 @@ func (n *Node) takeOver(next *config.Config) (Reloaded, error) {
 
 // limitsOf returns what a configuration says to the data plane that may change.
 func limitsOf(c *config.Config) dataplane.Limits {
-	return dataplane.Limits{ShmBytesMax: c.ShmBytesMax, HistoryMax: number(c.Value("MAXHISTLOG")), DownAfter: c.DownAfter, StandInAfter: standInAfter(c)}
+	l := dataplane.Limits{ShmBytesMax: c.ShmBytesMax, HistoryMax: number(c.Value("MAXHISTLOG")), DownAfter: c.DownAfter}
+	l.StandInAfter, l.StandInNoMerge = standIn(c)
+	return l
 }
 
 // timesOf returns what a configuration says to the control plane that may change.
@@ -148,7 +150,7 @@ func limitsOf(c *config.Config) dataplane.Limits {
 func timesOf(c *config.Config) controlplane.Times {
 	return controlplane.Times{
 		OwnerLease: c.OwnerLease, SuspendGrace: max(c.SuspendGrace, 1), DownOut: max(c.DownOut, 1), UpBackoffMax: max(c.UpBackoffMax, 1),
-		AwaitStandIns: c.StandInAfter != config.Never,
+		AwaitStandIns: c.StandInAfter >= 0, // where Auto has servers stand in, no data is kept
 	}
 }
 

@@ -139,6 +139,7 @@ type tableJSON struct {
 	RingID  uint64   `json:"ring_id"`
 	Group   string   `json:"group"`
 	Random  bool     `json:"random,omitempty"`
+	NoMerge bool     `json:"no_merge,omitempty"` // versions before do not have it, and read over it
 	Servers []Server `json:"servers"`
 	HasBase bool     `json:"has_base"`
 }
@@ -148,7 +149,7 @@ type tableJSON struct {
 // assignment, CRC-32C u32; integers are little-endian.
 func (t *Table) MarshalBinary() ([]byte, error) {
 	j, err := json.Marshal(tableJSON{
-		Epoch: t.Epoch, Version: t.Version, RingID: t.RingID, Group: t.Group, Random: t.Random,
+		Epoch: t.Epoch, Version: t.Version, RingID: t.RingID, Group: t.Group, Random: t.Random, NoMerge: t.NoMerge,
 		Servers: t.Servers, HasBase: t.Base != nil,
 	})
 	if err != nil {
@@ -182,7 +183,7 @@ func UnmarshalTable(b []byte) (*Table, error) {
 	if err := json.Unmarshal(rest[:n], &j); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTable, err)
 	}
-	t := Table{Epoch: j.Epoch, Version: j.Version, RingID: j.RingID, Group: j.Group, Random: j.Random, Servers: j.Servers}
+	t := Table{Epoch: j.Epoch, Version: j.Version, RingID: j.RingID, Group: j.Group, Random: j.Random, NoMerge: j.NoMerge, Servers: j.Servers}
 	switch rest = rest[n:]; {
 	case j.HasBase:
 		base, err := ApplyDelta(nil, rest)

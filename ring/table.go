@@ -90,6 +90,7 @@ type Table struct {
 	RingID  uint64   // drawn when the ring was bootstrapped
 	Group   string   // GROUP of the configuration
 	Random  bool     // DELIVERMODE=random: messages go round the serving servers, whatever their hash
+	NoMerge bool     // DOMERGE=off: servers keep no data, and none is ever behind
 	Servers []Server // in ring order (see Less); do not modify
 	Base    *Assignment
 

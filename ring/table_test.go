@@ -160,7 +160,7 @@ func TestServingAndOwnersNeedData(t *testing.T) {
 // A table survives its binary form; anything else is refused with ErrTable.
 func TestTableBinary(t *testing.T) {
 	tab := tableOf(t, serving, ServiceIn, serving|Suspend)
-	tab.Random = true
+	tab.Random, tab.NoMerge = true, true
 	b, err := tab.MarshalBinary()
 	if err != nil {
 		t.Fatal(err)
