@@ -99,6 +99,7 @@ type Config struct {
 
 	Times
 	StandbyAfter time.Duration // a voter that has not been UP for so long loses its vote to a standby that has caught up; default 1 min
+	StrayAfter   time.Duration // a server that joined raft, never came up and has not been heard for so long is removed from raft; default 10 min
 	SlaveGrace   time.Duration // a slave without session for so long is down; default 5 s
 	SlaveGC      time.Duration // SLAVEGC: a slave down for so long is removed; default 10 min
 	NoSync       bool          // do not fsync the log: tests only
@@ -149,6 +150,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Times.setDefaults()
 	def(&c.StandbyAfter, time.Minute)
+	def(&c.StrayAfter, 10*time.Minute)
 	def(&c.SlaveGrace, 5*time.Second)
 	def(&c.SlaveGC, 10*time.Minute)
 	if c.Params.MaxVoters == 0 {

@@ -27,9 +27,11 @@ const (
 
 // joinServerBody asks for admission as a member of raft.
 type joinServerBody struct {
-	RaftID string     `json:"raft_id"` // a new random id, the same at each attempt
+	RaftID string     `json:"raft_id"` // a new random id, the same at each attempt; with Again that of its log
 	Addr   string     `json:"addr"`
 	Levels fsm.Levels `json:"levels,omitzero"`
+	// Again: it was a member under this id, has its log, and was never UP.
+	Again bool `json:"again,omitempty"`
 }
 
 // joinSlaveBody asks for admission as a slave, or reports a new start.
@@ -46,14 +48,15 @@ type joinAnswer struct {
 }
 
 // serveJoinServer admits a server without state: as the first voter that it is
-// expected to be and has never been, else under the new id that it brought.
+// expected to be and has never been, else under the new id that it brought. One
+// whose admission ended half-way may go on with its log under the old id.
 func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
 	var body joinServerBody
 	if err := json.Unmarshal(req.Body, &body); err != nil || req.Slave {
 		return &response{Code: codeRefused, Text: "join that cannot be read, or of a slave"}
 	}
 	want := raft.ServerID(body.RaftID)
-	if owner, ok := ownerOf(want); !ok || owner != req.From || isSlaveID(want) || want == firstRaftID(req.From) {
+	if owner, ok := ownerOf(want); !ok || owner != req.From || isSlaveID(want) || want == firstRaftID(req.From) && !body.Again {
 		return &response{Code: codeRefused, Text: fmt.Sprintf("raft id %q does not belong to %s", want, req.From)}
 	}
 	if err := p.isServer(ctx, req); err != nil {
@@ -63,6 +66,9 @@ func (p *Plane) serveJoinServer(ctx context.Context, req *request) *response {
 		return &response{Code: codeFailed, Text: fmt.Sprintf("%s is being forgotten by the ring", req.From)}
 	}
 	cluster := p.clusterOf()
+	if body.Again && hasOther(cluster, req.From, want) {
+		return &response{Code: codeRefused, Text: fmt.Sprintf("%s is a member of the ring under a newer raft id than that of this data directory: move the directory away and start it again", req.From)}
+	}
 	first := firstRaftID(req.From)
 	if p.view().Boot(req.From) == 0 && memberIndex(cluster, first) >= 0 {
 		return p.reply(joinAnswer{RaftID: string(first)}, p.view().Admits(req.From, body.Levels))
@@ -202,6 +208,14 @@ func (p *Plane) awaitChange(ctx context.Context, f raft.Future) error {
 
 func memberIndex(cluster []raft.Server, id raft.ServerID) int {
 	return slices.IndexFunc(cluster, func(s raft.Server) bool { return s.ID == id })
+}
+
+// hasOther reports whether a server is a member of raft under another id.
+func hasOther(cluster []raft.Server, server ring.ID, id raft.ServerID) bool {
+	return slices.ContainsFunc(cluster, func(s raft.Server) bool {
+		owner, ok := ownerOf(s.ID)
+		return ok && owner == server && s.ID != id && !isSlaveID(s.ID)
+	})
 }
 
 func slaveRaftID(id ring.ID) raft.ServerID { return raft.ServerID(id.String() + slaveSuffix) }

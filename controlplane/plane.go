@@ -45,6 +45,7 @@ type Plane struct {
 	hadState  bool          // raft has run on these stores before
 	lastEntry atomic.Uint64 // index of the last entry on disk, while raft does not run and --bootstrap is given
 	alone     atomic.Bool   // this start has started a ring of one
+	listed    bool          // by the log that this start found on its disk, committed or not
 	realm     atomic.Uint64 // id of the ring whose log this node has, 0: none yet; servers keep it on disk
 	sessions  *mux.Sessions
 	client    *rpcClient

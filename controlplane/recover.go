@@ -109,6 +109,9 @@ func (p *Plane) startAgain(ctx context.Context) error {
 	if owner, ok := ownerOf(id); !ok || owner != p.cfg.Self.ID {
 		return fmt.Errorf("%w: the data directory %s belongs to raft member %q, this node is %s", ErrConfig, p.dir.Path(), id, p.cfg.Self.ID)
 	}
+	if err := p.lookForSelf(); err != nil {
+		return err
+	}
 	if p.cfg.Bootstrap {
 		if err := p.goOnAlone(ctx, id); err != nil {
 			return err

@@ -152,8 +152,10 @@ func (p *Plane) reachLoop(ctx context.Context) {
 		}
 		_, addr := p.leader()
 		var answers []answer
+		var again string
 		if addr == "" {
 			answers = p.lookAround(ctx)
+			again = p.joinAgain(ctx, answers)
 		}
 		switch now := time.Now(); {
 		case !p.cfg.Slave || !onlyOthers(answers):
@@ -165,6 +167,9 @@ func (p *Plane) reachLoop(ctx context.Context) {
 		}
 		v := p.view()
 		why, level := p.waitsFor(v, addr != "", answers)
+		if again != "" {
+			why, level = again, slog.LevelWarn
+		}
 		p.mu.Lock()
 		p.foreign = slices.ContainsFunc(answers, func(a answer) bool { return a.refused })
 		if (p.cfg.Slave && why != "" || why == waitsAdmission) && p.refused != "" {
@@ -229,7 +234,7 @@ func (p *Plane) waitsForLeader(v fsm.View, answers []answer) (string, slog.Level
 	cluster := p.clusterOf()
 	for _, a := range answers {
 		// A server that was there to see it lists itself no more; one that is about to join has no cluster.
-		if id := p.raftID.Load(); a.Removed && id != nil && (!p.cfg.Slave && len(cluster) > 0 || memberIndex(cluster, *id) >= 0) {
+		if id := p.raftID.Load(); a.Removed && p.wasListed() && id != nil && (!p.cfg.Slave && len(cluster) > 0 || memberIndex(cluster, *id) >= 0) {
 			return fmt.Sprintf("%s says that %s is no member of the ring any more: this data directory was replaced by a newer start of this server, or the server was removed; move the directory away and start it again to join anew", a.member.Addr, *id), slog.LevelError
 		}
 	}

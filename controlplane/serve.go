@@ -100,7 +100,7 @@ func (p *Plane) answerProbe(req *request) probeAnswer {
 		a.Bootstrap = p.alone.Load()
 		a.Empty = a.RaftID == string(firstRaftID(a.ID)) && n.LastIndex() <= 1 && a.RingID == 0
 	}
-	if a.Leader != "" && !req.Slave && req.RaftID != "" && req.RingID == a.RingID {
+	if a.Leader != "" && !req.Slave && req.RaftID != "" && (req.RingID == a.RingID || req.RingID == 0) {
 		a.Removed = memberIndex(p.clusterOf(), raft.ServerID(req.RaftID)) < 0
 	}
 	a.Bootstrap = a.Bootstrap && (a.Empty || a.RaftID == "")

@@ -271,7 +271,7 @@ func (p *Plane) startServer(ctx context.Context) error {
 			p.alone.Store(true)
 			return p.startFresh(firstRaftID(p.cfg.Self.ID), []Member{p.cfg.Self})
 		case startJoin:
-			id, err := p.askToJoin(ctx, answers, want)
+			id, err := p.askToJoin(ctx, answers, want, false)
 			if err == nil {
 				p.log.Info("joining "+d.why, "group", p.cfg.Group, "raft_id", string(id))
 				return p.startFresh(id, nil)
@@ -284,8 +284,9 @@ func (p *Plane) startServer(ctx context.Context) error {
 	return nil
 }
 
-// askToJoin asks the leader for admission; the answers say who leads.
-func (p *Plane) askToJoin(ctx context.Context, answers []answer, want raft.ServerID) (raft.ServerID, error) {
+// askToJoin asks the leader for admission; the answers say who leads. See Again
+// of joinServerBody.
+func (p *Plane) askToJoin(ctx context.Context, answers []answer, want raft.ServerID, again bool) (raft.ServerID, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	leader, inRing := "", []string{}
@@ -300,7 +301,7 @@ func (p *Plane) askToJoin(ctx context.Context, answers []answer, want raft.Serve
 	if leader == "" {
 		return "", fmt.Errorf("%w: asked %s", ErrNoLeader, strings.Join(inRing, ", "))
 	}
-	body := joinServerBody{RaftID: string(want), Addr: p.cfg.Self.Addr, Levels: p.cfg.Build.Speaks().Brief()}
+	body := joinServerBody{RaftID: string(want), Addr: p.cfg.Self.Addr, Levels: p.cfg.Build.Speaks().Brief(), Again: again}
 	resp, err := p.client.call(ctx, leader, p.request(opJoinServer, body))
 	if err != nil {
 		return "", err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,13 +27,14 @@ type member struct {
 	up         bool // the ring lists its server as UP
 	gone       bool // superseded, or not UP for long: a standby may take its vote
 	ready      bool // a standby that is UP and has caught up
+	stray      bool // a standby that never came up, and was not heard for long
 }
 
 // memberChange is one change of raft's configuration; at most one field is set.
 type memberChange struct {
 	promote raft.ServerID // a standby gets a vote
 	demote  raft.ServerID // a voter becomes a standby
-	remove  raft.ServerID // a superseded id goes
+	remove  raft.ServerID // a superseded id goes, or a stray
 }
 
 // nextMemberChange returns what should change about the servers in raft's
@@ -51,7 +53,7 @@ func nextMemberChange(members []member, votersMax int) memberChange {
 			voters = append(voters, m)
 			up += count(m.up)
 			gone += count(m.gone)
-		case m.superseded:
+		case m.superseded, m.stray:
 			return memberChange{remove: m.id}
 		case m.ready:
 			standbys = append(standbys, m)
@@ -146,17 +148,48 @@ func (a absence) members(cluster []raft.Server, v fsm.View, self raft.ServerID, 
 	return out
 }
 
-// changeMembers makes the next change of raft's configuration, if one is due.
-func (p *Plane) changeMembers(ctx context.Context, away absence) error {
-	v := p.view()
-	members := away.members(p.clusterOf(), v, *p.raftID.Load(), time.Now(), p.cfg.StandbyAfter)
-	c := nextMemberChange(members, v.Params.MaxVoters)
-	if c.promote != "" { // now it is worth asking
+// markStrays marks standbys whose admission ended half-way: the ring does not list
+// their servers, and nobody has heard them for limit. A voter that has never come up
+// keeps the place that the first configuration holds for it.
+func (a absence) markStrays(members []member, v fsm.View, heard map[raft.ServerID]time.Time, now time.Time, limit time.Duration) {
+	for i := range members {
+		m := &members[i]
+		owner, _ := ownerOf(m.id)
+		since := a[m.id]
+		if at := heard[m.id]; at.After(since) {
+			since = at
+		}
+		m.stray = !m.voter && !m.self && v.Server(owner) == nil && now.Sub(since) >= limit
+	}
+}
+
+// judgeMembers returns the next change of raft's configuration. It asks servers only
+// where it makes a difference.
+func (p *Plane) judgeMembers(ctx context.Context, v fsm.View, away absence) (c memberChange, stray bool) {
+	now, cluster := time.Now(), p.clusterOf()
+	members := away.members(cluster, v, *p.raftID.Load(), now, p.cfg.StandbyAfter)
+	away.markStrays(members, v, p.node.Load().Contacts(), now, p.cfg.StrayAfter)
+	c = nextMemberChange(members, v.Params.MaxVoters)
+	if c.promote != "" {
 		for i := range members {
 			members[i].ready = members[i].ready && p.caughtUp(ctx, members[i].id)
 		}
 		c = nextMemberChange(members, v.Params.MaxVoters)
 	}
+	for {
+		i := slices.IndexFunc(members, func(m member) bool { return m.id == c.remove && m.stray })
+		if i < 0 || !p.comesUp(ctx, cluster, c.remove) {
+			return c, i >= 0
+		}
+		members[i].stray, away[c.remove] = false, now // it may be about to
+		c = nextMemberChange(members, v.Params.MaxVoters)
+	}
+}
+
+// changeMembers makes the next change of raft's configuration, if one is due.
+func (p *Plane) changeMembers(ctx context.Context, away absence) error {
+	v := p.view()
+	c, stray := p.judgeMembers(ctx, v, away)
 	if c == (memberChange{}) {
 		return nil
 	}
@@ -168,6 +201,8 @@ func (p *Plane) changeMembers(ctx context.Context, away absence) error {
 	owner, _ := ownerOf(id)
 	what, change := "removed from raft: it has a new id", n.RemoveServer
 	switch {
+	case stray:
+		what = fmt.Sprintf("removed from raft: it joined, never came up, and was not heard for %v", p.cfg.StrayAfter)
 	case c.promote != "":
 		what = "gets a vote"
 		addr := raftnode.Address(id, p.addressOf(owner))
@@ -180,9 +215,23 @@ func (p *Plane) changeMembers(ctx context.Context, away absence) error {
 	if err := p.awaitChange(ctx, change(id, 0, memberTimeout)); err != nil {
 		return fmt.Errorf("%s %s: %w", id, what, err)
 	}
-	p.log.Info("server "+what, "server", serverName(v, owner), "raft_id", string(id))
+	p.log.Info("server "+what, "server", p.nameOf(v, owner), "raft_id", string(id))
 	p.members.raise() // there may be a second step
 	return nil
+}
+
+// comesUp reports whether a server runs, as this member of raft or on the way to
+// be one of whatever id. Of one that is not configured here raft knows the address.
+func (p *Plane) comesUp(ctx context.Context, cluster []raft.Server, id raft.ServerID) bool {
+	owner, _ := ownerOf(id)
+	a := answer{member: Member{ID: owner, Addr: p.addressOf(owner)}}
+	if i := memberIndex(cluster, id); a.member.Addr == "" && i >= 0 {
+		_, a.member.Addr, _ = strings.Cut(string(cluster[i].Address), "@")
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	p.probe(ctx, &a)
+	return a.ok && a.ID == owner && (a.RaftID == "" || a.RaftID == string(id))
 }
 
 // caughtUp asks a server how much of the log it has applied.

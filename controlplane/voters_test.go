@@ -10,13 +10,14 @@ import (
 )
 
 // membersOf reads members as a word each: the id, V for a voter or S for a
-// standby, then * the leader, ! not UP, - gone, ~ superseded, ? not caught up.
+// standby, then * the leader, ! not UP, - gone, ~ superseded, ? not caught up,
+// % stray.
 func membersOf(words string) []member {
 	var out []member
 	for _, w := range strings.Fields(words) {
 		id, marks := w[:1], w[1:]
 		has := func(mark string) bool { return strings.Contains(marks, mark) }
-		m := member{id: raft.ServerID(id), self: has("*"), voter: has("V"), superseded: has("~"), up: !strings.ContainsAny(marks, "!-~")}
+		m := member{id: raft.ServerID(id), self: has("*"), voter: has("V"), superseded: has("~"), up: !strings.ContainsAny(marks, "!-~%"), stray: has("%")}
 		m.gone = has("-") || m.superseded
 		m.ready = !m.voter && m.up && !has("?")
 		out = append(out, m)
@@ -60,6 +61,9 @@ func TestNextMemberChange(t *testing.T) {
 		{"a standby's lost disk", "aV* bS~ cS", memberChange{remove: "b"}},
 		{"superseded before gone", "aV* bV~ cV- dV eV fV", memberChange{remove: "b"}},
 
+		{"who never came up", "aV* bV cV dS%", memberChange{remove: "d"}},
+		{"who never came up before who is gone", "aV* bV- cV dS eS%", memberChange{remove: "e"}},
+
 		{"servers were removed", "aV* bV cV dV", memberChange{demote: "d"}},
 		{"more than the limit", "aV* bV cV dV eV fV gV", memberChange{demote: "g"}},
 		{"in the middle of growing one is gone", "aV* bV cV dV- eS", memberChange{demote: "d"}},
@@ -83,6 +87,7 @@ func TestMemberChangesSettle(t *testing.T) {
 			m.up = !m.superseded && rapid.Bool().Draw(t, "up")
 			m.gone = m.superseded || !m.up && rapid.Bool().Draw(t, "gone")
 			m.ready = m.up && !m.voter && rapid.Bool().Draw(t, "ready")
+			m.stray = !m.up && !m.voter && !m.superseded && rapid.Bool().Draw(t, "stray")
 			members = append(members, m)
 		}
 		tally := func() (voters, up int) {

@@ -49,6 +49,7 @@ type Node struct {
 	*raft.Raft
 	stream *Stream
 	stores *Stores
+	trans  *steadyTransport
 }
 
 // Start starts a member. It takes part as soon as it has a configuration: from
@@ -76,7 +77,7 @@ func Start(o Options) (*Node, error) {
 		return nil, fmt.Errorf("start raft: %w", err)
 	}
 	member.Store(r)
-	return &Node{Raft: r, stream: o.Stream, stores: o.Stores}, nil
+	return &Node{Raft: r, stream: o.Stream, stores: o.Stores, trans: trans}, nil
 }
 
 // configOf returns the configuration of raft for a member.
@@ -136,6 +137,12 @@ func (n *Node) Stop() error {
 
 // ErrNoStop says that raft's goroutines did not end.
 var ErrNoStop = errors.New("raftnode: raft did not stop in time, is the disk hanging?")
+
+// Contacts returns when the other members of raft last answered this one as their
+// leader; those that never did are missing.
+func (n *Node) Contacts() map[raft.ServerID]time.Time {
+	return n.trans.contacts(n.GetConfiguration().Configuration().Servers)
+}
 
 // Stores returns the member's stores.
 func (n *Node) Stores() *Stores { return n.stores }

@@ -50,7 +50,9 @@ func (s *Stores) Replay(fsm raft.FSM, enough func() bool) error {
 	if err != nil {
 		return fmt.Errorf("list snapshots: %w", err)
 	}
+	behind := uint64(0)
 	if len(snaps) > 0 {
+		behind = snaps[0].Index
 		_, r, err := s.snaps.Open(snaps[0].ID)
 		if err != nil {
 			return fmt.Errorf("open snapshot: %w", err)
@@ -67,7 +69,7 @@ func (s *Stores) Replay(fsm raft.FSM, enough func() bool) error {
 	if err != nil {
 		return fmt.Errorf("find the last entry: %w", err)
 	}
-	for i := first; i <= last && last > 0 && !enough(); i++ {
+	for i := max(first, behind+1); i <= last && last > 0 && !enough(); i++ {
 		var l raft.Log
 		if err := s.log.GetLog(i, &l); err != nil {
 			return fmt.Errorf("read entry %d: %w", i, err)

@@ -93,3 +93,62 @@ func TestRestartAppliesLittle(t *testing.T) {
 		}
 	})
 }
+
+// strictFSM fails when an entry comes a second time.
+type strictFSM struct {
+	countingFSM
+	t    *testing.T
+	last uint64
+}
+
+func (f *strictFSM) Apply(l *raft.Log) any {
+	if l.Index <= f.last {
+		f.t.Errorf("entry %d after %d", l.Index, f.last)
+	}
+	f.last = l.Index
+	return f.countingFSM.Apply(l)
+}
+
+// TestReplay proves that what is read from disk is the newest snapshot and the entries
+// behind it, each once: the log goes back further than the snapshot.
+func TestReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, stores := slog.New(slog.DiscardHandler), MemoryStores()
+		s := NewStream("1.0", "a:1", nil, func() string { return "" }, log)
+		here := func(raft.ServerID) (string, bool) { return "a:1", true }
+		f := &strictFSM{t: t}
+		n, err := Start(Options{ID: "1.0", Stream: s, Stores: stores, FSM: f, AddressOf: here, Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Bootstrap([]raft.Server{{ID: "1.0", Address: Address("1.0", "a:1")}}); err != nil {
+			t.Fatal(err)
+		}
+		for n.State() != raft.Leader {
+			<-time.After(time.Millisecond)
+		}
+		apply := func(entries int) {
+			for range entries {
+				if err := n.Apply(nil, 0).Error(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		apply(5)
+		if err := n.Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		at := n.LastIndex()
+		apply(3)
+		if err := n.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		again := &strictFSM{t: t, last: at}
+		if err := stores.Replay(again, func() bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		if again.all != 8 || again.now != 3 {
+			t.Errorf("%d commands are known, %d of them from the log, want 8 and 3", again.all, again.now)
+		}
+	})
+}

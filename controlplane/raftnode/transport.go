@@ -3,6 +3,7 @@ package raftnode
 import (
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -44,12 +45,28 @@ type steadyTransport struct {
 	// leads reports whether this member leads in the term, and the other one is to follow it.
 	leads func(term uint64, id raft.ServerID) bool
 
-	mu   sync.Mutex            // guards sent
-	sent map[raft.ServerID]int // snapshots in a row
+	mu    sync.Mutex                  // guards what follows
+	sent  map[raft.ServerID]int       // snapshots in a row
+	heard map[raft.ServerID]time.Time // when a follower last answered; raft keeps that to itself
 }
 
 func newSteadyTransport(t transport, ended <-chan struct{}, leads func(uint64, raft.ServerID) bool, log *slog.Logger) *steadyTransport {
-	return &steadyTransport{transport: t, log: log, ended: ended, leads: leads, sent: make(map[raft.ServerID]int)}
+	return &steadyTransport{transport: t, log: log, ended: ended, leads: leads, sent: make(map[raft.ServerID]int), heard: make(map[raft.ServerID]time.Time)}
+}
+
+// contacts returns when each of these members last answered this one as its
+// leader, and forgets the others.
+func (t *steadyTransport) contacts(members []raft.Server) map[raft.ServerID]time.Time {
+	out := make(map[raft.ServerID]time.Time, len(members))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range members {
+		if at, ok := t.heard[m.ID]; ok {
+			out[m.ID] = at
+		}
+	}
+	t.heard = maps.Clone(out)
+	return out
 }
 
 // InstallSnapshot implements raft.Transport.
@@ -69,17 +86,29 @@ func (t *steadyTransport) InstallSnapshot(id raft.ServerID, target raft.ServerAd
 // succeeded. Heartbeats, which name no entry, are sent once: raft's next one is
 // 250 ms away at most, and they always succeed.
 func (t *steadyTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	err := t.transport.AppendEntries(id, target, args, resp)
+	err := t.append(id, target, args, resp)
 	if args.PrevLogEntry == 0 && len(args.Entries) == 0 {
 		return err
 	}
 	for err != nil && t.rest() && t.leads(args.Term, id) {
 		*resp = raft.AppendEntriesResponse{}
-		err = t.transport.AppendEntries(id, target, args, resp)
+		err = t.append(id, target, args, resp)
 	}
 	if err == nil && resp.Success {
 		t.mu.Lock()
 		delete(t.sent, id)
+		t.mu.Unlock()
+	}
+	return err
+}
+
+// append sends entries once. Heartbeats never end, so what a pipeline answers need
+// not be looked at.
+func (t *steadyTransport) append(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	err := t.transport.AppendEntries(id, target, args, resp)
+	if err == nil {
+		t.mu.Lock()
+		t.heard[id] = time.Now()
 		t.mu.Unlock()
 	}
 	return err
