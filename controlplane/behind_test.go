@@ -1,0 +1,49 @@
+package controlplane
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/chmpx/chmpx/fsm"
+)
+
+// compact makes a server keep nothing but a snapshot of what it has applied.
+func (r *rig) compact(name string) {
+	r.t.Helper()
+	n := r.nodes[name].plane.node.Load()
+	c := n.ReloadableConfig()
+	c.TrailingLogs = 1
+	if err := errors.Join(n.ReloadConfig(c), n.Snapshot().Error()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// TestFarBehind proves that a server which was away for longer than the others keep their log, and got
+// a snapshot from them, starts again with its data directory: its log goes on behind
+// the snapshot and has a gap before.
+func TestFarBehind(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		r.kill("c")
+		r.await("c is down", patience, func() bool { return r.leader() != nil && r.allUp("a", "b") })
+		for _, on := range []bool{true, false, true} {
+			if err := r.nodes["a"].command(fsm.SuspendMerge{On: on}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"a", "b"} {
+			r.await("it is everywhere", patience, func() bool { return r.nodes[name].plane.view().SuspendMerge })
+			r.compact(name)
+		}
+		for range 2 {
+			r.start("c", nil)
+			r.formed("a", "b", "c")
+			if !r.nodes["c"].plane.view().SuspendMerge {
+				t.Error("c lacks what was done while it was away")
+			}
+			r.kill("c")
+			r.await("c is down", patience, func() bool { return r.leader() != nil && r.allUp("a", "b") })
+		}
+	})
+}
