@@ -92,7 +92,7 @@ func TestOwnLeast(t *testing.T) {
 		r.as(buildOf(2, 2), "c")
 		s := r.as(buildOf(2, 2), "s")
 		r.formed("a", "b", "c")
-		up := func() bool { return slaveIsUp(r.leader().plane.view(), s.member.ID, s.plane.boot) }
+		up := func() bool { return r.leader() != nil && slaveIsUp(r.leader().plane.view(), s.member.ID, s.plane.boot) }
 		r.await("the slave is up", patience, up)
 		r.kill("c")
 		r.kill("s")
@@ -262,5 +262,51 @@ func TestTooOldAsksNobody(t *testing.T) {
 		if n := asked.Load(); n > 0 {
 			t.Errorf("%d times", n)
 		}
+	})
+}
+
+// TestOldBuildGetsSnapshot proves that an old build which has started while nobody could tell
+// it, and gets a snapshot of a newer ring, ends with words that say what to do, then and at its next
+// start; and that its data directory is as good as before for the newer build.
+func TestOldBuildGetsSnapshot(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		newer, older := buildOf(1, 2), buildOf(1, 1)
+		for _, name := range []string{"a", "b", "c"} {
+			r.as(newer, name)
+		}
+		r.formed("a", "b", "c")
+		if err := r.nodes["c"].plane.node.Load().Snapshot().Error(); err != nil { // an older one, which it understands
+			t.Fatal(err)
+		}
+		r.kill("c")
+		r.await("c is down", patience, func() bool { return r.leader() != nil && r.allUp("a", "b") })
+		if err := r.nodes["a"].suspend(true); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"a", "b"} {
+			r.await("it is everywhere", patience, func() bool { return r.nodes[name].plane.view().SuspendMerge })
+			r.compact(name)
+		}
+		r.kill("a")
+		r.kill("b")
+		c := r.as(older, "c")
+		r.await("c runs alone", patience, func() bool { return c.plane.node.Load() != nil })
+		r.as(newer, "a")
+		r.as(newer, "b")
+		err := r.ends(c)
+		if r.saysUpgrade(err); !errors.Is(err, fsm.ErrSnapshot) {
+			t.Errorf("it was no snapshot that ended it: %v", err)
+		}
+		r.await("a and b go on", patience, func() bool { return r.leader() != nil && r.allUp("a", "b") })
+		r.keptOut(r.as(older, "c"), "upgrade this node")
+		r.kill("c")
+		r.kill("a")
+		r.kill("b")
+		r.saysUpgrade(r.ends(r.as(older, "c")))
+		for _, name := range []string{"a", "b", "c"} {
+			r.as(newer, name)
+		}
+		r.formed("a", "b", "c")
+		r.await("c has it", patience, func() bool { return r.nodes["c"].plane.view().SuspendMerge })
 	})
 }
