@@ -16,10 +16,14 @@ import (
 func (p *Plane) lookForSelf() error {
 	log := p.scratchFSM()
 	listed := func() bool { return log.View().Server(p.cfg.Self.ID) != nil }
-	if err := p.stores.Replay(log, listed); err != nil {
+	err := p.stores.Replay(log, listed)
+	if p.listed = listed(); log.Failed() != nil {
+		p.listed = true // perhaps, by what this build does not know: others, or raft, will say so
+		return nil
+	}
+	if err != nil {
 		return p.inDataDir(err)
 	}
-	p.listed = listed()
 	return nil
 }
 
