@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -308,5 +309,32 @@ func TestOldBuildGetsSnapshot(t *testing.T) {
 		}
 		r.formed("a", "b", "c")
 		r.await("c has it", patience, func() bool { return r.nodes["c"].plane.view().SuspendMerge })
+	})
+}
+
+// TestNewField proves that a field which a newer build has added to a command is refused by a leader that does
+// not know it, with words that say whom to upgrade, and stops nobody; and that a log with such an entry
+// is not said to be damaged for sure.
+func TestNewField(t *testing.T) {
+	story(t, 1, func(r *rig) {
+		a := r.start("a", nil)
+		r.formed("a")
+		b, err := fsm.Encode(fsm.Command{Proposer: fsm.Operator(a.plane.boot), Number: 1, Body: fsm.SuspendMerge{On: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = bytes.Replace(b, []byte(`"on":true`), []byte(`"on":true,"until":"later"`), 1)
+		if !bytes.Contains(b, []byte("later")) {
+			t.Fatalf("no new field in %s", b)
+		}
+		resp := a.plane.handle(context.Background(), a.plane.request(opCommand, proposeBody{Command: b}))
+		if err := resp.err(); resp.Code != codeLevel || !strings.Contains(resp.Text, "a:8021 leads the ring") || !errors.Is(err, fsm.ErrLevel) {
+			t.Errorf("%+v", resp)
+		}
+		r.formed("a")
+		if err := a.plane.node.Load().Apply(b, applyTimeout).Error(); err != nil {
+			t.Fatal(err)
+		}
+		r.saysUpgrade(r.ends(a))
 	})
 }

@@ -278,10 +278,14 @@ func readBy(f *fsm.RaftFSM, err error) error {
 // inDataDir says with an error about what was read from disk where it lies,
 // and the way out.
 func (p *Plane) inDataDir(err error) error {
-	if errors.Is(err, fsm.ErrUnknownCommand) || errors.Is(err, fsm.ErrLevel) {
-		return fmt.Errorf("%w (the ring has used what this build does not know: upgrade this node and start it again; its data directory is fine)", err)
-	}
-	if p.dir == nil {
+	const tooOld = "the ring has used what this build does not know: upgrade this node and start it again"
+	unknown := errors.Is(err, fsm.ErrUnknownCommand)
+	switch {
+	case unknown && p.dir != nil: // entries have no checksum: a name that is damaged looks like a new one
+		return fmt.Errorf("%w (%s; its data directory %s is fine, unless no node of the ring has a newer version: then it is damaged)", err, tooOld, p.dir.Path())
+	case unknown, errors.Is(err, fsm.ErrLevel):
+		return fmt.Errorf("%w (%s; its data directory is fine)", err, tooOld)
+	case p.dir == nil:
 		return err
 	}
 	return fmt.Errorf("%w (the log is in %s; if it is damaged, move that directory away and start again: the server joins its ring anew)", err, p.dir.Path())

@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -125,9 +126,9 @@ func Encode(c Command) ([]byte, error) {
 	return b, nil
 }
 
-// Decode is the inverse of Encode. It fails with ErrUnknownCommand for a type
-// or a version that this program does not know, and with ErrBadCommand for
-// bytes that are no command or have a field that it does not know. A leader
+// Decode is the inverse of Encode. It fails with ErrUnknownCommand for a type,
+// a version or a field that this program does not know, and with ErrBadCommand for
+// bytes that are no command. A leader
 // decodes what others ask it to propose before it proposes it: every node
 // stops at a committed entry that does not decode.
 func Decode(b []byte) (Command, error) {
@@ -136,7 +137,7 @@ func Decode(b []byte) (Command, error) {
 	}
 	var e envelope
 	if err := strict(b, &e); err != nil {
-		return Command{}, fmt.Errorf("%w: decode envelope: %w", ErrBadCommand, err)
+		return Command{}, fmt.Errorf("%w: decode envelope: %w", unreadable(err), err)
 	}
 	t, ok := typesByName[e.Type]
 	if !ok || e.Version != commandVersion {
@@ -144,9 +145,21 @@ func Decode(b []byte) (Command, error) {
 	}
 	body, err := families[t].decode(e.Body)
 	if err != nil {
-		return Command{}, fmt.Errorf("%w: decode %s: %w", ErrBadCommand, e.Type, err)
+		return Command{}, fmt.Errorf("%w: decode %s: %w", unreadable(err), e.Type, err)
 	}
 	return Command{Proposer: e.Proposer, Number: e.Number, TimeUs: e.TimeUs, Body: body}, nil
+}
+
+// errUnknownField says that a value is sound but for a field that this program does
+// not know: a newer one wrote it.
+var errUnknownField = errors.New("fsm: unknown field")
+
+// unreadable returns what an error of strict means for a command.
+func unreadable(err error) error {
+	if errors.Is(err, errUnknownField) {
+		return ErrUnknownCommand
+	}
+	return ErrBadCommand
 }
 
 // strict decodes exactly one JSON value without unknown fields: a field that a
@@ -155,6 +168,9 @@ func strict(b []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
+		if json.Unmarshal(b, v) == nil {
+			return fmt.Errorf("%w: %w", errUnknownField, err)
+		}
 		return err
 	}
 	if _, err := d.Token(); err != io.EOF {

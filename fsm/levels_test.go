@@ -2,8 +2,11 @@ package fsm
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,6 +130,33 @@ func TestOlderBuildStops(t *testing.T) {
 	}
 	if !bytes.Equal(old.Snapshot(), before) {
 		t.Error("what was not taken has changed the state")
+	}
+}
+
+// TestNewerFormats proves that a snapshot, or an entry, of a later format is told from damage: whoever
+// cannot read it is too old.
+func TestNewerFormats(t *testing.T) {
+	r := ringOfBuild(t, Build{})
+	r.do(r.upAs(0, Levels{}))
+	sum := func(b []byte) []byte {
+		binary.BigEndian.PutUint32(b[12:], crc32.ChecksumIEEE(b[snapshotHeader:]))
+		return b
+	}
+	now := r.s.Snapshot()
+	version := slices.Clone(now)
+	binary.BigEndian.PutUint16(version[8:], snapshotVersion+1)
+	field := sum(bytes.Replace(now, []byte(`{"`), []byte(`{"new_field":1,"`), 1))
+	broken := sum(bytes.Replace(now, []byte(`{"`), []byte(`{"new_field":1,,"`), 1))
+	flipped := slices.Clone(now)
+	flipped[len(flipped)-2] ^= 1
+	for name, tt := range map[string]struct {
+		snapshot []byte
+		old      bool
+	}{"version": {version, true}, "field": {field, true}, "broken": {broken, false}, "flipped": {flipped, false}} {
+		err := New().Restore(tt.snapshot)
+		if !errors.Is(err, ErrSnapshot) || errors.Is(err, ErrLevel) != tt.old {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -108,7 +109,10 @@ func (build Build) decodeSnapshot(b []byte) (snapshotJSON, error) {
 	if len(b) < snapshotHeader || string(b[:8]) != snapshotMagic {
 		return j, fmt.Errorf("%w: no snapshot of this program", ErrSnapshot)
 	}
-	if v := binary.BigEndian.Uint16(b[8:]); v != snapshotVersion {
+	switch v := binary.BigEndian.Uint16(b[8:]); {
+	case v > snapshotVersion:
+		return j, fmt.Errorf("%w: %w: version %d, this build reads %d", ErrSnapshot, ErrLevel, v, snapshotVersion)
+	case v != snapshotVersion:
 		return j, fmt.Errorf("%w: version %d, this program reads %d", ErrSnapshot, v, snapshotVersion)
 	}
 	body := b[snapshotHeader:]
@@ -121,7 +125,10 @@ func (build Build) decodeSnapshot(b []byte) (snapshotJSON, error) {
 	if err := json.Unmarshal(body, &used); err == nil && used.Level > build.Speaks().Max { // else what it does not know would be said to be damage
 		return j, fmt.Errorf("%w: %w: the ring has used level %d, this build speaks up to %d", ErrSnapshot, ErrLevel, used.Level, build.Speaks().Max)
 	}
-	if err := strict(body, &j); err != nil {
+	switch err := strict(body, &j); {
+	case errors.Is(err, errUnknownField):
+		return j, fmt.Errorf("%w: %w: decode: %w", ErrSnapshot, ErrLevel, err)
+	case err != nil:
 		return j, fmt.Errorf("%w: decode: %w", ErrSnapshot, err)
 	}
 	return j, nil
