@@ -37,6 +37,7 @@ type standIns struct {
 	asked  []askedNote              // being written
 	active map[ring.ID]ring.StandIn // whom this server stands in for
 	review bool                     // programs may be displaced
+	failed error                    // why no note could be written last time; nil: it could
 }
 
 // askedNote is a note that the core waits for.
@@ -46,6 +47,9 @@ type askedNote struct {
 	before []ring.StandIn // what it replaces, which stays if nothing comes of it
 	err    error          // it is not even tried
 }
+
+// notesAgain is how soon notes are written again that could not be.
+const notesAgain = time.Second
 
 // errManyNotes says that notes wait for the ring, which has no majority.
 var errManyNotes = fmt.Errorf("%d notes of stand-ins wait for the ring", standInsMax)
@@ -111,21 +115,28 @@ func (s *standIns) changed() {
 	}
 }
 
-// keepStandIns writes the notes whenever they change, until ctx ends.
+// keepStandIns writes the notes whenever they change, and until it can, until ctx ends.
 func (p *Plane) keepStandIns(ctx context.Context) {
 	b := &batch{}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.standIns.wake:
-			p.writeStandIns(b)
+		case <-again.C:
+		}
+		if !p.writeStandIns(b) {
+			again.Reset(notesAgain)
 		}
 	}
 }
 
 // writeStandIns writes the notes, and tells the core of those that it waits for.
-func (p *Plane) writeStandIns(b *batch) {
+// It returns false if that is to be tried again soon.
+func (p *Plane) writeStandIns(b *batch) bool {
 	s := &p.standIns
 	p.mu.Lock()
 	notes, asked := slices.Clone(s.notes), s.asked
@@ -133,23 +144,38 @@ func (p *Plane) writeStandIns(b *batch) {
 	closed := p.closed
 	p.mu.Unlock()
 	if closed {
-		return
+		return true
 	}
 	err := writeNotes(s.path, notes)
 	p.mu.Lock()
+	failed := err
 	for _, a := range asked {
+		failed = cmp.Or(failed, a.err)
 		p.standInNoted(a, cmp.Or(a.err, err))
 	}
+	if failed == nil && errors.Is(s.failed, errManyNotes) && len(s.notes) >= standInsMax {
+		failed = s.failed // nobody has tried since
+	}
+	p.notesFail(failed)
 	p.finishUnlock(b)
+	return err == nil
 }
 
-// standInNoted begins to stand in for a server, or says why not; mu is held.
+// notesFail notes whether notes cannot be written, and logs when that begins and
+// when it ends; mu is held.
+func (p *Plane) notesFail(err error) {
+	switch was := p.standIns.failed; {
+	case err != nil && was == nil:
+		p.note(slog.LevelError, "cannot stand in for servers: a note of it would not be on disk", "error", err)
+	case err == nil && was != nil:
+		p.note(slog.LevelInfo, "notes of stand-ins are written again")
+	}
+	p.standIns.failed = err
+}
+
+// standInNoted begins to stand in for a server, unless its note is not on disk; mu is held.
 func (p *Plane) standInNoted(a askedNote, err error) {
 	s := &p.standIns
-	name := p.serverName(a.note.For)
-	if err != nil {
-		p.note(slog.LevelError, "cannot stand in for a server: the note of it is not on disk", "server", name, "error", err)
-	}
 	p.core.StandInNoted(p.nowNs(), a.peer, a.note.Incarnation, err == nil)
 	if err != nil || !p.core.StandsIn(a.peer) {
 		s.drop(a)
@@ -160,7 +186,7 @@ func (p *Plane) standInNoted(a askedNote, err error) {
 		s.notes = slices.DeleteFunc(s.notes, func(n ring.StandIn) bool { return n == a.note })
 	}
 	p.trace(fault.Event{What: fault.StandIn, Peer: uint64(a.note.For), Hash: uint64(a.note.Incarnation)})
-	p.note(slog.LevelWarn, "this server stands in for another one: it cannot be reached, and nothing is decided about it", "server", name, "incarnation", uint64(a.note.Incarnation))
+	p.note(slog.LevelWarn, "this server stands in for another one: it cannot be reached, and nothing is decided about it", "server", p.serverName(a.note.For), "incarnation", uint64(a.note.Incarnation))
 }
 
 // drop deletes a note that nothing comes of. One that is there no longer has been

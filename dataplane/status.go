@@ -22,6 +22,9 @@ type Status struct {
 	Relay    RelayStats      `json:"relay"`
 	Counters flow.Stats      `json:"counters"`
 	StandIns []StandInStatus `json:"stand_ins,omitempty"` // whom this server stands in for, or has
+	// NotesFailed is why this server cannot stand in for another one just now: it could not
+	// write a note. "": it could, or has not tried.
+	NotesFailed string `json:"notes_failed,omitempty"`
 }
 
 // LinkStatus is one link to or from another node.
@@ -50,6 +53,9 @@ func (p *Plane) Status() Status {
 	defer p.mu.Unlock()
 	s := Status{Epoch: p.epoch(), Serving: p.serving, Programs: p.programs, Holding: p.core.Holding(), ShmBytes: p.shmBytes, Counters: p.core.Stats(),
 		Ticks: p.ticks, Relays: len(p.relays), Relay: p.relayStats, StandIns: p.standInStatus()}
+	if err := p.standIns.failed; err != nil {
+		s.NotesFailed = err.Error()
+	}
 	for _, d := range p.dialers {
 		ls := LinkStatus{Peer: ring.HexID(d.id), Name: d.name, State: d.state.String(), Socket: -1}
 		if d.link != nil {

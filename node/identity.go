@@ -77,6 +77,9 @@ func (n *Node) Status() Status {
 	for _, s := range st.Data.StandIns {
 		st.Warnings = append(st.Warnings, standInWarning(s))
 	}
+	if failed := st.Data.NotesFailed; failed != "" {
+		st.Warnings = append(st.Warnings, "this server cannot stand in for others: "+failed)
+	}
 	if refused := st.Config.Refused; refused != "" {
 		st.Warnings = append(st.Warnings, "the configuration has been changed and cannot take effect: "+refused)
 	}

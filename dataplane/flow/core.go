@@ -65,6 +65,7 @@ type Core struct {
 	standing    int   // peers that this node stands in for
 	noneBefore  int64 // until then it begins to do so for no other one
 	askNs       int64 // when to look again for whom another one is to be asked
+	lookAt      int   // the session that was looked at last for that
 
 	// Peers and sessions of this node.
 	peers      map[ring.ID]*Peer

@@ -29,6 +29,10 @@ const (
 // noteRetryNs is how long a note that could not be written is not tried again.
 const noteRetryNs = 1e9
 
+// lookMax bounds how many places of windows are looked through at once for messages
+// whose owner is cut off: those of the other sessions have their turn next time.
+const lookMax = 8192
+
 // asking is a server that a deputy is to be asked about.
 type asking struct{ deputy, of *Peer }
 
@@ -114,12 +118,19 @@ func (c *Core) tickAway(nowNs int64) {
 	c.dueNs = min(c.dueNs, c.askNs)
 }
 
-// lookForDeputies asks for a deputy for each message by hash whose owner is cut
-// off, and takes back what is at deputies that are cut off themselves.
+// lookForDeputies asks for a deputy for messages by hash whose owner is cut
+// off, and takes back what is at deputies that are cut off themselves, of some sessions.
 func (c *Core) lookForDeputies(nowNs int64) {
 	c.asking = c.asking[:0]
-	for _, s := range c.sessions {
+	places := 0
+	for range c.sessions {
+		if places >= lookMax {
+			break
+		}
+		c.lookAt = (c.lookAt + 1) % len(c.sessions)
+		s := c.sessions[c.lookAt]
 		w := &s.requests
+		places += 1 + int(w.last+1-w.low)
 		stranded := false
 		for seq := w.low; w.live > 0 && seq <= w.last; seq++ {
 			if e := w.at(seq); e != nil && e.byHash() {

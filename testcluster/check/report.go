@@ -78,7 +78,7 @@ type Numbers struct {
 	Untold       int // not taken, with a deadline, and the sender had ended: nobody could be told
 	Unknown      int // not on record as taken, but a killed program may have taken it
 	StoodIn      int // takes beside those of a server that was stood in for
-	Unheard      int // takes after another server had taken instead, whose note may not have been heard in time
+	Unheard      int // stand-ins whose notes may not have been heard in time
 	Unaware      int // takes by programs of a server that was DOWN and may not have known it
 	GivenUp      int // told as not delivered
 	MaybeGivenUp int // told as perhaps not delivered

@@ -181,7 +181,8 @@ func (j *judge) foreign(m *message, t take) (foreign, bool) {
 }
 
 // actedBehind judges that a server that had ended when another one took in its
-// place does not act for the same hash, when it is back, before it has lacked data.
+// place does not act for the same hash, when it is back, before it has lacked data. It
+// returns true if it does.
 func (j *judge) actedBehind(f foreign, m *message, t take) bool {
 	a := f.owner
 	if t.by.Node != a.name || t.afterNs <= f.atNs {
@@ -196,7 +197,7 @@ func (j *judge) actedBehind(f foreign, m *message, t take) bool {
 	}
 	if f.node.unheard(ended, t.atNs) {
 		j.rep.Numbers.Unheard++
-		return false
+		return true
 	}
 	s := about(m, t.atNs)
 	s.messages = append(s.messages, f.m)

@@ -81,7 +81,7 @@ func (n *Numbers) Rows() [][2]string {
 	add("out of order", "%d", n.Reordered)
 	add("unknown", "%d (a killed program may have taken them)", n.Unknown)
 	add("taken by two", "%d (by servers that stood in for each other)", n.StoodIn)
-	add("taken without a note", "%d (the server that had taken instead had ended, or was DOWN)", n.Unheard)
+	add("stand-ins not heard of", "%d (who had stood in had ended, or was DOWN, or lost its disk)", n.Unheard)
 	add("taken without knowing", "%d (by programs of servers that were DOWN)", n.Unaware)
 	add("observations", "%d", n.Observations)
 	add("commands and reads", "%d (done %d, unknown %d), the longest took %v, %d histories undecided",
