@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,10 @@ func (p *Plane) lead(ctx context.Context) {
 func (p *Plane) takeOver(ctx context.Context) bool {
 	p.mu.Lock()
 	clear(p.observed)
+	clear(p.outdated)
+	for id := range p.links {
+		p.outdated[id] = true
+	}
 	clear(p.collecting)
 	p.alarm = ""
 	p.mu.Unlock()
@@ -178,6 +183,9 @@ func (p *Plane) verdictLoop(ctx context.Context) {
 		}
 		c.silentBudget, silent = silentBudgetOf(len(c.servers), silent, now)
 		down, held := judge(c)
+		if p.askOutdated(ctx, &c, slices.Concat(down, held)) {
+			down, held = judge(c)
+		}
 		p.setAlarm(v, held)
 		for _, d := range down {
 			if err := p.execute(ctx, v, d); err != nil {
@@ -239,6 +247,41 @@ func (p *Plane) gather(v fsm.View, known map[ring.ID]knownServer, now time.Time)
 		}
 	}
 	return c, true
+}
+
+// askOutdated asks those whom it would be decided about by what links showed before
+// this node led, whether they are there: who comes back together with the majority has
+// often no link yet. It notes who answers, and that evidence against the others is
+// as good as new; false: there was nobody to ask.
+func (p *Plane) askOutdated(ctx context.Context, c *court, verdicts []verdict) bool {
+	actx, cancel := context.WithTimeout(ctx, outdatedTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	asked := false
+	for i := range c.servers {
+		s := &c.servers[i]
+		judged := slices.ContainsFunc(verdicts, func(d verdict) bool { return d.id == s.id && d.state != ring.LinkAlive })
+		if !judged || s.settled || !p.isOutdated(s.id) { // settled: it has had the time for a link, and to be admitted
+			continue
+		}
+		asked = true
+		wg.Go(func() { // ended by actx, awaited below
+			s.answers = p.bootAtAddr(actx, s.id, p.addressOf(s.id)) != 0
+			if !s.answers && ctx.Err() == nil {
+				p.mu.Lock()
+				delete(p.outdated, s.id)
+				p.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return asked
+}
+
+func (p *Plane) isOutdated(id ring.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.outdated[id]
 }
 
 // execute proposes one verdict.

@@ -96,6 +96,7 @@ type Plane struct {
 	downs      []time.Time // when this start was declared DOWN while it ran
 	reach      map[ring.ID]bool
 	observed   map[ring.ID]observer   // leader: evidence of the other servers
+	outdated   map[ring.ID]bool       // leader: whose evidence in links is of before it led
 	collecting map[ring.ID]collection // leader: whose start waits for the notes of others
 	ranAt      time.Time              // when the watch loop last ran
 	pausedAt   time.Time              // when it ran again after a pause
@@ -134,6 +135,7 @@ func New(cfg Config) (*Plane, error) {
 		links:      make(map[ring.ID]ring.Evidence),
 		reach:      make(map[ring.ID]bool),
 		observed:   make(map[ring.ID]observer),
+		outdated:   make(map[ring.ID]bool),
 		collecting: make(map[ring.ID]collection),
 	}
 	p.times = cfg.Times
@@ -214,6 +216,7 @@ func (p *Plane) Programs(n int) {
 func (p *Plane) Link(e ring.Evidence) {
 	p.mu.Lock()
 	p.links[e.Peer] = e
+	delete(p.outdated, e.Peer)
 	p.mu.Unlock()
 	p.evidence.raise()
 	p.judging.raise()

@@ -137,6 +137,7 @@ type rig struct {
 	servers []Member
 	nodes   map[string]*rigNode
 	prepare func(*Plane)  // nil, or what to do to a plane before it runs
+	blind   atomic.Bool   // links see nothing new
 	unknown atomic.Uint64 // id of a server whose hello names no incarnation
 }
 
@@ -291,7 +292,7 @@ func (r *rig) watchLinks(ctx context.Context, n *rigNode) {
 			return
 		}
 		for _, m := range r.servers {
-			if m.ID == n.member.ID {
+			if m.ID == n.member.ID || r.blind.Load() {
 				continue
 			}
 			e := last[m.ID]

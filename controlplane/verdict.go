@@ -12,6 +12,9 @@ const (
 	// settleTime is how long an incarnation must have been known before evidence
 	// that does not name it counts: links need a moment to meet a new process.
 	settleTime = 3 * time.Second
+	// outdatedTimeout is for the answers of servers that links of before this node
+	// led speak against. A process that has ended refuses at once.
+	outdatedTimeout = 500 * time.Millisecond
 	// evidenceAge is how long an observer's report counts.
 	evidenceAge = 5 * time.Second
 	// silentWindow is the time in which only a few silent servers are declared
@@ -36,6 +39,7 @@ type subject struct {
 	incarnation ring.Incarnation
 	up          bool
 	settled     bool // this incarnation has been known for settleTime
+	answers     bool // when asked, although links of before this node led speak against it
 	replaced    bool // for settleTime the leader's link has led to a process that does not know this incarnation
 }
 
@@ -61,7 +65,7 @@ type verdict struct {
 func judge(c court) (down, held []verdict) {
 	for _, s := range c.servers {
 		own := c.own[s.id]
-		if s.id == c.self || !s.up || !says(own, s) || !c.majority(s) {
+		if s.id == c.self || !s.up || s.answers || !says(own, s) || !c.majority(s) {
 			continue
 		}
 		v := verdict{id: s.id, incarnation: s.incarnation, state: own.State}
