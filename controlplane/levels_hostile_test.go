@@ -338,3 +338,28 @@ func TestNewField(t *testing.T) {
 		r.saysUpgrade(r.ends(a))
 	})
 }
+
+// TestForgottenHoldsNothingBack proves that a server which holds the ring back does so no more once it is
+// forgotten, and comes back as a newer build only.
+func TestForgottenHoldsNothingBack(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		a := r.as(buildOf(1, 2), "a")
+		r.as(buildOf(1, 2), "b")
+		r.as(buildOf(1, 1), "c")
+		r.formed("a", "b", "c")
+		r.kill("c")
+		r.await("c is down", patience, func() bool { return r.leader() != nil && r.allUp("a", "b") })
+		r.notYet(a, "c:8023")
+		if err := a.command(fsm.ServerForget{ID: r.servers[2].ID}); err != nil {
+			t.Fatal(err)
+		}
+		r.await("works", patience, func() bool { return a.suspend(true) == nil })
+		r.keptOut(r.as(buildOf(1, 1), "c"), "upgrade this node")
+		r.kill("c")
+		if err := os.RemoveAll(r.dataDir("c")); err != nil {
+			t.Fatal(err)
+		}
+		r.as(buildOf(1, 2), "c")
+		r.formed("a", "b", "c")
+	})
+}

@@ -179,7 +179,7 @@ func (v View) Admits(id ring.ID, l Levels) error {
 	}
 	if level, any := v.levelOfOthers(id); any && l.Min > level {
 		others := slices.DeleteFunc(v.Below(l.Min), func(o LevelOf) bool { return o.ID == id })
-		return fmt.Errorf("%w: this node needs a ring of level %d and this one has %d; upgrade first %s", ErrLevel, l.Min, level, LevelNames(others))
+		return fmt.Errorf("%w: this node needs a ring of level %d and this one has %d; upgrade first, to a version that speaks both: %s", ErrLevel, l.Min, level, LevelNames(others))
 	}
 	return nil
 }
