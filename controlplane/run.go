@@ -287,8 +287,7 @@ func (p *Plane) Leave(ctx context.Context) error {
 	p.mu.Lock()
 	p.leaving = true
 	p.mu.Unlock()
-	n := p.node.Load()
-	if n == nil {
+	if p.node.Load() == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*leaveTimeout)
@@ -297,7 +296,7 @@ func (p *Plane) Leave(ctx context.Context) error {
 	if p.leads() && p.quorum(p.view(), p.clusterOf(), true).Voters > 1 {
 		tctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		defer cancel()
-		if terr := await(tctx, n.LeadershipTransfer()); terr != nil {
+		if terr := p.handOver(tctx); terr != nil {
 			err = errors.Join(err, fmt.Errorf("hand the lead over: %w", terr))
 		}
 	}

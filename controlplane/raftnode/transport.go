@@ -1,6 +1,8 @@
 package raftnode
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -100,6 +102,36 @@ func (t *steadyTransport) AppendEntries(id raft.ServerID, target raft.ServerAddr
 		t.mu.Unlock()
 	}
 	return err
+}
+
+// timeoutNowLimit is how long a member may take to hear that it is to lead. It is shorter
+// than what raft allows a transfer: as long as this call lasts raft begins no other.
+const timeoutNowLimit = electionTimeout * 4 / 5
+
+// errNoAnswer says that a member did not answer in time.
+var errNoAnswer = errors.New("raftnode: no answer in time")
+
+// TimeoutNow implements raft.Transport.
+func (t *steadyTransport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	type outcome struct {
+		resp raft.TimeoutNowResponse
+		err  error
+	}
+	done := make(chan outcome, 1)
+	go func() { // ends with its dial or the transport's timeout, at the latest with the stream
+		var o outcome
+		o.err = t.transport.TimeoutNow(id, target, args, &o.resp)
+		done <- o
+	}()
+	timer := time.NewTimer(timeoutNowLimit)
+	defer timer.Stop()
+	select {
+	case o := <-done:
+		*resp = o.resp
+		return o.err
+	case <-timer.C:
+		return fmt.Errorf("%w: %s", errNoAnswer, id)
+	}
 }
 
 // append sends entries once. Heartbeats never end, so what a pipeline answers need

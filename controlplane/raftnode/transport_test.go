@@ -3,11 +3,13 @@ package raftnode
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -158,3 +160,33 @@ func TestSnapshotsInRow(t *testing.T) {
 
 // nobody leads.
 func nobody(uint64, raft.ServerID) bool { return false }
+
+// deafTransport is one whose peers take what they are sent and do not answer.
+type deafTransport struct {
+	transport
+	release chan struct{}
+}
+
+func (d deafTransport) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	<-d.release
+	return nil
+}
+
+// TestNoAnswerToTimeoutNow proves that a member that does not answer whether it will
+// lead is given up before raft's own time for a transfer is over: raft could else
+// not try the next one.
+func TestNoAnswerToTimeoutNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deaf := deafTransport{release: make(chan struct{})}
+		trans := newSteadyTransport(deaf, nil, nil, slog.New(slog.DiscardHandler))
+		began := time.Now()
+		err := trans.TimeoutNow("1.0", "a:1", new(raft.TimeoutNowRequest), new(raft.TimeoutNowResponse))
+		if took := time.Since(began); !errors.Is(err, errNoAnswer) || took >= electionTimeout {
+			t.Errorf("%v after %v", err, took)
+		}
+		close(deaf.release)
+		if err := trans.TimeoutNow("1.0", "a:1", new(raft.TimeoutNowRequest), new(raft.TimeoutNowResponse)); err != nil {
+			t.Error(err)
+		}
+	})
+}
