@@ -38,8 +38,8 @@ func (r *rig) farBehind() {
 }
 
 // TestFarBehind proves that a server which was away for longer than the others keep their log, and got
-// a snapshot from them, starts again with its data directory: its log goes on behind
-// the snapshot and has a gap before.
+// a snapshot from them, starts again with its data directory: its log begins behind
+// the snapshot, without what it had before.
 func TestFarBehind(t *testing.T) {
 	story(t, 3, func(r *rig) {
 		r.farBehind()
@@ -55,7 +55,7 @@ func TestFarBehind(t *testing.T) {
 	})
 }
 
-// TestFarBehindLeads proves that such a server, whose log has a gap, can lead and bring a server with an
+// TestFarBehindLeads proves that such a server can lead and bring a server with an
 // empty disk up to date.
 func TestFarBehindLeads(t *testing.T) {
 	story(t, 3, func(r *rig) {

@@ -110,10 +110,8 @@ func checkPages(path string) (err error) {
 // entryBytesMax is far more than any entry of the log has.
 const entryBytesMax = 64 << 20
 
-// checkEntries reads what raft will read: it panics on what it cannot decode. Up to
-// covered a snapshot has everything, and there may be a gap: a member that got one from its leader
-// keeps what it had before, and goes on behind it.
-func checkEntries(s *raftboltdb.BoltStore, covered uint64) error {
+// checkEntries reads what raft will read: it panics on what it cannot decode.
+func checkEntries(s *raftboltdb.BoltStore) error {
 	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
 		if _, err := s.GetUint64([]byte(key)); err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
 			return fmt.Errorf("read %s: %w", key, err)
@@ -129,11 +127,7 @@ func checkEntries(s *raftboltdb.BoltStore, covered uint64) error {
 	}
 	for i := first; i <= last && last > 0; i++ {
 		var l raft.Log
-		err := s.GetLog(i, &l)
-		if errors.Is(err, raft.ErrLogNotFound) && i <= covered {
-			continue
-		}
-		if err != nil {
+		if err := s.GetLog(i, &l); err != nil {
 			return fmt.Errorf("read entry %d of %d to %d: %w", i, first, last, err)
 		}
 		if l.Index != i || l.Term == 0 || l.Type > raft.LogConfiguration {
@@ -165,9 +159,8 @@ func calm(o *bbolt.Options, err *error) func() {
 	}
 }
 
-// openBolt opens the log once everything in it has been read without fault; covered
-// is as of checkEntries.
-func openBolt(o raftboltdb.Options, covered uint64) (_ *raftboltdb.BoltStore, err error) {
+// openBolt opens the log once everything in it has been read without fault.
+func openBolt(o raftboltdb.Options) (_ *raftboltdb.BoltStore, err error) {
 	if err := checkLength(o.Path); err != nil {
 		return nil, err
 	}
@@ -179,7 +172,7 @@ func openBolt(o raftboltdb.Options, covered uint64) (_ *raftboltdb.BoltStore, er
 	if err != nil {
 		return nil, err
 	}
-	if err := checkEntries(s, covered); err != nil {
+	if err := checkEntries(s); err != nil {
 		s.Close()
 		return nil, err
 	}

@@ -178,18 +178,6 @@ type Stores struct {
 
 // OpenStores opens the log and the snapshots of a server.
 func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
-	files, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, log)
-	half := halfSnapshots(filepath.Join(d.path, snapshotDir))
-	if err == nil {
-		err = half.remove("")
-	}
-	var covered uint64
-	if err == nil {
-		covered, err = newestSnapshot(files)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open snapshots: %w", err)
-	}
 	name := filepath.Join(d.path, logFile)
 	bolt, err := openBolt(raftboltdb.Options{
 		Path:   name,
@@ -199,9 +187,18 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 			NoFreelistSync: true,
 			FreelistType:   bbolt.FreelistMapType,
 		},
-	}, covered)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s (if it is damaged, move the directory away and start again: the server joins its ring anew): %w: %w", name, ErrDamaged, err)
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(d.path, snapshotsKept, log)
+	half := halfSnapshots(filepath.Join(d.path, snapshotDir))
+	if err == nil {
+		err = half.remove("")
+	}
+	if err != nil {
+		bolt.Close()
+		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	w, snaps := newWrites(bolt, bolt), raft.SnapshotStore(files)
 	if fault.Enabled {
@@ -213,16 +210,7 @@ func (d *Dir) OpenStores(log hclog.Logger, noSync bool) (*Stores, error) {
 		bolt.Close()
 		return nil, fmt.Errorf("create log cache: %w", err)
 	}
-	return &Stores{log: cache, stable: w, snaps: snaps, bolt: bolt, writes: w}, nil
-}
-
-// newestSnapshot returns up to which entry the newest snapshot goes, 0 without any.
-func newestSnapshot(s raft.SnapshotStore) (uint64, error) {
-	all, err := s.List()
-	if err != nil || len(all) == 0 {
-		return 0, err
-	}
-	return all[0].Index, nil
+	return &Stores{log: gapless{cache}, stable: w, snaps: snaps, bolt: bolt, writes: w}, nil
 }
 
 // MemoryStores returns the stores of a slave: what it knows it gets again from
