@@ -162,7 +162,7 @@ func (p *Plane) recover(k kept, why string) error {
 	err := p.dir.SetRealm(realmText(0))
 	if err == nil {
 		scratch := p.scratchFSM()
-		err = readBy(scratch, p.stores.Recover(k.id, p.cfg.Self.Addr, scratch.Renewed(id), raftnode.NewLogger(p.log)))
+		err = readBy(scratch, p.stores.Recover(k.id, p.cfg.Self.Addr, scratch.Renewed(id, p.cfg.Self.ID), raftnode.NewLogger(p.log)))
 	}
 	if err == nil {
 		err = p.dir.SetRealm(realmText(id))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chmpx/chmpx/fsm"
 	"github.com/chmpx/chmpx/ring"
 )
 
@@ -145,6 +146,43 @@ func TestAllDisksLostButOne(t *testing.T) {
 		})
 		r.kill("c")
 		r.start("c", bootstrap)
+		r.formed("a", "b", "c")
+		r.await("all vote", patience, func() bool { return r.voters(3) })
+	})
+}
+
+// TestAloneAndForgotten proves that a server which was to be forgotten when its ring
+// lost its majority goes on with --bootstrap all the same: that is the later word.
+func TestAloneAndForgotten(t *testing.T) {
+	story(t, 3, func(r *rig) {
+		r.startAll()
+		r.formed("a", "b", "c")
+		last := r.servers[2]
+		if r.leader().name == last.Name {
+			last = r.servers[0]
+		}
+		n, leader := r.nodes[last.Name], r.leader()
+		if err := n.plane.Leave(r.t.Context()); err != nil { // its raft goes on
+			t.Fatal(err)
+		}
+		r.await("it is down", patience, func() bool { return !leader.up(last.ID) })
+		if _, err := leader.plane.proposeHere(r.t.Context(), fsm.ServerForget{ID: last.ID}); err != nil {
+			t.Fatal(err)
+		}
+		r.await("its log says so", patience, func() bool { return n.plane.view().Member(last.ID).Forget })
+		var others []string
+		for _, m := range r.servers {
+			if m.ID != last.ID {
+				others = append(others, m.Name)
+			}
+		}
+		r.die(others...) // before the leader has looked, which it does every 500 ms
+		r.kill(last.Name)
+		r.wipe(others...)
+		for _, name := range others {
+			r.start(name, nil)
+		}
+		r.start(last.Name, bootstrap)
 		r.formed("a", "b", "c")
 		r.await("all vote", patience, func() bool { return r.voters(3) })
 	})

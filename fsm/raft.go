@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/chmpx/chmpx/ring"
 )
 
 // SnapshotBytesMax bounds what Restore reads.
@@ -152,18 +154,19 @@ func (snapshot) Release() {}
 type renewed struct {
 	*RaftFSM
 	ringID uint64
+	by     ring.ID
 }
 
 // Renewed returns f for raft.RecoverCluster: its snapshot is of the new ring
 // that Renew makes.
-func (f *RaftFSM) Renewed(ringID uint64) raft.FSM { return renewed{f, ringID} }
+func (f *RaftFSM) Renewed(ringID uint64, by ring.ID) raft.FSM { return renewed{f, ringID, by} }
 
 // Snapshot implements raft.FSM.
 func (f renewed) Snapshot() (raft.FSMSnapshot, error) {
 	if f.failed != nil {
 		return nil, f.failed
 	}
-	if err := f.state.Renew(f.ringID); err != nil {
+	if err := f.state.Renew(f.ringID, f.by); err != nil {
 		return nil, err
 	}
 	return f.RaftFSM.Snapshot()

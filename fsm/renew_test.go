@@ -13,7 +13,7 @@ import (
 // and epoch only, that its table replaces the old one, and that it survives a snapshot.
 func TestRenew(t *testing.T) {
 	s := New()
-	if err := s.Renew(2); !errors.Is(err, ErrNoRing) {
+	if err := s.Renew(2, 1); !errors.Is(err, ErrNoRing) {
 		t.Errorf("without a ring: %v", err)
 	}
 	for i, b := range []Body{
@@ -25,7 +25,7 @@ func TestRenew(t *testing.T) {
 		}
 	}
 	old := s.View()
-	if err := s.Renew(2); err != nil {
+	if err := s.Renew(2, 1); err != nil {
 		t.Fatal(err)
 	}
 	is := s.View()
@@ -41,5 +41,32 @@ func TestRenew(t *testing.T) {
 	}
 	if v := again.View(); v.RingID != 2 || v.Table.Epoch != is.Table.Epoch {
 		t.Errorf("restored: ring %d, epoch %v", v.RingID, v.Table.Epoch)
+	}
+}
+
+// TestRenewForgetsNotItself proves that of the servers that were to be forgotten the
+// one that goes on is kept, and comes up; the others are still to go.
+func TestRenewForgetsNotItself(t *testing.T) {
+	s := New()
+	up := func(id ring.ID) ServerUp {
+		return ServerUp{ID: id, Server: ring.Identity{Name: string(rune('a' + id))}, Addr: "a:1", Boot: uint64(id)}
+	}
+	bodies := []Body{RingInit{RingID: 1, Era: 1, Group: "g", Params: Params{Slots: 8, DeliverMode: "hash", Placement: "slots", MaxVoters: 5}}, up(1), up(2)}
+	for _, id := range []ring.ID{1, 2} {
+		bodies = append(bodies, NodeDown{ID: id, Incarnation: ring.Incarnation(id + 1)}, ServerForget{ID: id})
+	}
+	for i, b := range bodies {
+		if res, err := s.Apply(uint64(i+1), Command{Body: b}); err != nil || res.Err != nil {
+			t.Fatalf("entry %d: %v, %v", i+1, err, res.Err)
+		}
+	}
+	if err := s.Renew(2, 1); err != nil {
+		t.Fatal(err)
+	}
+	if v := s.View(); v.Member(1).Forget || !v.Member(2).Forget {
+		t.Errorf("to be forgotten: %t, %t", v.Member(1).Forget, v.Member(2).Forget)
+	}
+	if res, err := s.Apply(uint64(len(bodies)+1), Command{Body: up(1)}); err != nil || res.Err != nil {
+		t.Errorf("it does not come up: %v, %v", err, res.Err)
 	}
 }
