@@ -255,6 +255,40 @@ func TestForgetGoesOn(t *testing.T) {
 	}
 }
 
+// TestForgetTwo proves that two gone servers of five are forgotten though nobody
+// waits for the first one, and that the one of them which is back meanwhile is, too.
+func TestForgetTwo(t *testing.T) {
+	story(t, 5, func(r *rig) {
+		r.startAll()
+		r.formed(names(r)...)
+		leader := r.leader()
+		var gone []Member
+		for _, m := range r.servers {
+			if m.ID != leader.member.ID && len(gone) < 2 {
+				gone = append(gone, m)
+			}
+		}
+		for _, m := range gone {
+			r.kill(m.Name)
+		}
+		r.await("they are down", patience, func() bool { return !leader.up(gone[0].ID) && !leader.up(gone[1].ID) })
+		for _, m := range gone {
+			if err := leader.command(fsm.ServerForget{ID: m.ID}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.start(gone[1].Name, nil)
+		took := r.await("both are forgotten", patience, func() bool {
+			v := leader.plane.view()
+			return v.Server(gone[0].ID) == nil && v.Server(gone[1].ID) == nil
+		})
+		if took > 3*time.Second {
+			t.Errorf("that took %v", took)
+		}
+		r.await("three voters", patience, func() bool { return leader.plane.Status().Quorum.Voters == 3 })
+	})
+}
+
 // TestForgetWhoComesBack proves that a server which is started while it is being
 // forgotten is forgotten all the same, says so, and joins anew with an empty disk.
 func TestForgetWhoComesBack(t *testing.T) {

@@ -65,7 +65,7 @@ func mergeCompleteCommand() *cli.Command {
 // what it asked for is so. after gets the ring before it and returns what to look
 // for in the ring as it is committed, nil: there is nothing to wait for. Errors
 // behind the command say with failing that it is in the log.
-func sendAndAwait(c *cli.Context, command string, limit time.Duration, unclear, failing string, after func(before controlplane.Status) func(now controlplane.Status) (bool, error)) (answer, error) {
+func sendAndAwait(c *cli.Context, command string, limit time.Duration, unclear string, failing func() string, after func(before controlplane.Status) func(now controlplane.Status) (bool, error)) (answer, error) {
 	t, err := targetOf(c)
 	if err != nil {
 		return nil, err
@@ -91,14 +91,17 @@ func sendAndAwait(c *cli.Context, command string, limit time.Duration, unclear, 
 		return look(now)
 	})
 	if err != nil {
-		return a.failed(fmt.Errorf("the command is in the ring's log, but %s: %w", failing, err))
+		return a.failed(fmt.Errorf("the command is in the ring's log, but %s: %w", failing(), err))
 	}
 	return a, nil
 }
 
+// saying returns text, whatever happened.
+func saying(text string) func() string { return func() string { return text } }
+
 // completeMerge sends COMPMERGE, as it is given, and waits until the merge has ended.
 func completeMerge(c *cli.Context, command string) (answer, error) {
-	return sendAndAwait(c, command, c.Duration("timeout"), "whether the merge has ended is not known", "the merge has not been completed",
+	return sendAndAwait(c, command, c.Duration("timeout"), "whether the merge has ended is not known", saying("the merge has not been completed"),
 		func(before controlplane.Status) func(controlplane.Status) (bool, error) {
 			if before.Merge == nil || before.Merge.ID == 0 { // of nothing there is nothing to wait for
 				return nil

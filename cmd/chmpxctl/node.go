@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -102,15 +103,48 @@ func noWaitFlag() cli.Flag {
 // forgetLimit is what the ring may take to remove a server, with a change of leaders on the way.
 const forgetLimit = 15 * time.Second
 
-// forgetNode sends NODEFORGET, as it is given, and waits until the ring lists
-// nobody any more who is to be forgotten.
+// forgetNode sends NODEFORGET, as it is given, and waits until the ring no longer
+// lists the server.
 func forgetNode(c *cli.Context, command string) (answer, error) {
-	return sendAndAwait(c, command, forgetLimit, "whether the server is removed is not known", "the server is not removed yet",
-		func(controlplane.Status) func(controlplane.Status) (bool, error) {
+	var waits []string
+	failing := func() string {
+		if len(waits) == 0 {
+			return "whether the server is removed is not known"
+		}
+		return "not removed yet: " + strings.Join(waits, ", ") + " (the ring goes on with it when it can decide)"
+	}
+	return sendAndAwait(c, command, forgetLimit, "whether the server is removed is not known", failing,
+		func(before controlplane.Status) func(controlplane.Status) (bool, error) {
 			return func(now controlplane.Status) (bool, error) {
-				return !slices.ContainsFunc(now.Servers, func(s controlplane.ServerStatus) bool { return s.Forget }), nil
+				waits = toForget(before, now)
+				return len(waits) == 0, nil
 			}
 		})
+}
+
+// toForget names whom a command waits for that has asked the ring to forget a server: those
+// that are to be forgotten by now and were not before. Who was already is of another
+// command, unless there is nobody else: then it was asked for again.
+func toForget(before, now controlplane.Status) (names []string) {
+	asked := false
+	var old []string
+	for _, b := range before.Servers {
+		i := slices.IndexFunc(now.Servers, func(s controlplane.ServerStatus) bool { return s.ID == b.ID })
+		marked := i >= 0 && now.Servers[i].Forget
+		name := fmt.Sprintf("%s:%d", b.Name, b.CtlPort)
+		switch {
+		case b.Forget && marked:
+			old = append(old, name)
+		case !b.Forget && marked:
+			names = append(names, name)
+		case !b.Forget && i < 0:
+			asked = true
+		}
+	}
+	if len(names) == 0 && !asked {
+		return old
+	}
+	return names
 }
 
 // restartSlack is what a restart may take beside the time that the ring waits for.
@@ -119,7 +153,7 @@ const restartSlack = 15 * time.Second
 // restartNode sends NODERESTART, as it is given, and waits until the server is
 // back.
 func restartNode(c *cli.Context, command string) (answer, error) {
-	return sendAndAwait(c, command, c.Duration("hold")+restartSlack, "whether the server is back is not known", "the server is not back",
+	return sendAndAwait(c, command, c.Duration("hold")+restartSlack, "whether the server is back is not known", saying("the server is not back"),
 		func(before controlplane.Status) func(controlplane.Status) (bool, error) {
 			return func(now controlplane.Status) (bool, error) { return restarted(before, now) }
 		})

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/chmpx/chmpx/controlplane"
+	"github.com/chmpx/chmpx/ring"
 )
 
 // node restart returns when the server is another process, and says when the
@@ -60,6 +61,33 @@ func TestNodeForget(t *testing.T) {
 	s := newScripted(t, map[string]string{"NODEFORGET": "SUCCEED\n"}, exampleRing(), wanted, wanted, gone)
 	if out, err := s.run(t, "node forget", "b:8021"); err != nil || out != "SUCCEED\n" || len(s.statuses) != 1 {
 		t.Errorf("%q, %v, with %d statuses left to ask for", out, err, len(s.statuses)-1)
+	}
+}
+
+// node forget waits for the server that it was asked for, also if that was asked
+// before, and for no other one.
+func TestToForget(t *testing.T) {
+	of := func(marks string) (st controlplane.Status) { // ! is to be forgotten, - is gone
+		for i, m := range marks {
+			if m != '-' {
+				st.Servers = append(st.Servers, controlplane.ServerStatus{ID: ring.HexID(i + 1), Name: string(rune('a' + i)), CtlPort: 1, Forget: m == '!'})
+			}
+		}
+		return st
+	}
+	for _, c := range []struct{ before, now, want string }{
+		{"...", ".!.", "b:1"},
+		{"...", ".-.", ""},
+		{"..!", ".!!", "b:1"},
+		{"..!", ".-!", ""},
+		{"..!", ".!-", "b:1"},
+		{"..!", "..!", "c:1"},
+		{"..!", "..-", ""},
+		{"....", ".!!.", "b:1 c:1"},
+	} {
+		if got := strings.Join(toForget(of(c.before), of(c.now)), " "); got != c.want {
+			t.Errorf("%s, then %s: %q, want %q", c.before, c.now, got, c.want)
+		}
 	}
 }
 
