@@ -31,12 +31,12 @@ type node struct {
 	epochs  epochs
 	traceNs int64 // since when its trace has everything, 0: it has none
 
+	admissions []admission // by its trace, in order of time
+	empty      []int64     // when it was started with an empty disk
 	// Where servers may stand in for each other:
-	stoodIn    []stoodIn
-	inPlace    map[messageName][]inPlace // what it gave in the place of others, in order of time
-	owned      []owned                   // in order of time
-	admissions []admission
-	empty      []int64 // when it was started with an empty disk
+	stoodIn []stoodIn
+	inPlace map[messageName][]inPlace // what it gave in the place of others, in order of time
+	owned   []owned                   // in order of time
 }
 
 // down is one time at which a node came to know that the ring had declared a
@@ -134,12 +134,27 @@ func (j *judge) learnDowns() {
 			n.downs[i].knownNs = n.knows(n.downs[i].version)
 			n.sick = append(n.sick, n.downs[i].span)
 		}
-		for _, l := range n.lives {
+		for i, l := range n.lives {
 			if l.to != math.MaxInt64 {
-				n.sick = append(n.sick, span{l.to - endSlack, l.to})
+				n.sick = append(n.sick, span{l.to - endSlack, n.backAfter(i)})
 			}
 		}
 	}
+}
+
+// backAfter returns until when the end of a process may cost copies: until the next one was
+// admitted, by its trace, or else began.
+func (n *node) backAfter(life int) int64 {
+	if life+1 == len(n.lives) {
+		return n.lives[life].to
+	}
+	next := n.lives[life+1]
+	for _, a := range n.admissions {
+		if a.inc != 0 && next.meets(a.atNs, a.atNs) {
+			return a.atNs
+		}
+	}
+	return next.from
 }
 
 // learnChanges compares two answers of one node, the later of which was the

@@ -3,6 +3,7 @@ package check
 import (
 	"testing"
 
+	"github.com/chmpx/chmpx/internal/fault"
 	"github.com/chmpx/chmpx/wire"
 )
 
@@ -131,6 +132,15 @@ func TestRepeats(t *testing.T) {
 	})
 }
 
+// admittedAgain has s3 end at 3 ms, start at 5 ms and be admitted later, by its trace.
+func admittedAgain(t *testing.T, at int64) func(*scene) {
+	return func(s *scene) {
+		s.end("s3", 3, true)
+		s.start("s3", 5)
+		s.Traces = map[string]string{"s3": traceFile(t, []fault.Event{{AtNs: 6 * msec, What: fault.Started}, {AtNs: at * msec, What: fault.Admitted, Incarnation: 9}})}
+	}
+}
+
 // A message to many is taken once on each server that it went to, as long as
 // that stays.
 func TestCopies(t *testing.T) {
@@ -152,6 +162,8 @@ func TestCopies(t *testing.T) {
 			{"one missing, reported", and(to(3, "r1", "r2"), func(s *scene) { s.add("p", 50, MaybeFailed, 1, kind(k)) }), nil},
 			{"one missing, its server ended", and(to(3, "r1", "r2"), func(s *scene) { s.end("s3", 30, true) }), nil},
 			{"one missing, another server ended", and(to(3, "r1", "r2"), func(s *scene) { s.end("s2", 30, true) }), []Clause{Copies}},
+			{"one missing, its server had ended and was admitted afterwards", and(to(3, "r1", "r2"), admittedAgain(t, 60)), nil},
+			{"one missing, its server had been admitted before", and(to(3, "r1", "r2"), admittedAgain(t, 8)), []Clause{Copies}},
 			{"one missing, its server left", and(to(3, "r1", "r2"), func(s *scene) {
 				s.observe(5, "s3", 10, 10, "up:1 up:2 up:3")
 				s.observe(30, "s3", 11, 11, "up:1 up:2 out:3")

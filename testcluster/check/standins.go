@@ -55,8 +55,6 @@ func (j *judge) learnStandIn(n *node, e *fault.Event) {
 		j.learnInPlace(n, e)
 	case fault.TableInstalled:
 		n.owned = append(n.owned, owned{e.AtNs, e.Flags&1 != 0, e.Flags&2 != 0, e.Attempt})
-	case fault.Admitted:
-		n.admissions = append(n.admissions, admission{e.AtNs, ring.Incarnation(e.Incarnation)})
 	}
 }
 

@@ -159,6 +159,8 @@ func (j *judge) learnTraces() {
 		switch last := len(n.epochs.installed) - 1; e.What {
 		case fault.Started:
 			started[n] = e.AtNs
+		case fault.Admitted:
+			n.admissions = append(n.admissions, admission{e.AtNs, ring.Incarnation(e.Incarnation)})
 		case fault.TableInstalled:
 			epoch := ring.Epoch{Era: e.Era, Index: e.Index}
 			n.epochs.installed = append(n.epochs.installed, epochAt{span{e.AtNs, e.AtNs}, epoch})
