@@ -94,8 +94,8 @@ func (j *judge) again(m *message, takes []take) {
 // cause reports whether there is a reason for a message to have been taken more
 // than once: between its sending and the last take its sender's node ended, a
 // server that took it ended, forgot the session, stood in for another one, or was declared DOWN, as far as
-// its sender's node knew, or a program that takes by Done ended. Copies do not
-// care for the end of servers.
+// its sender's node knew, or a program that takes by Done ended or was cut off.
+// Copies do not care for the end of servers.
 func (j *judge) cause(m *message, takes []take) bool {
 	from, to := m.sendNs, takes[len(takes)-1].atNs
 	sender := j.nodes[m.sender.Node]
@@ -112,6 +112,9 @@ func (j *judge) cause(m *message, takes []take) bool {
 		}
 		if slices.ContainsFunc(n.evicted, func(s span) bool { return s.meets(from, to) }) {
 			return true
+		}
+		if t.by.AckOnDone && n.stoodInFor(nil, from, to) {
+			return true // programs that hold what is another server's are cut off at its end
 		}
 		return !m.many() && (n.ended(from, to) || n.stoodInFor(nil, from, to) || n.declaredDown(from, to, sender))
 	})

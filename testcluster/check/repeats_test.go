@@ -141,6 +141,20 @@ func admittedAgain(t *testing.T, at int64) func(*scene) {
 	}
 }
 
+// againAfterStandIn has r2 take a copy again, after its server stood in for another one.
+func againAfterStandIn(t *testing.T, k wire.Kind, onDone bool) func(*scene) {
+	return func(s *scene) {
+		s.StandIns = true
+		s.of("r2").AckOnDone = onDone
+		s.add("r2", 50, Taken, 1, marked, kind(k))
+		s.add("r2", 60, Done, 1, kind(k))
+		s.Traces = map[string]string{"s2": traceFile(t, []fault.Event{
+			{AtNs: 5 * msec, What: fault.StandIn, Peer: uint64(idOf("s1")), Hash: 1},
+			{AtNs: 30 * msec, What: fault.StandInOver, Peer: uint64(idOf("s1"))},
+		})}
+	}
+}
+
 // A message to many is taken once on each server that it went to, as long as
 // that stays.
 func TestCopies(t *testing.T) {
@@ -172,6 +186,8 @@ func TestCopies(t *testing.T) {
 			{"one too many", to(2, "r1", "r2", "r3"), []Clause{Copies}},
 			{"one too many, its sender's node ended", and(to(2, "r1", "r2", "r3"), func(s *scene) { s.end("c1", 15, true); s.start("c1", 16) }), nil},
 			{"again on one server", and(to(2, "r1", "r2"), func(s *scene) { s.add("r2", 50, Taken, 1, marked, kind(k)) }), []Clause{Cause}},
+			{"again on one server that stood in, by a program that is cut off for that", and(to(2, "r1", "r2"), againAfterStandIn(t, k, true)), nil},
+			{"again on one server that stood in, and had it for good", and(to(2, "r1", "r2"), againAfterStandIn(t, k, false)), []Clause{Cause}},
 			{"again on one server that ended", and(to(2, "r1", "r2"), func(s *scene) {
 				s.add("r2", 50, Taken, 1, marked, kind(k))
 				s.end("s2", 40, true)
