@@ -32,6 +32,7 @@ var rules = map[string]rule{
 	"internal/freeport": {},
 	"internal/testring": {own: []string{"internal/freeport"}},
 	"internal/rawio":    {other: []string{"golang.org/x/sys"}},
+	"internal/hotwait":  {},
 	"shm":               {own: []string{"internal/fault", "internal/rawio"}, other: []string{"golang.org/x/sys"}},
 	"ops":               {},
 	"ops/service":       {},
@@ -39,12 +40,12 @@ var rules = map[string]rule{
 	"fsm":               {own: []string{"internal/fault", "ring"}, other: []string{"github.com/hashicorp/raft"}},
 	"internal/mux":      {own: []string{"internal/fault", "ring", "wire"}, other: []string{"github.com/hashicorp/yamux"}},
 	"client": {
-		own:   []string{"config", "internal/fault", "internal/rawio", "ring", "shm", "wire"},
+		own:   []string{"config", "internal/fault", "internal/hotwait", "internal/rawio", "ring", "shm", "wire"},
 		other: []string{"golang.org/x/sys"},
 	},
 	"dataplane/flow": {own: []string{"internal/fault", "ring", "wire"}},
 	"dataplane": {
-		own:   []string{"dataplane/...", "internal/fault", "internal/mux", "internal/rawio", "ring", "shm", "wire"},
+		own:   []string{"dataplane/...", "internal/fault", "internal/hotwait", "internal/mux", "internal/rawio", "ring", "shm", "wire"},
 		other: []string{"golang.org/x/sys"},
 	},
 	"controlplane": {

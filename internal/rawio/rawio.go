@@ -3,3 +3,8 @@
 // used where the kernel cannot block: sockets with O_NONBLOCK and eventfds.
 // The caller keeps the descriptor open for the duration of the call.
 package rawio
+
+import "syscall"
+
+// Yield lets other threads run that wait for this processor.
+func Yield() { _, _, _ = syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }
