@@ -45,6 +45,7 @@ type Config struct {
 
 	RingBytes    int   // of one ring, a power of two
 	ShmBytesMax  int64 // of all programs of a node
+	HotWait      bool  // nodes and programs look some more before they sleep
 	VotersMax    int   // odd
 	DownAfter    time.Duration
 	DownOut      time.Duration // AUTOMERGE takes a server out that is down for so long; 0: at once

@@ -95,6 +95,7 @@ func (c *Config) setGlobal(n *notes, g *keys, ini bool) {
 	c.IDType = g.get("CHMPXIDTYPE").text
 	c.Placement = g.get("PLACEMENT").text
 	c.DoMerge = g.get("DOMERGE").n != 0
+	c.HotWait = g.get("HOTWAIT").n != 0
 	c.AutoMerge = g.get("AUTOMERGE").n != 0
 	c.Replica = int(g.get("REPLICA").n)
 	c.MergeTimeout = time.Duration(g.get("MERGETIMEOUT").n) * time.Second

@@ -36,6 +36,7 @@ var specs = []spec{
 	plain("DATADIR", "absolute path", "", "a node's data is in <group>-<ctlport> below; default: $STATE_DIRECTORY, /var/lib/chmpx, $XDG_STATE_HOME/chmpx", readDataDir, sectionGlobal),
 	plain("RINGBYTES", "power of two, 64KiB to 256MiB", "1MiB", "size of each ring between node and program; a message is at most a quarter, less 128 bytes, and at most 4 MiB; give all nodes of a ring the same: a node with smaller ones refuses what does not fit, and it ends as undelivered", readRingBytes, sectionGlobal),
 	live(plain("SHMBYTESMAX", "size, 1MiB to 1024GiB", "1GiB", "memory that all programs of a node may take together; those that are attached keep what they have", readShmBytes, sectionGlobal)),
+	boolean("HOTWAIT", "yes", "nodes, and programs that attach by this file, look again and again for some microseconds before they sleep: faster answers, and less CPU time where messages follow close on each other; counts at the next start", sectionGlobal),
 	plain("RAFTMAXVOTERS", "odd number, 1 to 63", "5", "servers that vote on changes of the ring", readOddVoters, sectionGlobal),
 	liveIf(duration("DOWNAFTER", "3s", "a server that is silent for so long is taken for down", 100*time.Millisecond, time.Hour),
 		"a longer time, and with OWNERLEASE = 0s any", func(now, next *Config) bool {

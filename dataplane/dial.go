@@ -162,7 +162,7 @@ func (d *dialer) once(ctx context.Context, heard func()) error {
 	p.mu.Lock()
 	if p.closed || ctx.Err() != nil {
 		p.mu.Unlock()
-		_ = conn.Close()
+		_ = l.sock.close()
 		return errShutdown
 	}
 	if t := d.detour.tunnel; t != nil {
@@ -368,7 +368,7 @@ func (p *Plane) HandleConn(conn net.Conn) {
 	p.mu.Lock()
 	if p.closed || len(p.inbound) >= inboundLinkMax || h.Incarnation != p.incarnation {
 		p.mu.Unlock()
-		_ = conn.Close()
+		_ = l.sock.close()
 		return
 	}
 	if old := p.inbound[l.id]; old != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,8 +37,9 @@ type link struct {
 	id       ring.ID // of the node at the other end
 	name     string
 	accepted bool
-	conn     net.Conn
-	sock     socket      // of conn
+	conn     net.Conn // to ask who is there
+	sock     socket   // of conn, which it owns
+	in       intake
 	blocked  chan []byte // what is left to write when the socket is full, capacity 1
 	heardNs  atomic.Int64
 	pulledNs int64 // read goroutine and core calls, under p.mu
@@ -60,7 +62,7 @@ type link struct {
 
 // newLink wraps a connection whose hellos have been exchanged.
 func (p *Plane) newLink(conn net.Conn, id ring.ID, name string, accepted bool) (*link, error) {
-	sock, err := newSocket(conn)
+	sock, err := newSocket(conn, p.cfg.HotWait)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +76,7 @@ func (l *link) kill(why error) {
 	if l.dead == nil {
 		l.dead = why
 	}
-	// A deadline in the past wakes reads and writes; Close would wait for them.
-	_ = l.conn.SetDeadline(time.Unix(1, 0))
+	l.sock.interrupt()
 }
 
 // run reads until the link ends and says why. It owns the connection and
@@ -85,25 +86,31 @@ func (l *link) run(ctx context.Context) error {
 	l.p.work.Go(func() { l.runWriter(done) })
 	err := l.read()
 	close(done)
-	_ = l.conn.Close()
+	_ = l.sock.close()
 	return err
 }
 
 // read is the pump of a link. It says why the link ended.
 func (l *link) read() error {
-	err := l.sock.receive(&intake{l: l, buf: make([]byte, linkReadBytes)})
+	l.in.l, l.in.buf = l, make([]byte, linkReadBytes)
+	err := l.sock.receive(&l.in)
 	if why := l.p.killReason(l); why != nil {
 		return why
 	}
 	return err
 }
 
-// intake is what a link has read and not forwarded yet. Its read goroutine owns it.
+// intake is what a link has read and not forwarded yet. Its read goroutine owns
+// it, on a descriptor together with the hot waiter.
 type intake struct {
-	l    *link
-	b    batch
-	buf  []byte
-	have int // bytes of buf that are read
+	l     *link
+	mu    sync.Mutex // guards what follows, on a descriptor; before p.mu
+	fd    uintptr
+	gate  *gate // of fd; nil: no hot waiter reads
+	ended bool  // the descriptor must not be read any more
+	b     batch
+	buf   []byte
+	have  int // bytes of buf that are read
 }
 
 // space returns where to read to; never empty.

@@ -129,14 +129,20 @@ func (a *attachment) poll(b *batch) (done bool) {
 			p.mu.Unlock()
 			return true
 		}
-		again := a.drain()
+		again, hot := a.drain(), false
 		if !again {
-			var err error
-			if again, err = a.sleep(); err != nil {
-				a.corrupt(err)
+			left := p.hot.leaveProgram(a)
+			if hot = p.beginHot(); !hot && !left {
+				var err error
+				if again, err = a.sleep(); err != nil {
+					a.corrupt(err)
+				}
 			}
 		}
 		p.finishUnlock(b)
+		if hot {
+			p.waitHot(&a.dead)
+		}
 		if !again {
 			return false
 		}
@@ -458,6 +464,7 @@ func (p *Plane) detach(a *attachment) {
 		return
 	}
 	a.ended = true
+	p.hot.forget(nil, a)
 	a.traceAttached(fault.Detached)
 	p.note(slog.LevelInfo, "program detached", "program", a.name, "session", a.id, "reason", a.dead)
 	if a.server {

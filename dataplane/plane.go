@@ -68,6 +68,7 @@ type Config struct {
 
 	Limits
 	RingBytes   int           // per ring, a power of two; default 1 MiB
+	HotWait     bool          // pumps look some times before they park; see hot
 	PingEvery   time.Duration // of an idle link, at most; default 500 ms
 	HelloWithin time.Duration // the exchange of hellos on a new link, else it ends; default 5 s
 }
@@ -122,6 +123,7 @@ type Plane struct {
 	staleRound  int64  // for a deliberate bug
 	shmBytes    int64
 	history     history
+	hot         hot
 	standIns    standIns
 	serving     int // distinct acting servers, as programs are told
 	loopOut     loop

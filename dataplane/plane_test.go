@@ -45,6 +45,7 @@ type world struct {
 	history   int           // HistoryMax of all nodes
 	hello     time.Duration // HelloWithin of all nodes, 0 = default
 	standIn   time.Duration // StandInAfter
+	cold      bool          // no node waits hot
 }
 
 type testNode struct {
@@ -199,7 +200,7 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 	p, err := dataplane.New(dataplane.Config{
 		Self: n.id, Name: n.id.String(), Group: "test", Slave: n.slave, Servers: servers, RunDirs: []string{n.dir}, DataDir: n.dir,
 		Reporter: n, Logger: slog.New(slog.DiscardHandler), RingBytes: n.rings, Limits: dataplane.Limits{DownAfter: w.downAfter, HistoryMax: w.history, StandInAfter: w.standIn},
-		HelloWithin: w.hello,
+		HelloWithin: w.hello, HotWait: !w.cold,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			if w.cables != nil {
 				return w.cables.dial(ctx, n.id, addr)
@@ -212,6 +213,9 @@ func (w *world) start(n *testNode, ln net.Listener) *testNode {
 		w.t.Fatal(err)
 	}
 	n.plane = p
+	if w.cables != nil {
+		w.cables.add(n)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {

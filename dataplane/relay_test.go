@@ -25,6 +25,13 @@ type cables struct {
 	ids   map[string]ring.ID
 	cuts  map[[2]ring.ID]bool
 	conns map[[2]ring.ID][]*net.TCPConn
+	nodes map[ring.ID]*dataplane.Plane // which own the connections after the hellos
+}
+
+func (c *cables) add(n *testNode) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes[n.id] = n.plane
 }
 
 // newCabledWorld is newWorld with connections that can be cut. Those between
@@ -38,7 +45,7 @@ func newCabledWorld(t *testing.T, servers int, cut ...ring.ID) *world {
 }
 
 func newCables() *cables {
-	return &cables{ids: map[string]ring.ID{}, cuts: map[[2]ring.ID]bool{}, conns: map[[2]ring.ID][]*net.TCPConn{}}
+	return &cables{ids: map[string]ring.ID{}, cuts: map[[2]ring.ID]bool{}, conns: map[[2]ring.ID][]*net.TCPConn{}, nodes: map[ring.ID]*dataplane.Plane{}}
 }
 
 var errCut = errors.New("the cable is cut")
@@ -78,6 +85,9 @@ func (c *cables) cutFrom(from, to ring.ID) {
 		_ = conn.Close()
 	}
 	delete(c.conns, way)
+	if p := c.nodes[from]; p != nil {
+		p.Cut(to)
+	}
 }
 
 func (c *cables) mendFrom(from, to ring.ID) {

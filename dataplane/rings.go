@@ -41,6 +41,13 @@ func (a *attachment) drainControl() (err error) {
 	}
 }
 
+// awake says that the node does not sleep: rings are not needed.
+func (a *attachment) awake() {
+	var err error // who reads hears of it
+	defer shm.Catch(shm.Arm(), &err)
+	a.seg.Awake(shm.NodeSide)
+}
+
 // sleep announces that the pump waits for the doorbell, and looks once more: a
 // record published in between would otherwise ring nobody. It reports whether
 // there is one.

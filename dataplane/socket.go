@@ -3,15 +3,14 @@ package dataplane
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"github.com/chmpx/chmpx/internal/rawio"
 )
 
-// socket is the connection of a link after the hellos. A deadline in the past
-// ends all that waits.
+// socket is the connection of a link after the hellos.
 type socket interface {
 	// receive reads into in until the connection ends or in refuses; the error
 	// says why, and is never nil. One goroutine.
@@ -21,25 +20,43 @@ type socket interface {
 	writeSome(data []byte) (rest []byte, err error)
 	// write waits until all is written. The link's writer calls it.
 	write(data []byte) error
+	// interrupt ends all that waits; it never blocks.
+	interrupt()
+	// close follows the end of receive, or comes in its place.
+	close() error
 }
 
-// newSocket returns the fastest socket that the connection can be.
-func newSocket(conn net.Conn) (socket, error) {
+// newSocket returns the fastest socket that the connection can be, which owns it.
+func newSocket(conn net.Conn, hot bool) (socket, error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return &connSocket{conn}, nil
+		return &connSocket{owned{conn}}, nil
 	}
 	rc, err := sc.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("take descriptor of link: %w", err)
 	}
-	s := &rawSocket{rc: rc}
+	if hot {
+		return newHotSocket(conn, rc)
+	}
+	s := &rawSocket{owned: owned{conn}, rc: rc}
 	s.tryWrite = s.writeRest
 	return s, nil
 }
 
+// owned is a connection that the Go scheduler knows.
+type owned struct{ conn net.Conn }
+
+func (o owned) interrupt() {
+	// A deadline in the past wakes reads and writes; Close would wait for them.
+	_ = o.conn.SetDeadline(time.Unix(1, 0))
+}
+
+func (o owned) close() error { return o.conn.Close() }
+
 // rawSocket works on the descriptor of a connection.
 type rawSocket struct {
+	owned
 	rc       syscall.RawConn
 	tryWrite func(fd uintptr) bool // writeRest, made once
 	rest     []byte                // of the writer: what is left, and why it failed
@@ -51,24 +68,8 @@ type rawSocket struct {
 func (s *rawSocket) receive(in *intake) error {
 	var failed error
 	err := s.rc.Read(func(fd uintptr) bool {
-		for {
-			n, errno := rawio.Read(fd, in.space())
-			switch {
-			case errno == syscall.EAGAIN:
-				return false
-			case errno == syscall.EINTR:
-				continue
-			case errno != 0:
-				failed = fmt.Errorf("read: %w", errno)
-				return true
-			case n == 0:
-				failed = io.EOF
-				return true
-			}
-			if failed = in.arrived(n); failed != nil {
-				return true
-			}
-		}
+		failed = in.readAll(fd)
+		return failed != nil
 	})
 	return errors.Join(failed, err)
 }
@@ -114,7 +115,7 @@ func writeNow(fd uintptr, data []byte) ([]byte, error) {
 // connSocket is any other connection: within the process, or encrypted. Such a
 // connection cannot be asked what it takes at once, so all writing is the
 // link's writer's.
-type connSocket struct{ conn net.Conn }
+type connSocket struct{ owned }
 
 func (s *connSocket) receive(in *intake) error {
 	for {

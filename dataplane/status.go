@@ -94,12 +94,13 @@ func (l *link) descriptor() (number int) {
 	if l.dead != nil {
 		return -1
 	}
-	raw, ok := l.sock.(*rawSocket)
-	if !ok {
-		return 0
-	}
-	if err := raw.rc.Control(func(fd uintptr) { number = int(fd) }); err != nil {
-		return -1 // closed
+	switch s := l.sock.(type) {
+	case *hotSocket:
+		return s.fd
+	case *rawSocket:
+		if err := s.rc.Control(func(fd uintptr) { number = int(fd) }); err != nil {
+			return -1 // closed
+		}
 	}
 	return number
 }

@@ -191,6 +191,7 @@ func (n *Node) build(dir string) (err error) {
 			return mux.Dial(ctx, n.opts.Dial, addr, mux.KindData)
 		},
 		System: n.opts.System, Admit: n.admit, RingBytes: cfg.RingBytes, Limits: limitsOf(cfg),
+		HotWait: cfg.HotWait,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare data plane: %w", err)

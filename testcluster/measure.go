@@ -20,6 +20,7 @@ type MeasureOptions struct {
 	Bin      string        // directory of the binaries
 	Sizes    []int         // bytes of a message
 	Duration time.Duration // of each case
+	ColdWait bool          // HOTWAIT = off
 	Out      io.Writer     // one JSON line for each case
 }
 
@@ -43,7 +44,11 @@ var shapes = []struct{ threads, window int }{{1, 1}, {8, 1}, {1, 64}, {1, 1000}}
 // Measure starts a server node, a slave node and a server program that sends
 // every message back, and runs a client program for each size and shape.
 func Measure(ctx context.Context, o MeasureOptions) error {
-	return withNodes(Options{Bin: o.Bin, Servers: 1, Slaves: 1}, func(c *Cluster) error {
+	keys := map[string]string{}
+	if o.ColdWait {
+		keys["HOTWAIT"] = "off"
+	}
+	return withNodes(Options{Bin: o.Bin, Servers: 1, Slaves: 1, Keys: keys}, func(c *Cluster) error {
 		for _, size := range o.Sizes {
 			if err := c.measureSize(ctx, o, size); err != nil {
 				return err

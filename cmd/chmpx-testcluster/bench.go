@@ -18,6 +18,7 @@ func benchCommand() *cli.Command {
 			binFlag(),
 			&cli.GenericFlag{Name: "size", Usage: "`bytes` of a message; more than once for several (default: 128)", Value: new(sizes)},
 			&cli.DurationFlag{Name: "duration", Usage: "of each case", Value: 3 * time.Second},
+			&cli.BoolFlag{Name: "cold-wait", Usage: "with HOTWAIT = off, to compare"},
 		},
 		Action: func(c *cli.Context) error {
 			_, bin, err := binaries(c)
@@ -25,7 +26,7 @@ func benchCommand() *cli.Command {
 				return err
 			}
 			return testcluster.Measure(c.Context, testcluster.MeasureOptions{
-				Bin: bin, Sizes: c.Generic("size").(*sizes).or(128), Duration: c.Duration("duration"), Out: c.App.Writer,
+				Bin: bin, Sizes: c.Generic("size").(*sizes).or(128), Duration: c.Duration("duration"), ColdWait: c.Bool("cold-wait"), Out: c.App.Writer,
 			})
 		},
 	}

@@ -17,7 +17,7 @@ import (
 func nodeCommands() []command {
 	return []command{
 		{usage: "config KEY=VALUE...", anyOption: true, run: (*story).config,
-			help: "sets keys of [GLOBAL] for the nodes that are started from here on. A story begins with DELIVERMODE=HASH, REPLICA=1, DOMERGE=on, AUTOMERGE=on, RINGBYTES=65536."},
+			help: "sets keys of [GLOBAL] for the nodes that are started from here on. A story begins with DELIVERMODE=HASH, REPLICA=1, DOMERGE=on, AUTOMERGE=on, RINGBYTES=65536, HOTWAIT=off."},
 		{usage: "add-servers N", least: 1, most: 1, run: (*story).addServers,
 			help: "starts the next N servers (server-1, server-2 ...) and waits until the ring has admitted them. All servers that a story ever adds are in the configuration from its beginning."},
 		{usage: "add-slaves N", least: 1, most: 1, run: (*story).addSlaves,

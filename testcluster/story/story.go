@@ -83,7 +83,8 @@ type story struct {
 func newStory(t *testing.T, dir string, steps []step) *story {
 	s := &story{
 		t: t, dir: dir, begin: time.Now(), net: newNetwork(), heap: &shm.Heap{}, loads: make(map[string]*load),
-		keys: map[string]string{"DELIVERMODE": "HASH", "REPLICA": "1", "DOMERGE": "on", "AUTOMERGE": "on", "RINGBYTES": "65536"},
+		keys: map[string]string{"DELIVERMODE": "HASH", "REPLICA": "1", "DOMERGE": "on", "AUTOMERGE": "on", "RINGBYTES": "65536",
+			"HOTWAIT": "off"}, // fake time stands still while anybody looks, and there is no thread to yield to
 	}
 	for _, st := range steps { // configurations name all servers from the first on
 		if st.cmd == nil || len(st.args.words) == 0 {
