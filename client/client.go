@@ -29,6 +29,8 @@ type Client struct {
 	request         wire.AttachRequest // how to attach again
 	messageBytesMax int
 	ringBytes       int
+	hotWait         bool
+	start           time.Time // of nowNs
 
 	current  atomic.Pointer[attachment] // nil while detached; to ring bells and close only
 	node     atomic.Uint64              // ring.ID of the newest node
@@ -71,6 +73,7 @@ func Attach(ctx context.Context, o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{log: o.Logger, system: o.System, paths: paths, closing: make(chan struct{}),
+		hotWait: !o.ColdWait, start: time.Now(),
 		request: wire.AttachRequest{Role: o.Role, PID: uint32(os.Getpid()), Name: o.Name}}
 	c.requests.room, c.replies.room = make(chan struct{}, 1), make(chan struct{}, 1)
 	c.in.standby, c.in.message, c.lost = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)

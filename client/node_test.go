@@ -39,6 +39,7 @@ type testNode struct {
 	resumed  int  // segments taken back
 	mute     bool // settles without a word, as if the control record was lost with the node
 	many     int  // receivers of messages to many
+	rung     int  // doorbells of programs
 	work     sync.WaitGroup
 }
 
@@ -356,6 +357,7 @@ func (n *testNode) pump() {
 		room := p.freed && p.seg.RoomWanted(shm.ProgramSide)
 		p.freed = false
 		if room || wake {
+			n.rung++
 			_ = p.progBell.Ring()
 		}
 	}

@@ -40,6 +40,11 @@ type Options struct {
 	// done when it ends is given to another one, marked MaybeRepeat. Without it
 	// a message is taken when Receive returns it.
 	AckOnDone bool
+	// ColdWait makes waiting goroutines sleep at once. Without it the one that
+	// reads from the node looks again for up to about 100 µs, giving the processor away
+	// in between, if answers or messages lately came so fast. HOTWAIT = off in Config
+	// or JSON does the same.
+	ColdWait bool
 	// Undelivered is called for each message that Send, SendRandom, Broadcast or
 	// Replicate had accepted and that the ring has given up: its deadline
 	// passed, it does not fit the rings of its receiver's node, or a message for

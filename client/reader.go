@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/chmpx/chmpx/internal/fault"
+	"github.com/chmpx/chmpx/internal/hotwait"
+	"github.com/chmpx/chmpx/internal/rawio"
 	"github.com/chmpx/chmpx/shm"
 	"github.com/chmpx/chmpx/wire"
 )
@@ -33,6 +36,7 @@ type reader struct {
 	err  error       // why the leader stopped early
 	wait leaderWait  // what the leader waits for
 	poll func() bool // Client.poll, made once so that leading does not allocate
+	hot  hotwait.Governor
 
 	leading atomic.Bool   // somebody leads; changed by the leader
 	blocked atomic.Int64  // callers that wait: for a reply, a message, room or a server
@@ -176,8 +180,13 @@ func (c *Client) pollRings() bool {
 	r := &c.in
 	at := r.at
 	at.seg.Awake(shm.ProgramSide)
+	waited := !c.hotWait
 	for {
 		worked, err := c.drain(at)
+		if err == nil && !worked && !waited && !r.done() {
+			waited = true
+			worked, err = c.waitHot(at)
+		}
 		if err != nil {
 			r.err = err
 			return true
@@ -186,6 +195,7 @@ func (c *Client) pollRings() bool {
 			return true
 		}
 		if worked {
+			waited = !c.hotWait
 			continue
 		}
 		at.seg.Sleep(shm.ProgramSide)
@@ -195,6 +205,31 @@ func (c *Client) pollRings() bool {
 		at.seg.Awake(shm.ProgramSide)
 	}
 }
+
+// waitHot looks at the rings some more before the leader sleeps, if that pays.
+// It returns when something was there and is handled.
+func (c *Client) waitHot(at *attachment) (worked bool, err error) {
+	g := &c.in.hot
+	for goOn := g.Begin(c.nowNs()); goOn; {
+		if c.in.wait == (leaderWait{}) {
+			runtime.Gosched() // others of this program may be what is waited for
+		}
+		rawio.Yield()
+		now := c.nowNs()
+		if worked, err = c.drain(at); err != nil {
+			return worked, err
+		}
+		goOn = g.Looked(now, worked)
+		if worked || c.in.done() {
+			g.Worked(now)
+			return worked, nil
+		}
+	}
+	return false, nil
+}
+
+// nowNs is the clock of the hot wait.
+func (c *Client) nowNs() int64 { return int64(time.Since(c.start)) }
 
 // drain handles what is in the control ring and a batch of replies, and tells
 // those who wait for messages or room. It reports whether there was anything.

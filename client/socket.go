@@ -11,7 +11,8 @@ import (
 	"github.com/chmpx/chmpx/ring"
 )
 
-// socketPaths returns where the node's attach socket may be, best first.
+// socketPaths returns where the node's attach socket may be, best first. It
+// takes over what else the configuration says of programs.
 func socketPaths(o *Options) ([]string, error) {
 	if o.Socket != "" {
 		return []string{o.Socket}, nil
@@ -30,6 +31,7 @@ func socketPaths(o *Options) ([]string, error) {
 	}
 	id := ring.NodeID(cfg.Group, idType, ring.Identity{Name: self.Name, CtlPort: uint16(self.CtlPort), CUK: self.CUK,
 		CtlEndpoints: self.CtlEndpoints, CustomSeed: self.CustomSeed})
+	o.ColdWait = o.ColdWait || !cfg.HotWait
 	var paths []string
 	for _, dir := range cfg.RunDirs() {
 		paths = append(paths, filepath.Join(dir, id.String()+".sock"))

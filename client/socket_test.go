@@ -69,6 +69,12 @@ CTLPORT = 8022
 	if _, err := Attach(t.Context(), Options{Config: file, CtlPort: 9}); !errors.Is(err, config.ErrConfig) {
 		t.Errorf("unknown control port: %v, want config.ErrConfig", err)
 	}
+	for key, cold := range map[string]bool{"on": false, "off": true} { // HOTWAIT is for programs, too
+		o := Options{JSON: `{"INCLUDE": "` + file + `", "GLOBAL": {"HOTWAIT": "` + key + `"}}`}
+		if _, err := socketPaths(&o); err != nil || o.ColdWait != cold {
+			t.Errorf("HOTWAIT %s: ColdWait %v, %v", key, o.ColdWait, err)
+		}
+	}
 	if got, err := socketPaths(&Options{Config: file, Socket: "s"}); err != nil || len(got) != 1 || got[0] != "s" {
 		t.Errorf("Socket: %v, %v", got, err)
 	}
