@@ -39,3 +39,10 @@ func TestHotParts(t *testing.T) {
 		t.Error("a corrupt segment is looked at")
 	}
 }
+
+// TestAwakeLeavesBroken proves that a segment that is left alone is not written
+// by a hot waiter that begins.
+func TestAwakeLeavesBroken(t *testing.T) {
+	h := &hot{programs: []*attachment{{broken: true}}} // no segment: any access panics
+	h.begin()
+}

@@ -43,6 +43,9 @@ func (a *attachment) drainControl() (err error) {
 
 // awake says that the node does not sleep: rings are not needed.
 func (a *attachment) awake() {
+	if a.broken {
+		return
+	}
 	var err error // who reads hears of it
 	defer shm.Catch(shm.Arm(), &err)
 	a.seg.Awake(shm.NodeSide)
