@@ -63,7 +63,9 @@ func (h *hot) begin() {
 // because *dead is set. Then everybody waits for himself again.
 func (p *Plane) waitHot(dead *error) {
 	h := &p.hot
-	for began := p.nowNs(); ; {
+	began := p.nowNs()
+	h.governor.Worked(began) // the caller has ended its batch since Begin
+	for {
 		rawio.Yield()
 		now := p.nowNs()
 		p.mu.Lock()

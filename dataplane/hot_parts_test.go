@@ -1,6 +1,9 @@
 package dataplane
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestHotParts proves which programs a hot waiter is left: the last ones that had
 // something, no more than its bound, and none more than those while it waits;
@@ -38,6 +41,29 @@ func TestHotParts(t *testing.T) {
 	if h.leaveProgram(broken) {
 		t.Error("a corrupt segment is looked at")
 	}
+}
+
+// TestHotWaitForgivesWork proves that what a pump does between its decision to wait hot and
+// the first look is not taken for time lost to others.
+func TestHotWaitForgivesWork(t *testing.T) {
+	for stop := time.Now().Add(time.Minute); time.Now().Before(stop); { // a busy machine may really lose time
+		p := &Plane{start: time.Now(), cfg: Config{HotWait: true}}
+		p.mu.Lock()
+		if !p.beginHot() {
+			t.Fatal("the first wait is not hot")
+		}
+		p.mu.Unlock()
+		p.start = p.start.Add(-10 * time.Millisecond) // that long it writes
+		var dead error
+		p.waitHot(&dead)
+		p.mu.Lock()
+		again := p.beginHot()
+		p.mu.Unlock()
+		if again {
+			return
+		}
+	}
+	t.Error("no wait is hot any more")
 }
 
 // TestAwakeLeavesBroken proves that a segment that is left alone is not written
