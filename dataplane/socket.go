@@ -37,7 +37,9 @@ func newSocket(conn net.Conn, hot bool) (socket, error) {
 		return nil, fmt.Errorf("take descriptor of link: %w", err)
 	}
 	if hot {
-		return newHotSocket(conn, rc)
+		if s, err := newHotSocket(conn, rc); err == nil {
+			return s, nil
+		} // out of descriptors: the connection is as good without more
 	}
 	s := &rawSocket{owned: owned{conn}, rc: rc}
 	s.tryWrite = s.writeRest
