@@ -43,7 +43,7 @@ type Options struct {
 	// ColdWait makes waiting goroutines sleep at once. Without it the one that
 	// reads from the node looks again for up to about 100 µs, giving the processor away
 	// in between, if answers or messages lately came so fast. HOTWAIT = off in Config
-	// or JSON does the same.
+	// or JSON does the same, unless Socket is given: then neither is read.
 	ColdWait bool
 	// Undelivered is called for each message that Send, SendRandom, Broadcast or
 	// Replicate had accepted and that the ring has given up: its deadline

@@ -41,5 +41,5 @@ const (
 	FileDisk   = "disk"
 	FileClock  = "clock"
 	FileDial   = "dial"
-	FileStacks = "stacks" // where to write what all goroutines do, once for each change
+	FileStacks = "stacks" // where to write what all goroutines do, once for each change; the process adds its .PID
 )

@@ -107,6 +107,10 @@ func open(e Env) (*state, error) {
 		}
 	}
 	if e.Dir != "" {
+		var err error
+		if s.stacks, err = s.read(FileStacks); err != nil { // of others, before this process
+			return nil, err
+		}
 		if err := s.look(); err != nil {
 			return nil, err
 		}
@@ -160,7 +164,8 @@ func (s *state) look() error {
 // stacksBytesMax bounds what is written of the goroutines.
 const stacksBytesMax = 4 << 20
 
-// writeStacks writes what all goroutines do to the file that FileStacks names.
+// writeStacks writes what all goroutines do to the file that FileStacks names,
+// with the number of the process behind it: several may look at the directory.
 func (s *state) writeStacks() error {
 	to, err := s.read(FileStacks)
 	if err != nil || to == s.stacks {
@@ -170,6 +175,7 @@ func (s *state) writeStacks() error {
 	if to == "" {
 		return nil
 	}
+	to = fmt.Sprintf("%s.%d", to, os.Getpid())
 	buf := make([]byte, stacksBytesMax)
 	if err := os.WriteFile(to+".new", buf[:runtime.Stack(buf, true)], 0o640); err != nil {
 		return fmt.Errorf("fault: write stacks: %w", err)

@@ -4,6 +4,7 @@ package fault
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -204,12 +205,15 @@ func TestTraceGoesRound(t *testing.T) {
 	}
 }
 
-// What all goroutines do is written where the file says.
+// What all goroutines do is written where the file says, by each process that
+// was there when it said so.
 func TestStacks(t *testing.T) {
 	dir := t.TempDir()
+	put(t, dir, FileStacks, filepath.Join(dir, "no directory", "before"))
 	defer Use(Env{Dir: dir})()
-	to := filepath.Join(dir, "out")
-	put(t, dir, FileStacks, to)
+	out := filepath.Join(dir, "out")
+	to := fmt.Sprintf("%s.%d", out, os.Getpid())
+	put(t, dir, FileStacks, out)
 	until(t, "it is written", func() bool { _, err := os.Stat(to); return err == nil })
 	text, err := os.ReadFile(to)
 	if err != nil || !strings.Contains(string(text), "fault.TestStacks") {

@@ -35,7 +35,7 @@ func (j *judge) copies(m *message) {
 	case missing < 0 && !sender.ended(m.sendNs, m.takes[len(m.takes)-1].atNs):
 		j.violated(Violation{Clause: Copies, AtNs: m.takes[len(m.takes)-1].atNs,
 			Text: fmt.Sprintf("%v went to %d servers and was taken on %d", m, m.count, len(byNode))}, about(m, 0))
-	case missing > 0 && !m.reported() && !j.gone(m):
+	case missing > 0 && !m.reported() && !j.gone(m) && !j.untold(m):
 		for _, n := range j.nodes {
 			if n.server && byNode[n.name] == nil && n.wasSick(m.sendNs) {
 				missing--

@@ -173,6 +173,14 @@ func TestCopies(t *testing.T) {
 			{"all", to(3, "r1", "r2", "r3"), nil},
 			{"nobody", to(0), nil},
 			{"one missing", to(3, "r1", "r2"), []Clause{Copies}},
+			{"one missing, its deadline passed and its sender was killed", and(to(3, "r1", "r2"), func(s *scene) {
+				s.of("p").Events[0].Count = 500
+				s.end("p", 300, true)
+			}), nil},
+			{"one missing, its deadline passed long before its sender ended", and(to(3, "r1", "r2"), func(s *scene) {
+				s.of("p").Events[0].Count = 500
+				s.end("p", 5000, false)
+			}), []Clause{Copies}},
 			{"one missing, reported", and(to(3, "r1", "r2"), func(s *scene) { s.add("p", 50, MaybeFailed, 1, kind(k)) }), nil},
 			{"one missing, its server ended", and(to(3, "r1", "r2"), func(s *scene) { s.end("s3", 30, true) }), nil},
 			{"one missing, another server ended", and(to(3, "r1", "r2"), func(s *scene) { s.end("s2", 30, true) }), []Clause{Copies}},

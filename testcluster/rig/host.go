@@ -149,7 +149,8 @@ func (h *Host) SetClock(offset time.Duration) error {
 	return h.write(fault.FileClock, offset.String())
 }
 
-// WriteStacks makes the node write what all its goroutines do to a file, soon.
+// WriteStacks makes the node, and its programs, write what all their goroutines do
+// to the file with their .PID, soon.
 func (h *Host) WriteStacks(file string) error { return h.write(fault.FileStacks, file) }
 
 // write replaces a file as a whole.

@@ -173,8 +173,8 @@ func (c *current) keepStacks() {
 	var files []string
 	for _, h := range c.rig.Hosts {
 		file := filepath.Join(dir, h.Name+".stacks")
-		if h.Node.Running() && h.WriteStacks(file) == nil {
-			files = append(files, file)
+		if p := h.Node.Proc(); p != nil && p.Running() && h.WriteStacks(file) == nil {
+			files = append(files, fmt.Sprintf("%s.%d", file, p.Pid()))
 		}
 	}
 	for len(files) > 0 && pause(ctx, observeEvery) {
