@@ -28,6 +28,16 @@ func (r *rig) halfway(name string) *rigNode {
 	return n
 }
 
+// halfwayBesideThree is halfway of d, in a ring of the others.
+func (r *rig) halfwayBesideThree() *rigNode {
+	r.t.Helper()
+	for _, m := range r.servers[:3] {
+		r.start(m.Name, straySoon)
+	}
+	r.formed("a", "b", "c")
+	return r.halfway("d")
+}
+
 func (n *rigNode) mayComeUp() {
 	n.plane.mu.Lock()
 	n.plane.leaving = false
@@ -61,11 +71,7 @@ func TestHalfAJoin(t *testing.T) {
 	for name, wiped := range map[string]bool{"kept": false, "wiped": true} {
 		t.Run(name, func(t *testing.T) {
 			story(t, 4, func(r *rig) {
-				for _, m := range r.servers[:3] {
-					r.start(m.Name, straySoon)
-				}
-				r.formed("a", "b", "c")
-				d := r.halfway("d")
+				d := r.halfwayBesideThree()
 				was := *d.plane.raftID.Load()
 				r.kill("d")
 				r.removed(d.member.ID)
@@ -129,11 +135,7 @@ func TestFirstVoterKeepsItsPlace(t *testing.T) {
 // not come up, and that the time counts from the last answer.
 func TestWhoAnswersIsNoStray(t *testing.T) {
 	story(t, 4, func(r *rig) {
-		for _, m := range r.servers[:3] {
-			r.start(m.Name, straySoon)
-		}
-		r.formed("a", "b", "c")
-		d := r.halfway("d")
+		d := r.halfwayBesideThree()
 		stays := func(when string) {
 			t.Helper()
 			<-time.After(3 * strayLimit)
@@ -154,11 +156,7 @@ func TestWhoAnswersIsNoStray(t *testing.T) {
 // TestStrayOfALeaderLost proves that the next leader counts anew, and removes it.
 func TestStrayOfALeaderLost(t *testing.T) {
 	story(t, 4, func(r *rig) {
-		for _, m := range r.servers[:3] {
-			r.start(m.Name, straySoon)
-		}
-		r.formed("a", "b", "c")
-		d := r.halfway("d")
+		d := r.halfwayBesideThree()
 		r.kill("d")
 		<-time.After(strayLimit - 2*time.Second)
 		old := r.leader()
@@ -173,11 +171,7 @@ func TestStrayOfALeaderLost(t *testing.T) {
 // before it came up joins again when the network is back, without a restart.
 func TestRemovedWhileItRuns(t *testing.T) {
 	story(t, 4, func(r *rig) {
-		for _, m := range r.servers[:3] {
-			r.start(m.Name, straySoon)
-		}
-		r.formed("a", "b", "c")
-		d := r.halfway("d")
+		d := r.halfwayBesideThree()
 		here := r.net.listener(d.member.Addr)
 		r.net.put(d.member.Addr, nil)
 		d.plane.server.mu.Lock()
@@ -198,11 +192,7 @@ func TestRemovedWhileItRuns(t *testing.T) {
 // after its server had joined with an empty one, gets no second member in.
 func TestOldHalf(t *testing.T) {
 	story(t, 4, func(r *rig) {
-		for _, m := range r.servers[:3] {
-			r.start(m.Name, straySoon)
-		}
-		r.formed("a", "b", "c")
-		d := r.halfway("d")
+		d := r.halfwayBesideThree()
 		r.kill("d")
 		r.removed(d.member.ID)
 		move := func(from, to string) {

@@ -75,6 +75,16 @@ func (s *hotSocket) interrupt() {
 	s.room.interrupt()
 }
 
+// descriptor returns its number, -1 when it is closed.
+func (s *hotSocket) descriptor() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return -1
+	}
+	return s.fd
+}
+
 func (s *hotSocket) close() error {
 	s.interrupt()
 	s.mu.Lock()

@@ -50,6 +50,9 @@ func TestSocketWithoutDescriptors(t *testing.T) {
 		if err := s.close(); err != nil {
 			t.Error(err)
 		}
+		if hot, ok := s.(*hotSocket); ok && hot.descriptor() != -1 {
+			t.Errorf("closed, and its descriptor is %d", hot.descriptor())
+		}
 		if left := descriptors(t) - before; left != -2 {
 			t.Errorf("after the end %d descriptors are left", left+2)
 		}

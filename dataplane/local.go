@@ -131,7 +131,7 @@ func (a *attachment) poll(b *batch) (done bool) {
 		}
 		again, hot := a.drain(), false
 		if !again {
-			left := p.hot.leaveProgram(a)
+			left := p.cfg.HotWait && p.hot.leaveProgram(a)
 			if hot = p.beginHot(); !hot && !left {
 				var err error
 				if again, err = a.sleep(); err != nil {

@@ -96,7 +96,7 @@ func (l *link) descriptor() (number int) {
 	}
 	switch s := l.sock.(type) {
 	case *hotSocket:
-		return s.fd
+		return s.descriptor()
 	case *rawSocket:
 		if err := s.rc.Control(func(fd uintptr) { number = int(fd) }); err != nil {
 			return -1 // closed
